@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few things that need root: a server's network namespace and its veths.
+
+nova-compute runs unprivileged; oslo.privsep runs these functions in a daemon
+that holds two capabilities. Nothing here decides anything: :mod:`nics` says
+what a NIC looks like, this module makes the kernel agree.
+
+A server's namespace is a named one, ``/run/netns/nova-<uuid>``, so that an
+operator can look inside with ``ip netns exec``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from oslo_privsep import capabilities
+from oslo_privsep import priv_context
+from pyroute2 import IPRoute
+from pyroute2 import NetlinkError
+from pyroute2 import netns as pr2_netns
+from pyroute2.ethtool.ioctl import IoctlEthtool
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
+
+netns_admin = priv_context.PrivContext(
+    "nova_docker",
+    cfg_section="nova_docker_privileged",
+    pypath=__name__ + ".netns_admin",
+    capabilities=[
+        capabilities.CAP_NET_ADMIN,
+        # setns(2) and the bind mount that names a namespace ask for it.
+        capabilities.CAP_SYS_ADMIN,
+    ],
+)
+
+NETNS_DIR = "/run/netns"
+
+# What an unprivileged process of a container may do with its own network, as
+# Docker itself allows in the namespaces that it makes: ping without
+# CAP_NET_RAW, and listen on port 80 without CAP_NET_BIND_SERVICE. Addresses
+# are Neutron's to keep unique: detection of duplicates would only delay them.
+_NETNS_SYSCTLS = {
+    "net/ipv4/ping_group_range": "0 2147483647",
+    "net/ipv4/ip_unprivileged_port_start": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+}
+
+# A host end belongs to the virtual switch, never to the host's own IP stack.
+# OVS's userspace datapath leaves the kernel a copy of each frame: without
+# these a tenant could reach the host's addresses past every security group,
+# or hand the host an IPv6 router.
+_HOST_END_SYSCTLS = {
+    "net/ipv4/conf/{}/rp_filter": "1",
+    "net/ipv4/conf/{}/arp_ignore": "8",
+    "net/ipv6/conf/{}/disable_ipv6": "1",
+}
+
+
+@netns_admin.entrypoint
+def warm_up() -> None:
+    """Start the daemon, so that the first boot does not wait for it."""
+
+
+@netns_admin.entrypoint
+def plug(netns: str, nics: Sequence[Mapping[str, Any]]) -> None:
+    """Make namespace ``netns`` exist with exactly these NICs configured.
+
+    What exists is kept and brought in line, so that it may be called again.
+
+    :param netns: name of the namespace, below /run/netns
+    :param nics: what :func:`nova_docker.nics.plan` returns
+    """
+    with _inside(netns) as (host_ns, created), IPRoute() as inner:
+        if created:
+            _write_sysctls(_NETNS_SYSCTLS)
+            inner.link("set", index=1, state="up")
+        for nic in nics:
+            _configure(inner, _ensure_veth(inner, host_ns, nic), nic)
+    with IPRoute() as host:
+        for nic in nics:
+            _write_sysctls(_HOST_END_SYSCTLS, nic["host_dev"])
+            host.link("set", ifname=nic["host_dev"], alias=netns, state="up")
+
+
+@netns_admin.entrypoint
+def join_bridge(device: str, bridge: str) -> None:
+    """Put a host device into a Linux bridge (os-vif's hybrid plugging)."""
+    with IPRoute() as host:
+        master = host.link_lookup(ifname=bridge)[0]
+        host.link("set", ifname=device, master=master)
+
+
+@netns_admin.entrypoint
+def set_carrier(devices: Sequence[str], up: bool) -> None:
+    """Raise or cut the link of NICs by their host ends; absent ones are passed.
+
+    The kernel answers for a namespace's addresses whether or not a process
+    runs in it: a server that is off must not answer ping.
+    """
+    with IPRoute() as host:
+        for device in devices:
+            with _absent_is_fine():
+                host.link("set", ifname=device, state="up" if up else "down")
+
+
+@netns_admin.entrypoint
+def unplug(netns: str, devices: Sequence[str]) -> None:
+    """Remove a namespace and the veths into it; absent ones are passed.
+
+    :param devices: host ends; their peers go with them. Removed one by one
+        because the kernel clears a dead namespace only some time later.
+    """
+    with IPRoute() as host:
+        for device in devices:
+            with _absent_is_fine():
+                host.link("del", ifname=device)
+    with contextlib.suppress(FileNotFoundError):
+        pr2_netns.remove(netns)
+
+
+@netns_admin.entrypoint
+def devices_of(prefix: str) -> dict[str, list[str]]:
+    """Find what earlier plugs left, by the alias that :func:`plug` sets.
+
+    :param prefix: only namespaces whose name begins with it
+    :returns: {namespace: [host device, ...]}, namespaces with no device too
+    """
+    found: dict[str, list[str]] = {
+        name: [] for name in pr2_netns.listnetns() if name.startswith(prefix)
+    }
+    with IPRoute() as host:
+        for link in host.get_links():
+            alias = link.get("ifalias") or ""
+            if alias.startswith(prefix):
+                found.setdefault(alias, []).append(link.get("ifname"))
+    return found
+
+
+@contextlib.contextmanager
+def _inside(netns: str) -> Iterator[tuple[int, bool]]:
+    """Enter a namespace with this thread alone, making it when it is new.
+
+    :returns: (descriptor of the host's namespace, whether it was made now)
+    """
+    created = not os.path.exists(os.path.join(NETNS_DIR, netns))
+    host_ns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Not pyroute2's default, a forked child: a fork of the daemon costs
+        # more than all the rest.
+        pr2_netns.setns(netns, flags=os.O_CREAT, fork=False)
+        yield host_ns, created
+    finally:
+        pr2_netns.setns(host_ns)
+        os.close(host_ns)
+
+
+def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:
+    for name, value in sysctls.items():
+        # A host may have no IPv6 at all.
+        with contextlib.suppress(FileNotFoundError):
+            pathlib.Path("/proc/sys", name.format(device)).write_text(value)
+
+
+@contextlib.contextmanager
+def _absent_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+
+
+def _ensure_veth(inner: IPRoute, host_ns: int, nic: Mapping[str, Any]) -> int:
+    """Return the index of the NIC in the namespace, making the pair if needed."""
+    found = inner.link_lookup(ifname=nic["name"])
+    if found:
+        return found[0]
+    inner.link(
+        "add",
+        ifname=nic["name"],
+        kind="veth",
+        address=nic["mac"],
+        peer={
+            "ifname": nic["host_dev"],
+            "net_ns_fd": host_ns,
+            "mtu": nic["mtu"],
+        },
+    )
+    if not nic["tx_checksum"]:
+        with contextlib.closing(IoctlEthtool(nic["name"])) as ethtool:
+            ethtool.set_offload_flag("tx-checksumming", 0)
+    return inner.link_lookup(ifname=nic["name"])[0]
+
+
+def _configure(inner: IPRoute, index: int, nic: Mapping[str, Any]) -> None:
+    inner.link("set", index=index, mtu=nic["mtu"], state="up")
+    for address, prefix in nic["addresses"]:
+        # Neutron has made sure that the address is unique: duplicate address
+        # detection would only keep it unusable for a second.
+        flags = {"flags": IFA_F_NODAD} if ":" in address else {}
+        inner.addr(
+            "replace", index=index, address=address, prefixlen=prefix, **flags
+        )
+    for destination, gateway, metric in nic["routes"]:
+        route: dict[str, Any] = {"dst": destination, "oif": index}
+        if gateway is not None:
+            route["gateway"] = gateway
+        if metric:
+            route["priority"] = metric
+        inner.route("replace", **route)
