@@ -12,7 +12,6 @@ operator can look inside with ``ip netns exec``.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from typing import Any
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 from pyroute2 import IPRoute
-from pyroute2 import NetlinkError
 from pyroute2 import netns as pr2_netns
 from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
@@ -37,7 +35,7 @@ netns_admin = priv_context.PrivContext(
     ],
 )
 
-NETNS_DIR = "/run/netns"
+LOOPBACK = 1  # its index in every namespace
 
 # What an unprivileged process of a container may do with its own network, as
 # Docker itself allows in the namespaces that it makes: ping without
@@ -66,24 +64,26 @@ def warm_up() -> None:
 
 
 @netns_admin.entrypoint
-def plug(netns: str, nics: Sequence[Mapping[str, Any]]) -> None:
-    """Make namespace ``netns`` exist with exactly these NICs configured.
+def plug(netns: str, owner: str, nics: Sequence[Mapping[str, Any]]) -> None:
+    """Make namespace ``netns`` exist with these NICs configured, and up.
 
     What exists is kept and brought in line, so that it may be called again.
 
     :param netns: name of the namespace, below /run/netns
+    :param owner: id of the engine whose server it is, kept in the namespace
     :param nics: what :func:`nova_docker.nics.plan` returns
     """
-    with _inside(netns) as (host_ns, created), IPRoute() as inner:
-        if created:
+    with _inside(netns, create=True) as host_ns, IPRoute() as inner:
+        loopback = inner.get_links(LOOPBACK)[0]
+        if loopback.get("ifalias") != owner:
             _write_sysctls(_NETNS_SYSCTLS)
-            inner.link("set", index=1, state="up")
+            inner.link("set", index=LOOPBACK, ifalias=owner, state="up")
         for nic in nics:
             _configure(inner, _ensure_veth(inner, host_ns, nic), nic)
     with IPRoute() as host:
         for nic in nics:
             _write_sysctls(_HOST_END_SYSCTLS, nic["host_dev"])
-            host.link("set", ifname=nic["host_dev"], alias=netns, state="up")
+            host.link("set", ifname=nic["host_dev"], ifalias=netns, state="up")
 
 
 @netns_admin.entrypoint
@@ -95,64 +95,68 @@ def join_bridge(device: str, bridge: str) -> None:
 
 
 @netns_admin.entrypoint
-def set_carrier(devices: Sequence[str], up: bool) -> None:
-    """Raise or cut the link of NICs by their host ends; absent ones are passed.
+def set_carrier(netns: str, up: bool) -> None:
+    """Raise or cut the links of a namespace's NICs, by their host ends.
 
     The kernel answers for a namespace's addresses whether or not a process
     runs in it: a server that is off must not answer ping.
     """
+    ends = _host_ends(netns)
     with IPRoute() as host:
-        for device in devices:
-            with _absent_is_fine():
-                host.link("set", ifname=device, state="up" if up else "down")
+        for index in ends:
+            host.link("set", index=index, state="up" if up else "down")
 
 
 @netns_admin.entrypoint
-def unplug(netns: str, devices: Sequence[str]) -> None:
-    """Remove a namespace and the veths into it; absent ones are passed.
+def unplug(netns: str) -> None:
+    """Remove a namespace and the veths into it; an absent one is passed.
 
-    :param devices: host ends; their peers go with them. Removed one by one
-        because the kernel clears a dead namespace only some time later.
+    The veths go first and one by one: the kernel would clear a namespace that
+    nothing holds any more only some time later.
     """
-    with IPRoute() as host:
-        for device in devices:
-            with _absent_is_fine():
-                host.link("del", ifname=device)
     with contextlib.suppress(FileNotFoundError):
+        with _inside(netns), IPRoute() as inner:
+            for link in inner.get_links(kind="veth"):
+                inner.link("del", index=link["index"])
         pr2_netns.remove(netns)
 
 
 @netns_admin.entrypoint
-def devices_of(prefix: str) -> dict[str, list[str]]:
-    """Find what earlier plugs left, by the alias that :func:`plug` sets.
+def describe(netns: str) -> tuple[str | None, list[str]]:
+    """Tell whose a namespace is, and the host ends of its NICs.
 
-    :param prefix: only namespaces whose name begins with it
-    :returns: {namespace: [host device, ...]}, namespaces with no device too
+    :returns: (owner given to :func:`plug`, names of host devices); (None, [])
+        for one that does not exist
     """
-    found: dict[str, list[str]] = {
-        name: [] for name in pr2_netns.listnetns() if name.startswith(prefix)
-    }
+    try:
+        with _inside(netns), IPRoute() as inner:
+            owner = inner.get_links(LOOPBACK)[0].get("ifalias")
+        ends = _host_ends(netns)
+    except FileNotFoundError:
+        return None, []
     with IPRoute() as host:
-        for link in host.get_links():
-            alias = link.get("ifalias") or ""
-            if alias.startswith(prefix):
-                found.setdefault(alias, []).append(link.get("ifname"))
-    return found
+        return owner, [host.get_links(i)[0].get("ifname") for i in ends]
+
+
+def _host_ends(netns: str) -> list[int]:
+    with _inside(netns), IPRoute() as inner:
+        return [link.get("link") for link in inner.get_links(kind="veth")]
 
 
 @contextlib.contextmanager
-def _inside(netns: str) -> Iterator[tuple[int, bool]]:
-    """Enter a namespace with this thread alone, making it when it is new.
+def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
+    """Enter a namespace with this thread alone.
 
-    :returns: (descriptor of the host's namespace, whether it was made now)
+    :returns: descriptor of the host's namespace
+    :raises FileNotFoundError: when it does not exist and is not to be made
     """
-    created = not os.path.exists(os.path.join(NETNS_DIR, netns))
     host_ns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         # Not pyroute2's default, a forked child: a fork of the daemon costs
         # more than all the rest.
-        pr2_netns.setns(netns, flags=os.O_CREAT, fork=False)
-        yield host_ns, created
+        flags = os.O_CREAT if create else 0
+        pr2_netns.setns(netns, flags=flags, fork=False)
+        yield host_ns
     finally:
         pr2_netns.setns(host_ns)
         os.close(host_ns)
@@ -163,15 +167,6 @@ def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:
         # A host may have no IPv6 at all.
         with contextlib.suppress(FileNotFoundError):
             pathlib.Path("/proc/sys", name.format(device)).write_text(value)
-
-
-@contextlib.contextmanager
-def _absent_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as error:
-        if error.code != errno.ENODEV:
-            raise
 
 
 def _ensure_veth(inner: IPRoute, host_ns: int, nic: Mapping[str, Any]) -> int:

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server looks like as a container: pure functions, no engine.
+
+Names are the engine's for containers (Engine API, "Create a container") and
+Nova's for servers.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from nova import exception
+from nova.compute import power_state
+from nova.objects import ImageMeta
+from nova.objects import Instance
+from oslo_utils import units
+
+_PREFIX = "nova-"
+_LABEL = "org.openstack.nova."
+UUID_LABEL = _LABEL + "uuid"
+
+# What root inside a container may do. Everything else is dropped, from
+# Docker's own default set too:
+#   AUDIT_WRITE           sshd and login refuse to work without it
+#   CHOWN DAC_OVERRIDE FOWNER FSETID  manage the server's own files: package
+#                         managers, home directories
+#   KILL                  an init stops the services of other users
+#   NET_BIND_SERVICE      listen below port 1024 where the sysctl is overridden
+#   SETGID SETUID         services that give up root
+#   SYS_CHROOT            sshd's and other services' empty jail
+# Left out of Docker's defaults: MKNOD (device nodes are how containers have
+# been left before), NET_RAW (forged frames; ping works without it), SETFCAP
+# and SETPCAP (no use under no-new-privileges).
+CAPABILITIES = (
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETUID",
+    "SYS_CHROOT",
+)
+
+_CPU_PERIOD = 100_000  # microseconds: the kernel's own default
+_SHARES_PER_VCPU = 1024
+_MAX_SHARES = 262_144  # the kernel refuses more
+
+_POWER_STATES = {
+    "created": power_state.SHUTDOWN,
+    "running": power_state.RUNNING,
+    "paused": power_state.PAUSED,
+    "restarting": power_state.RUNNING,
+    "removing": power_state.SHUTDOWN,
+    "exited": power_state.SHUTDOWN,
+    "dead": power_state.CRASHED,
+}
+
+
+def name_of(uuid: str) -> str:
+    """Name of a server's container, and of its network namespace."""
+    return _PREFIX + uuid
+
+
+def uuid_of(labels: Mapping[str, str]) -> str:
+    """The server's uuid from its container's labels; KeyError if not Nova's."""
+    return labels[UUID_LABEL]
+
+
+def power_state_of(status: str) -> int:
+    """Nova's power state for the engine's ``State.Status``."""
+    return _POWER_STATES.get(status, power_state.NOSTATE)
+
+
+def labels(instance: Instance) -> dict[str, str]:
+    """What an operator finds on the container, for ``docker ps --filter``."""
+    return {
+        UUID_LABEL: instance.uuid,
+        _LABEL + "name": instance.display_name or "",
+        _LABEL + "project": instance.project_id or "",
+        _LABEL + "flavor": instance.flavor.name,
+        _LABEL + "image": instance.image_ref or "",
+    }
+
+
+def command(image_meta: ImageMeta) -> list[str] | None:
+    """The command that the image property ``os_command_line`` asks for.
+
+    :returns: words, split as a shell does; None to run the image's own
+    :raises ImageUnacceptable: when a quotation is not closed
+    """
+    line = image_meta.properties.get("os_command_line")
+    if not line:
+        return None
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise exception.ImageUnacceptable(
+            image_id=image_meta.id,
+            reason=f"its property os_command_line cannot be split into words: {error}",
+        ) from error
+
+
+def limits(flavor: Any, *, pids: int, disk_quota: bool) -> dict[str, Any]:
+    """The engine's limits for a flavor.
+
+    :param flavor: its ``memory_mb`` and ``swap`` are MiB, ``root_gb`` GiB
+    :param pids: processes and threads at most, 0 for no limit
+    :param disk_quota: whether the storage driver can limit a container's size
+    :returns: the part of HostConfig that limits
+    """
+    memory = flavor.memory_mb * units.Mi
+    found: dict[str, Any] = {
+        "Memory": memory,
+        # The engine counts memory and swap together.
+        "MemorySwap": memory + (flavor.swap or 0) * units.Mi,
+        "CpuShares": min(flavor.vcpus * _SHARES_PER_VCPU, _MAX_SHARES),
+        "CpuPeriod": _CPU_PERIOD,
+        "CpuQuota": flavor.vcpus * _CPU_PERIOD,
+        "PidsLimit": pids or -1,
+    }
+    if disk_quota and flavor.root_gb:
+        found["StorageOpt"] = {"size": f"{flavor.root_gb}G"}
+    return found
+
+
+def config(
+    instance: Instance,
+    image_meta: ImageMeta,
+    image: str,
+    *,
+    nameservers: Sequence[str],
+    address: str | None,
+    limits: Mapping[str, Any],
+    runtime: str,
+    network_mode: str,
+    log_size_mb: int,
+) -> dict[str, Any]:
+    """The body of POST /containers/create for a server.
+
+    :param image: the engine's id of its image
+    :param nameservers: DNS servers; none leaves the engine's default
+    :param address: the server's first fixed IP, by which it knows itself
+    :param limits: what :func:`limits` returned
+    :raises ImageUnacceptable: as :func:`command` does
+    """
+    bridge = network_mode == "bridge"
+    # Names that the OCI runtime reads. They replace what an image may set.
+    env = [f"NOVA_NETNS={name_of(instance.uuid)}"]
+    if bridge:
+        env.append("NOVA_ENGINE_NETWORK=1")
+    body: dict[str, Any] = {
+        "Image": image,
+        "Hostname": instance.hostname,
+        "Env": env,
+        "Labels": labels(instance),
+        # A shell with no terminal would see its input end and exit at once.
+        "Tty": True,
+        "OpenStdin": True,
+        "HostConfig": {
+            **limits,
+            "Runtime": runtime,
+            "NetworkMode": "bridge" if bridge else "none",
+            "Dns": list(nameservers),
+            "ExtraHosts": [f"{instance.hostname}:{address}"] if address else [],
+            # Nova decides what runs after a crash or a reboot of the host.
+            "RestartPolicy": {"Name": "no"},
+            "Privileged": False,
+            "CapDrop": ["ALL"],
+            "CapAdd": list(CAPABILITIES),
+            "SecurityOpt": ["no-new-privileges"],
+            "LogConfig": _log(log_size_mb),
+        },
+    }
+    if words := command(image_meta):
+        body["Cmd"] = words
+    return body
+
+
+def _log(size_mb: int) -> dict[str, Any]:
+    return {
+        # json-file would replace what is not UTF-8.
+        "Type": "local",
+        # Two halves: the older one is dropped when the newer is full.
+        "Config": {
+            "max-size": f"{size_mb * 512}k",
+            "max-file": "2",
+            "compress": "false",
+        },
+    }

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's verbs: a virt driver whose servers are Docker containers.
+
+Each method says what happens; how it happens is in a room of its own:
+:mod:`guest` (one server's container), :mod:`container` (what it looks like),
+:mod:`images`, :mod:`nics`, :mod:`host`, :mod:`events`, :mod:`client`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+from nova import conf as nova_conf
+from nova import exception
+from nova.image import glance
+from nova.objects import ImageMeta
+from nova.objects import Instance
+from nova.virt import driver
+from oslo_log import log as logging
+from oslo_utils import excutils
+
+from nova_docker import conf
+from nova_docker import container
+from nova_docker import errors
+from nova_docker.client import DockerClient
+from nova_docker.client import TLSConfig
+from nova_docker.events import SERVERS
+from nova_docker.events import LifecycleEvents
+from nova_docker.guest import Guest
+from nova_docker.host import Host
+from nova_docker.images import ImageStore
+from nova_docker.nics import Nics
+from nova_docker.nics import nameservers
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+conf.register_opts(CONF)
+
+
+class DockerDriver(driver.ComputeDriver):
+    """Runs servers as containers of the Docker engine of this host."""
+
+    capabilities = {
+        **driver.ComputeDriver.capabilities,
+        "supports_image_type_raw": True,
+    }
+
+    def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
+        """:param client: an engine to use instead of ``[docker]host``'s"""
+        super().__init__(virtapi)
+        self._client = client or _client()
+        self._host = Host(self._client)
+        self._images = ImageStore(self._client, glance.API())
+        self._nics = Nics(virtapi, first=1 if self._engine_network else 0)
+        self._events = LifecycleEvents(self._client, self.emit_event)
+        # What a boot or a delete does at the same time as its main line.
+        self._beside = futures.ThreadPoolExecutor(thread_name_prefix="docker")
+
+    # The host
+
+    def init_host(self, host: str) -> None:
+        self._host.connect(CONF.docker.runtime)
+        self._nics.init(self._host.engine_id)
+        self._nics.sweep(self.list_instance_uuids())
+        self._events.start()
+
+    def cleanup_host(self, host: str) -> None:
+        self._events.stop()
+        self._beside.shutdown()
+
+    def get_available_nodes(self, refresh: bool = False) -> list[str]:
+        return [CONF.host]
+
+    def get_available_resource(self, nodename: str) -> dict[str, Any]:
+        return self._host.resources()
+
+    def update_provider_tree(
+        self, provider_tree: Any, nodename: str, allocations: Any = None
+    ) -> None:
+        ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
+        reserved = self._get_reserved_host_disk_gb_from_config()
+        provider_tree.update_inventory(
+            nodename, self._host.inventory(ratios, reserved)
+        )
+
+    def get_host_uptime(self) -> str:
+        return self._host.uptime()
+
+    def get_host_ip_addr(self) -> str:
+        return CONF.my_ip
+
+    # What is there
+
+    def list_instances(self) -> list[str]:
+        return [found["Names"][0].lstrip("/") for found in self._containers()]
+
+    def list_instance_uuids(self) -> list[str]:
+        return [container.uuid_of(found["Labels"]) for found in self._containers()]
+
+    def get_num_instances(self) -> int:
+        return len(self._containers())
+
+    def instance_exists(self, instance: Instance) -> bool:
+        return self._guest(instance).exists()
+
+    def get_info(self, instance: Instance, use_cache: bool = True) -> Any:
+        return self._guest(instance).info()
+
+    def get_console_output(self, context: Any, instance: Instance) -> bytes:
+        return self._guest(instance).console_output()
+
+    # A server's life
+
+    def spawn(
+        self,
+        context: Any,
+        instance: Instance,
+        image_meta: ImageMeta,
+        injected_files: Any,
+        admin_password: str | None,
+        allocations: Any,
+        network_info: Any = None,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        accel_info: Any = None,
+    ) -> None:
+        self._images.check(image_meta, instance.flavor)
+        with self._leave_nothing_behind(instance, network_info):
+            with self._nics.wired(instance, network_info):
+                plugging = self._beside.submit(self._nics.plug, instance, network_info)
+                try:
+                    self._create(context, instance, image_meta, network_info)
+                finally:
+                    plugging.result()
+            if power_on:
+                self._guest(instance).start()
+
+    def destroy(
+        self,
+        context: Any,
+        instance: Instance,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        destroy_secrets: bool = True,
+    ) -> None:
+        self.cleanup(context, instance, network_info)
+
+    def cleanup(
+        self,
+        context: Any,
+        instance: Instance,
+        network_info: Any,
+        block_device_info: Any = None,
+        destroy_disks: bool = True,
+        migrate_data: Any = None,
+        destroy_vifs: bool = True,
+        destroy_secrets: bool = True,
+    ) -> None:
+        self._guest(instance).remove()
+        if destroy_vifs:
+            self._nics.unplug(instance, network_info)
+
+    def reboot(
+        self,
+        context: Any,
+        instance: Instance,
+        network_info: Any,
+        reboot_type: str,
+        block_device_info: Any = None,
+        bad_volumes_callback: Any = None,
+        accel_info: Any = None,
+        share_info: Any = None,
+    ) -> None:
+        grace = CONF.shutdown_timeout if reboot_type == "SOFT" else 0
+        self._guest(instance).stop(grace)
+        self.power_on(context, instance, network_info)
+
+    def power_off(
+        self, instance: Instance, timeout: int = 0, retry_interval: int = 0
+    ) -> None:
+        self._guest(instance).stop(timeout)
+        self._nics.set_carrier(instance, False)
+
+    def power_on(
+        self,
+        context: Any,
+        instance: Instance,
+        network_info: Any,
+        block_device_info: Any = None,
+        accel_info: Any = None,
+        share_info: Any = None,
+    ) -> None:
+        self._nics.plug(instance, network_info)
+        self._guest(instance).start()
+
+    # Its network
+
+    def plug_vifs(self, instance: Instance, network_info: Any) -> None:
+        self._nics.plug(instance, network_info)
+
+    def unplug_vifs(self, instance: Instance, network_info: Any) -> None:
+        self._nics.unplug(instance, network_info)
+
+    # What the verbs share
+
+    @property
+    def _engine_network(self) -> bool:
+        return CONF.docker.network_mode == "bridge"
+
+    def _guest(self, instance: Instance) -> Guest:
+        return Guest(self._client, instance)
+
+    def _containers(self) -> list[dict[str, Any]]:
+        try:
+            return self._client.list_containers(filters=SERVERS)
+        except errors.DockerError as error:
+            raise exception.NovaException(f"The Docker engine: {error}") from error
+
+    def _create(
+        self,
+        context: Any,
+        instance: Instance,
+        image_meta: ImageMeta,
+        network_info: Any,
+    ) -> None:
+        addresses = network_info.fixed_ips() if network_info else []
+        self._guest(instance).create(
+            container.config(
+                instance,
+                image_meta,
+                self._images.ensure(context, image_meta),
+                nameservers=nameservers(network_info),
+                address=addresses[0]["address"] if addresses else None,
+                limits=container.limits(
+                    instance.flavor,
+                    pids=CONF.docker.pids_limit,
+                    disk_quota=self._host.disk_quota,
+                ),
+                runtime=CONF.docker.runtime,
+                network_mode=CONF.docker.network_mode,
+                log_size_mb=CONF.docker.console_log_size_mb,
+            )
+        )
+
+    @contextlib.contextmanager
+    def _leave_nothing_behind(
+        self, instance: Instance, network_info: Any
+    ) -> Iterator[None]:
+        """Remove what a boot made when it fails; a server that was there stays."""
+        try:
+            yield
+        except exception.InstanceExists:
+            raise
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                try:
+                    self.cleanup(None, instance, network_info)
+                except Exception:
+                    LOG.exception("Cleaning up a failed boot", instance=instance)
+
+
+def _client() -> DockerClient:
+    docker = CONF.docker
+    tls = None
+    if docker.host.startswith("tcp:") and docker.tls:
+        tls = TLSConfig(
+            ca_file=docker.ca_file,
+            cert_file=docker.cert_file,
+            key_file=docker.key_file,
+            verify=docker.tls_verify,
+        )
+    return DockerClient(
+        docker.host,
+        tls=tls,
+        connect_timeout=docker.connect_timeout,
+        read_timeout=docker.read_timeout,
+    )
