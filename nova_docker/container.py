@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from nova import exception
+from nova import objects
 from nova.compute import power_state
-from nova.objects import ImageMeta
-from nova.objects import Instance
 from oslo_utils import units
 
 _PREFIX = "nova-"
 _LABEL = "org.openstack.nova."
 UUID_LABEL = _LABEL + "uuid"
+NAME_LABEL = _LABEL + "name"  # Nova's own, instance-00000001
 
 # What root inside a container may do. Everything else is dropped, from
 # Docker's own default set too:
@@ -77,18 +77,19 @@ def power_state_of(status: str) -> int:
     return _POWER_STATES.get(status, power_state.NOSTATE)
 
 
-def labels(instance: Instance) -> dict[str, str]:
+def labels(instance: objects.Instance) -> dict[str, str]:
     """What an operator finds on the container, for ``docker ps --filter``."""
     return {
         UUID_LABEL: instance.uuid,
-        _LABEL + "name": instance.display_name or "",
+        NAME_LABEL: instance.name,
+        _LABEL + "display_name": instance.display_name or "",
         _LABEL + "project": instance.project_id or "",
         _LABEL + "flavor": instance.flavor.name,
         _LABEL + "image": instance.image_ref or "",
     }
 
 
-def command(image_meta: ImageMeta) -> list[str] | None:
+def command(image_meta: objects.ImageMeta) -> list[str] | None:
     """The command that the image property ``os_command_line`` asks for.
 
     :returns: words, split as a shell does; None to run the image's own
@@ -130,8 +131,8 @@ def limits(flavor: Any, *, pids: int, disk_quota: bool) -> dict[str, Any]:
 
 
 def config(
-    instance: Instance,
-    image_meta: ImageMeta,
+    instance: objects.Instance,
+    image_meta: objects.ImageMeta,
     image: str,
     *,
     nameservers: Sequence[str],

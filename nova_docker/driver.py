@@ -15,9 +15,8 @@ from typing import Any
 
 from nova import conf as nova_conf
 from nova import exception
+from nova import objects
 from nova.image import glance
-from nova.objects import ImageMeta
-from nova.objects import Instance
 from nova.virt import driver
 from oslo_log import log as logging
 from oslo_utils import excutils
@@ -83,9 +82,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
         reserved = self._get_reserved_host_disk_gb_from_config()
-        provider_tree.update_inventory(
-            nodename, self._host.inventory(ratios, reserved)
-        )
+        provider_tree.update_inventory(nodename, self._host.inventory(ratios, reserved))
 
     def get_host_uptime(self) -> str:
         return self._host.uptime()
@@ -96,7 +93,7 @@ class DockerDriver(driver.ComputeDriver):
     # What is there
 
     def list_instances(self) -> list[str]:
-        return [found["Names"][0].lstrip("/") for found in self._containers()]
+        return [found["Labels"][container.NAME_LABEL] for found in self._containers()]
 
     def list_instance_uuids(self) -> list[str]:
         return [container.uuid_of(found["Labels"]) for found in self._containers()]
@@ -104,13 +101,13 @@ class DockerDriver(driver.ComputeDriver):
     def get_num_instances(self) -> int:
         return len(self._containers())
 
-    def instance_exists(self, instance: Instance) -> bool:
+    def instance_exists(self, instance: objects.Instance) -> bool:
         return self._guest(instance).exists()
 
-    def get_info(self, instance: Instance, use_cache: bool = True) -> Any:
+    def get_info(self, instance: objects.Instance, use_cache: bool = True) -> Any:
         return self._guest(instance).info()
 
-    def get_console_output(self, context: Any, instance: Instance) -> bytes:
+    def get_console_output(self, context: Any, instance: objects.Instance) -> bytes:
         return self._guest(instance).console_output()
 
     # A server's life
@@ -118,8 +115,8 @@ class DockerDriver(driver.ComputeDriver):
     def spawn(
         self,
         context: Any,
-        instance: Instance,
-        image_meta: ImageMeta,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
         injected_files: Any,
         admin_password: str | None,
         allocations: Any,
@@ -142,7 +139,7 @@ class DockerDriver(driver.ComputeDriver):
     def destroy(
         self,
         context: Any,
-        instance: Instance,
+        instance: objects.Instance,
         network_info: Any,
         block_device_info: Any = None,
         destroy_disks: bool = True,
@@ -153,7 +150,7 @@ class DockerDriver(driver.ComputeDriver):
     def cleanup(
         self,
         context: Any,
-        instance: Instance,
+        instance: objects.Instance,
         network_info: Any,
         block_device_info: Any = None,
         destroy_disks: bool = True,
@@ -168,7 +165,7 @@ class DockerDriver(driver.ComputeDriver):
     def reboot(
         self,
         context: Any,
-        instance: Instance,
+        instance: objects.Instance,
         network_info: Any,
         reboot_type: str,
         block_device_info: Any = None,
@@ -181,7 +178,7 @@ class DockerDriver(driver.ComputeDriver):
         self.power_on(context, instance, network_info)
 
     def power_off(
-        self, instance: Instance, timeout: int = 0, retry_interval: int = 0
+        self, instance: objects.Instance, timeout: int = 0, retry_interval: int = 0
     ) -> None:
         self._guest(instance).stop(timeout)
         self._nics.set_carrier(instance, False)
@@ -189,7 +186,7 @@ class DockerDriver(driver.ComputeDriver):
     def power_on(
         self,
         context: Any,
-        instance: Instance,
+        instance: objects.Instance,
         network_info: Any,
         block_device_info: Any = None,
         accel_info: Any = None,
@@ -200,10 +197,10 @@ class DockerDriver(driver.ComputeDriver):
 
     # Its network
 
-    def plug_vifs(self, instance: Instance, network_info: Any) -> None:
+    def plug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
         self._nics.plug(instance, network_info)
 
-    def unplug_vifs(self, instance: Instance, network_info: Any) -> None:
+    def unplug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
         self._nics.unplug(instance, network_info)
 
     # What the verbs share
@@ -212,7 +209,7 @@ class DockerDriver(driver.ComputeDriver):
     def _engine_network(self) -> bool:
         return CONF.docker.network_mode == "bridge"
 
-    def _guest(self, instance: Instance) -> Guest:
+    def _guest(self, instance: objects.Instance) -> Guest:
         return Guest(self._client, instance)
 
     def _containers(self) -> list[dict[str, Any]]:
@@ -224,8 +221,8 @@ class DockerDriver(driver.ComputeDriver):
     def _create(
         self,
         context: Any,
-        instance: Instance,
-        image_meta: ImageMeta,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
         network_info: Any,
     ) -> None:
         addresses = network_info.fixed_ips() if network_info else []
@@ -249,7 +246,7 @@ class DockerDriver(driver.ComputeDriver):
 
     @contextlib.contextmanager
     def _leave_nothing_behind(
-        self, instance: Instance, network_info: Any
+        self, instance: objects.Instance, network_info: Any
     ) -> Iterator[None]:
         """Remove what a boot made when it fails; a server that was there stays."""
         try:

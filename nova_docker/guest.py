@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nova import exception
-from nova.objects import Instance
+from nova import objects
 from nova.virt.hardware import InstanceInfo
 
 from nova_docker import container
@@ -26,7 +26,7 @@ class Guest:
     :raises NovaException: from each, when the engine fails, with its message
     """
 
-    def __init__(self, client: DockerClient, instance: Instance) -> None:
+    def __init__(self, client: DockerClient, instance: objects.Instance) -> None:
         self._client = client
         self._instance = instance
         self._name = container.name_of(instance.uuid)
@@ -105,8 +105,6 @@ class Guest:
         try:
             yield
         except errors.NotFound as error:
-            raise exception.InstanceNotFound(
-                instance_id=self._instance.uuid
-            ) from error
+            raise exception.InstanceNotFound(instance_id=self._instance.uuid) from error
         except errors.DockerError as error:
             raise exception.NovaException(f"The Docker engine: {error}") from error

@@ -18,9 +18,9 @@ from typing import Any
 import os_vif
 from nova import conf as nova_conf
 from nova import exception
+from nova import objects
 from nova.network import model
 from nova.network import os_vif_util
-from nova.objects import Instance
 from nova.virt.virtapi import VirtAPI
 from os_vif.exception import ExceptionBase as OsVifException
 from os_vif.objects import instance_info
@@ -123,7 +123,7 @@ class Nics:
         self._owner = owner
         privsep.warm_up()
 
-    def plug(self, instance: Instance, network_info: model.NetworkInfo) -> None:
+    def plug(self, instance: objects.Instance, network_info: model.NetworkInfo) -> None:
         """Give a server its namespace with its NICs; again does no harm.
 
         :raises VirtualInterfacePlugException: when one cannot be plugged
@@ -143,7 +143,9 @@ class Nics:
             if isinstance(vif, osvif.VIFBridge):
                 privsep.join_bridge(vif.vif_name, vif.bridge_name)
 
-    def unplug(self, instance: Instance, network_info: model.NetworkInfo) -> None:
+    def unplug(
+        self, instance: objects.Instance, network_info: model.NetworkInfo
+    ) -> None:
         """Remove a server's NICs and namespace, whatever of them is there.
 
         :param network_info: may be empty or stale; what else the namespace
@@ -158,7 +160,7 @@ class Nics:
         info = os_vif_util.nova_to_osvif_instance(instance)
         self._unplug(name_of(instance.uuid), vifs, info)
 
-    def set_carrier(self, instance: Instance, up: bool) -> None:
+    def set_carrier(self, instance: objects.Instance, up: bool) -> None:
         """Connect or cut off a server that is switched on or off."""
         with contextlib.suppress(FileNotFoundError):
             privsep.set_carrier(name_of(instance.uuid), up)
@@ -183,7 +185,7 @@ class Nics:
 
     @contextlib.contextmanager
     def wired(
-        self, instance: Instance, network_info: model.NetworkInfo
+        self, instance: objects.Instance, network_info: model.NetworkInfo
     ) -> Iterator[None]:
         """Plug in the block, and leave it when Neutron has wired the ports.
 
@@ -224,7 +226,9 @@ class Nics:
             for vif in vifs:
                 os_vif.unplug(vif, info)
         except OsVifException as error:
-            raise exception.VirtualInterfaceUnplugException(reason=str(error)) from error
+            raise exception.VirtualInterfaceUnplugException(
+                reason=str(error)
+            ) from error
         finally:
             privsep.unplug(netns)
 
@@ -254,7 +258,7 @@ def _leftover(device: str) -> osvif.VIFOpenVSwitch:
     )
 
 
-def _port_failed(event_name: str, instance: Instance) -> None:
+def _port_failed(event_name: str, instance: objects.Instance) -> None:
     LOG.error("Neutron reported failure of %s", event_name, instance=instance)
     if CONF.vif_plugging_is_fatal:
         raise exception.VirtualInterfaceCreateException()

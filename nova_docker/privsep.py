@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from oslo_privsep import capabilities
@@ -197,9 +199,7 @@ def _configure(inner: IPRoute, index: int, nic: Mapping[str, Any]) -> None:
         # Neutron has made sure that the address is unique: duplicate address
         # detection would only keep it unusable for a second.
         flags = {"flags": IFA_F_NODAD} if ":" in address else {}
-        inner.addr(
-            "replace", index=index, address=address, prefixlen=prefix, **flags
-        )
+        inner.addr("replace", index=index, address=address, prefixlen=prefix, **flags)
     for destination, gateway, metric in nic["routes"]:
         route: dict[str, Any] = {"dst": destination, "oif": index}
         if gateway is not None:
