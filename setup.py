@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one thing that pyproject.toml cannot say."""
 
-from setuptools import Distribution, setup
+from setuptools import Distribution
+from setuptools import setup
 
 
 class DistributionWithData(Distribution):
