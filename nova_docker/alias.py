@@ -32,7 +32,7 @@ class AliasFinder:
             return None
         from importlib.machinery import ModuleSpec
 
-        return ModuleSpec(name, cls)
+        return ModuleSpec(name, cls)  # type: ignore[arg-type]
 
     @staticmethod
     def create_module(spec):
