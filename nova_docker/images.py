@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance images as images of the engine, each loaded once.
+
+The engine calls the image with Glance id ``<id>`` ``nova-glance/<id>:latest``.
+Only this module gives such tags, each to what Glance has under that id, so an
+image that has the tag needs no second look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import queue
+import re
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+from nova import exception
+from nova import objects
+from oslo_concurrency import lockutils
+from oslo_log import log as logging
+from oslo_utils import units
+
+from nova_docker import errors
+from nova_docker.archive import ArchiveError
+from nova_docker.archive import ImageArchive
+from nova_docker.client import DockerClient
+
+LOG = logging.getLogger(__name__)
+
+# Engines take repository names in lower case alone: were "ABC…" to share the tag
+# of "abc…", one could be loaded in place of the other.
+_GLANCE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+# Chunks (64 KiB each) read from Glance ahead of what the engine has taken.
+_READ_AHEAD = 16
+
+# What an engine says when it cannot unpack a layer for what the layer holds, and
+# what it says there too when the fault is the host's.
+_BAD_LAYER = re.compile(r"Error processing tar file|ApplyLayer|max depth exceeded")
+_HOST_TROUBLE = re.compile(
+    r"no space left|quota exceeded|read-only file system|input/output error"
+    r"|cannot allocate memory|too many open files|signal: killed"
+)
+
+
+class ImageStore:
+    """The Glance images that the engine has, and a way to have more.
+
+    :param client: the engine
+    :param image_api: ``nova.image.glance.API()``
+    """
+
+    def __init__(self, client: DockerClient, image_api: Any) -> None:
+        self._client = client
+        self._image_api = image_api
+
+    @staticmethod
+    def check(
+        image_meta: objects.ImageMeta, flavor: objects.Flavor | None = None
+    ) -> None:
+        """Refuse, by what Glance says of it, an image that cannot boot.
+
+        :raises ImageUnacceptable: when it is not a ``docker save`` archive
+        :raises FlavorDiskSmallerThanImage: when it is larger than the flavor's
+            root disk
+        """
+        image_id, container_format, disk_format, size = (
+            getattr(image_meta, name) if image_meta.obj_attr_is_set(name) else None
+            for name in ("id", "container_format", "disk_format", "size")
+        )
+        if (container_format, disk_format) != ("docker", "raw"):
+            raise exception.ImageUnacceptable(
+                image_id=image_id,
+                reason="its container_format must be docker and its disk_format "
+                f"raw; they are {container_format} and {disk_format}",
+            )
+        if not _GLANCE_ID.fullmatch(image_id or ""):
+            raise exception.ImageUnacceptable(
+                image_id=image_id, reason="its id is not a UUID in lower case"
+            )
+        _check_fits(size or 0, flavor)
+
+    def ensure(
+        self,
+        context: Any,
+        image_meta: objects.ImageMeta,
+        flavor: objects.Flavor | None = None,
+        trusted_certs: Any = None,
+    ) -> str:
+        """Make sure that the engine has an image, loading it if it has not.
+
+        Engine calls: "GET /images/{name}/json", and for an image that is not
+        there "POST /images/load".
+
+        :param flavor: the expanded image must fit its root disk, if given
+        :param trusted_certs: certificates, one of which must have signed an
+            image that is to be loaded (``Instance.trusted_certs``)
+        :returns: the engine's id of the image, ``sha256:…``
+        :raises ImageUnacceptable: when it is not a loadable archive: why
+        :raises FlavorDiskSmallerThanImage: when it does not fit
+        :raises ImageNotFound: or another of Nova's exceptions for what Glance
+            answers
+        :raises CouldNotFetchImage: when Glance, the way from it, or the engine
+            failed, so that another host may do better
+        """
+        self.check(image_meta, flavor)
+        image_id = image_meta.id
+        tag = f"nova-glance/{image_id}:latest"
+        with lockutils.lock(f"nova-docker-image-{image_id}"), _host_trouble(image_id):
+            try:
+                found = self._client.inspect_image(tag)
+            except errors.NotFound:
+                found = self._load(context, image_id, tag, trusted_certs)
+        _check_fits(found["Size"], flavor)
+        return found["Id"]
+
+    def _load(
+        self, context: Any, image_id: str, tag: str, trusted_certs: Any
+    ) -> dict[str, Any]:
+        LOG.info("Loading image %s into the Docker engine", image_id)
+
+        def fetch(sink: _Download) -> None:
+            self._image_api.download(
+                context, image_id, data=sink, trusted_certs=trusted_certs
+            )
+
+        download = _Download(fetch)
+        archive = ImageArchive(download, tag, self._client.version().get("Arch"))
+        try:
+            with contextlib.closing(download):
+                self._client.load_image(archive)
+        except ArchiveError as error:
+            raise exception.ImageUnacceptable(
+                image_id=image_id, reason=str(error)
+            ) from error
+        except errors.DockerError as error:
+            if _BAD_LAYER.search(str(error)) and not _HOST_TROUBLE.search(str(error)):
+                raise exception.ImageUnacceptable(
+                    image_id=image_id, reason=f"the Docker engine says: {error}"
+                ) from error
+            raise
+        found = self._client.inspect_image(tag)
+        # Not the id: engines with containerd's image store have one of another
+        # kind, the digest of a manifest that they made.
+        if found["RootFS"]["Layers"] != archive.diff_ids:
+            self._client.remove_image(tag)
+            raise exception.CouldNotFetchImage(
+                f"The Docker engine loaded another image than {image_id}"
+            )
+        return found
+
+
+class _Download:
+    """An image's bytes as they come from Glance: iterate over it once.
+
+    Nova checks an image's hash as it flows, and its signature only where it
+    writes the image: asked for an iterator, it returns one that it has read to
+    the end. So it is given a file to write to, this one, in a thread.
+
+    :param fetch: writes the image to the file that it is given; what it raises,
+        iterating raises
+    """
+
+    def __init__(self, fetch: Callable[[_Download], None]) -> None:
+        self._fetch = fetch
+        self._chunks: queue.Queue[bytes | BaseException | None]
+        self._chunks = queue.Queue(_READ_AHEAD)
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        threading.Thread(target=self._run, name="docker-image", daemon=True).start()
+        while (chunk := self._chunks.get()) is not None:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield chunk
+
+    def close(self) -> None:
+        """End the download if it has not ended. Does not wait for Glance."""
+        self._closed = True
+        # A writer that waits for room has it now, and then sees that it is over.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._chunks.get_nowait()
+
+    def _run(self) -> None:
+        end = None
+        try:
+            self._fetch(self)
+        except BaseException as error:
+            end = error
+        self._chunks.put(end)
+
+    # What Nova asks of the file
+
+    def write(self, chunk: bytes) -> None:
+        self._chunks.put(chunk)
+        if self._closed:
+            raise OSError(errno.EPIPE, "The image is not wanted any more")
+
+    def truncate(self, size: int) -> None:
+        """Called for an image whose signature is wrong; its error follows."""
+
+
+def _check_fits(size: int, flavor: objects.Flavor | None) -> None:
+    root = flavor.root_gb * units.Gi if flavor else 0
+    if root and size > root:
+        raise exception.FlavorDiskSmallerThanImage(flavor_size=root, image_size=size)
+
+
+@contextlib.contextmanager
+def _host_trouble(image_id: str) -> Iterator[None]:
+    """Turn failures of Glance's transport and of the engine into Nova's."""
+    try:
+        yield
+    except OSError as error:
+        # The hash was wrong, or the connection broke.
+        raise exception.CouldNotFetchImage(
+            f"Could not fetch image {image_id} from Glance: {error}"
+        ) from error
+    except errors.DockerError as error:
+        raise exception.CouldNotFetchImage(
+            f"The Docker engine could not load image {image_id}: {error}"
+        ) from error
