@@ -15,6 +15,7 @@ from typing import Any
 from nova import exception
 from nova import objects
 from nova.compute import power_state
+from nova.virt import configdrive
 from oslo_utils import units
 
 _PREFIX = "nova-"
@@ -87,6 +88,28 @@ def labels(instance: objects.Instance) -> dict[str, str]:
         _LABEL + "flavor": instance.flavor.name,
         _LABEL + "image": instance.image_ref or "",
     }
+
+
+def refuse_unsupported(
+    instance: objects.Instance, injected_files: Any, block_device_info: Any
+) -> None:
+    """Refuse what was asked for and would silently be missing.
+
+    :param injected_files: as ComputeDriver.spawn is given them
+    :param block_device_info: as ComputeDriver.spawn is given it
+    :raises InvalidInput: with the first of it
+    """
+    devices = block_device_info or {}
+    for asked, what in (
+        (configdrive.required_by(instance), "a config drive"),
+        (injected_files, "injected files"),
+        (devices.get("block_device_mapping"), "volumes"),
+        (devices.get("ephemerals"), "ephemeral disks"),
+    ):
+        if asked:
+            raise exception.InvalidInput(
+                reason=f"the Docker driver does not support {what}"
+            )
 
 
 def command(image_meta: objects.ImageMeta) -> list[str] | None:

@@ -125,6 +125,7 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         accel_info: Any = None,
     ) -> None:
+        container.refuse_unsupported(instance, injected_files, block_device_info)
         self._images.check(image_meta, instance.flavor)
         with self._leave_nothing_behind(instance, network_info):
             with self._nics.wired(instance, network_info):
@@ -230,7 +231,7 @@ class DockerDriver(driver.ComputeDriver):
             container.config(
                 instance,
                 image_meta,
-                self._images.ensure(context, image_meta),
+                self._images.ensure(context, image_meta, instance.flavor),
                 nameservers=nameservers(network_info),
                 address=addresses[0]["address"] if addresses else None,
                 limits=container.limits(

@@ -53,6 +53,7 @@ class Guest:
         :param config: what :func:`nova_docker.container.config` returned
         :raises InstanceExists: when there is one
         :raises ImageNotFound: when its image has gone from the engine
+        :raises InvalidInput: when the engine takes no such container
         """
         with self._engine():
             try:
@@ -65,12 +66,13 @@ class Guest:
     def start(self) -> None:
         """Run the container's command.
 
-        :raises InstancePowerOnFailure: when it cannot be run
+        :raises InvalidInput: when there is no such command in the image
+        :raises InstancePowerOnFailure: when it cannot be run for another reason
         """
         try:
             with self._engine():
                 self._client.start_container(self._name)
-        except exception.InstanceNotFound:
+        except (exception.InstanceNotFound, exception.InvalidInput):
             raise
         except exception.NovaException as error:
             raise exception.InstancePowerOnFailure(reason=str(error)) from error
@@ -106,5 +108,7 @@ class Guest:
             yield
         except errors.NotFound as error:
             raise exception.InstanceNotFound(instance_id=self._instance.uuid) from error
+        except errors.BadRequest as error:
+            raise exception.InvalidInput(reason=str(error)) from error
         except errors.DockerError as error:
             raise exception.NovaException(f"The Docker engine: {error}") from error

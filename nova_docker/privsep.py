@@ -12,6 +12,7 @@ operator can look inside with ``ip netns exec``.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ netns_admin = priv_context.PrivContext(
 )
 
 LOOPBACK = 1  # its index in every namespace
+
+_THREAD_NS = "/proc/thread-self/ns/net"
+_libc = ctypes.CDLL(None, use_errno=True)
 
 # What an unprivileged process of a container may do with its own network, as
 # Docker itself allows in the namespaces that it makes: ping without
@@ -149,15 +153,24 @@ def _host_ends(netns: str) -> list[int]:
 def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
     """Enter a namespace with this thread alone.
 
+    The daemon serves calls in threads. /proc/self and pyroute2's own way to
+    make a namespace mean the first thread, and so the host: a namespace is
+    made here by the thread that will be in it, and what is about to be changed
+    is checked not to be the host's.
+
     :returns: descriptor of the host's namespace
     :raises FileNotFoundError: when it does not exist and is not to be made
     """
-    host_ns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    host_ns = os.open(_THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # Not pyroute2's default, a forked child: a fork of the daemon costs
-        # more than all the rest.
-        flags = os.O_CREAT if create else 0
-        pr2_netns.setns(netns, flags=flags, fork=False)
+        if create and netns not in pr2_netns.listnetns():
+            if _libc.unshare(pr2_netns.CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
+            pr2_netns.attach(netns, "thread-self")
+        else:
+            pr2_netns.setns(netns, flags=0)
+        if os.path.samestat(os.stat(_THREAD_NS), os.fstat(host_ns)):
+            raise RuntimeError(f"{netns} is the host's own network namespace")
         yield host_ns
     finally:
         pr2_netns.setns(host_ns)

@@ -46,6 +46,8 @@ def instance(**values: Any) -> objects.Instance:
             "image_ref": "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd",
             "flavor": flavor(),
             "system_metadata": {},
+            "config_drive": "",
+            "launched_at": None,
         }
         | values,
     )

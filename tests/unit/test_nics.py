@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Neutron asks for, as NICs of a namespace."""
 
+import os_vif.objects
 import pytest
 from nova import exception
 
 from nova_docker import nics
 from tests import samples
+
+os_vif.objects.register_all()
 
 
 def test_nics_are_named_in_the_order_asked():

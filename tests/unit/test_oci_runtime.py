@@ -127,6 +127,17 @@ def test_a_server_whose_nics_are_not_plugged_is_refused(runtime, namespace):
     assert f"/run/netns/{namespace} does not exist" in error
 
 
+def test_the_engine_reads_the_reason_in_runcs_log(runtime, tmp_path):
+    log = tmp_path / "log.json"
+    runtime(
+        *("--log", str(log), "create", "--bundle", str(runtime.bundle), "c1"),
+        spec=spec(),
+    )
+    entry = json.loads(log.read_text())
+    assert entry["level"] == "error"
+    assert "not a Nova server's" in entry["msg"]
+
+
 def test_a_plain_file_in_the_place_of_a_namespace_is_refused(runtime):
     name = f"nova-{uuidutils.generate_uuid()}"
     place = pathlib.Path("/run/netns", name)
