@@ -77,6 +77,7 @@ _EMPTY = b"123456"
 
 # An octal number as archive/tar and this module read it alike.
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
+_LENGTH = re.compile(rb"([1-9][0-9]{0,6}) ")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 # What engines look for at the start of a layer, before they take it for a tar.
@@ -143,6 +144,8 @@ class ImageArchive:
             yield from walk.feed(chunk)
         if not self._received:
             raise ArchiveError("it is empty")
+        if self._received < _BLOCK:
+            raise ArchiveError("it is not a tar archive")
         walk.close()
         if not walk.ended:
             raise ArchiveError("it is cut short: it has no end mark")
@@ -565,10 +568,11 @@ def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Read the records of an extended header: ``length key=value newline``."""
     at = 0
     while at < len(body):
-        length = re.compile(rb"([1-9][0-9]{0,6}) ").match(body, at)
-        end = at + int(length[1]) if length else at
-        key, equals, value = body[length.end() if length else at : end].partition(b"=")
-        if not key or not equals or end > len(body) or not value.endswith(b"\n"):
+        length = _LENGTH.match(body, at)
+        if not length or (end := at + int(length[1])) > len(body):
+            raise ArchiveError("it has a malformed extended header")
+        key, equals, value = body[length.end() : end].partition(b"=")
+        if not key or not equals or not value.endswith(b"\n"):
             raise ArchiveError("it has a malformed extended header")
         yield key, value[:-1]
         at = end
