@@ -1,0 +1,486 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Docker Engine API over HTTP: one method for each endpoint used.
+
+Thin on purpose: arguments and answers are the engine's own (see the Engine API
+reference, v1.41 and later); only errors become exceptions of :mod:`errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+from typing import Self
+from urllib import parse
+
+import requests
+import requests_unixsocket
+from requests import exceptions as http
+
+from nova_docker import errors
+
+# Docker 20.10 is the oldest engine, and 28 the newest, that this was run with.
+MIN_API_VERSION = "1.41"
+MAX_API_VERSION = "1.51"
+
+# Of a call that may be repeated, on a connection that the engine has closed.
+_TRIES = 3
+
+_CHUNK = 64 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class TLSConfig:
+    """How to speak TLS to a ``tcp://`` engine; files are PEM.
+
+    :ivar ca_file: who signed the engine's certificate; None: the system's
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
+
+
+class DockerClient:
+    """One engine. May be used from several threads.
+
+    Every method raises :class:`errors.DockerError` or one of its subclasses.
+    Calls that change nothing when repeated are repeated when the engine closes
+    the connection on them; others are not.
+    """
+
+    def __init__(
+        self,
+        host: str = "unix:///var/run/docker.sock",
+        *,
+        tls: TLSConfig | None = None,
+        connect_timeout: float = 5,
+        read_timeout: float = 60,
+    ) -> None:
+        """
+        :param host: ``unix:///path`` or ``tcp://address:port``
+        :param tls: for ``tcp://``; None speaks plain HTTP
+        :param connect_timeout: seconds
+        :param read_timeout: seconds of silence
+        :raises ValueError: for another kind of host
+        """
+        self.host = host
+        self._base = _base_url(host, tls)
+        self._tls = tls
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        # A requests session is not safe to share between threads.
+        self._local = threading.local()
+        self._version: str | None = None
+
+    # The engine
+
+    @property
+    def api_version(self) -> str:
+        """The version of the API that the calls use, agreed at the first one.
+
+        :raises UnsupportedVersion: when there is none
+        """
+        # Two threads that both ask get the same answer.
+        if self._version is None:
+            self._version = _agree(self.version())
+        return self._version
+
+    def ping(self) -> None:
+        """GET /_ping"""
+        self._send("GET", "/_ping", versioned=False)
+
+    def version(self) -> dict[str, Any]:
+        """GET /version"""
+        return self._send("GET", "/version", versioned=False).json()
+
+    def info(self) -> dict[str, Any]:
+        """GET /info"""
+        return self._send("GET", "/info").json()
+
+    def events(
+        self,
+        *,
+        since: float | None = None,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> EventStream:
+        """GET /events
+
+        :param since: a Unix time; earlier events that the engine remembers
+            come first
+        """
+        query = _filters(filters)
+        if since is not None:
+            query["since"] = f"{since:.9f}"
+        return EventStream(
+            self._send("GET", "/events", query, stream=True, read_timeout=None)
+        )
+
+    # Containers
+
+    def list_containers(
+        self,
+        *,
+        all: bool = True,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """GET /containers/json
+
+        :param all: also those that do not run
+        """
+        query = {"all": _flag(all), **_filters(filters)}
+        return self._send("GET", "/containers/json", query).json()
+
+    def create_container(self, name: str, config: Mapping[str, Any]) -> str:
+        """POST /containers/create
+
+        :param config: the request's body
+        :returns: the container's id
+        :raises Conflict: when the name is taken
+        :raises NotFound: when there is no such image
+        """
+        answer = self._send(
+            "POST", "/containers/create", {"name": name}, json=config, repeat=False
+        )
+        return answer.json()["Id"]
+
+    def inspect_container(self, ref: str) -> dict[str, Any]:
+        """GET /containers/{ref}/json"""
+        return self._send("GET", _path("containers", ref, "json")).json()
+
+    def start_container(self, ref: str) -> None:
+        """POST /containers/{ref}/start; nothing happens to one that runs"""
+        self._send("POST", _path("containers", ref, "start"))
+
+    def stop_container(self, ref: str, timeout: int) -> None:
+        """POST /containers/{ref}/stop; nothing happens to one that is stopped
+
+        :param timeout: seconds from the stop signal to the kill
+        """
+        self._send(
+            "POST",
+            _path("containers", ref, "stop"),
+            {"t": str(timeout)},
+            read_timeout=self._read_timeout + timeout,
+        )
+
+    def restart_container(self, ref: str, timeout: int) -> None:
+        """POST /containers/{ref}/restart
+
+        :param timeout: seconds from the stop signal to the kill
+        """
+        self._send(
+            "POST",
+            _path("containers", ref, "restart"),
+            {"t": str(timeout)},
+            read_timeout=self._read_timeout + timeout,
+            repeat=False,
+        )
+
+    def kill_container(self, ref: str, signal: str = "KILL") -> None:
+        """POST /containers/{ref}/kill
+
+        :raises Conflict: when it does not run
+        """
+        self._send(
+            "POST", _path("containers", ref, "kill"), {"signal": signal}, repeat=False
+        )
+
+    def pause_container(self, ref: str) -> None:
+        """POST /containers/{ref}/pause
+
+        :raises Conflict: when it is paused already or does not run
+        """
+        self._send("POST", _path("containers", ref, "pause"), repeat=False)
+
+    def unpause_container(self, ref: str) -> None:
+        """POST /containers/{ref}/unpause"""
+        self._send("POST", _path("containers", ref, "unpause"), repeat=False)
+
+    def remove_container(
+        self, ref: str, *, force: bool = True, volumes: bool = True
+    ) -> None:
+        """DELETE /containers/{ref}
+
+        :param force: kill it if it runs
+        :param volumes: remove its anonymous volumes too
+        """
+        query = {"force": _flag(force), "v": _flag(volumes)}
+        self._send("DELETE", _path("containers", ref), query)
+
+    def container_logs(self, ref: str, *, tail: int | None = None) -> bytes:
+        """GET /containers/{ref}/logs of a container with a terminal
+
+        :param tail: how many lines from the end; None for all
+        :returns: what its first process wrote, byte for byte
+        """
+        query = {
+            "stdout": "1",
+            "stderr": "1",
+            "tail": "all" if tail is None else str(tail),
+        }
+        answer = self._send("GET", _path("containers", ref, "logs"), query)
+        # Without a terminal the engine frames the two streams; see "Attach to
+        # a container" in its reference.
+        if answer.headers.get("Content-Type") == _MULTIPLEXED or (
+            not self.inspect_container(ref)["Config"]["Tty"]
+        ):
+            return b"".join(_frames(answer.content))
+        return answer.content
+
+    # Images
+
+    def list_images(
+        self, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> list[dict[str, Any]]:
+        """GET /images/json"""
+        return self._send("GET", "/images/json", _filters(filters)).json()
+
+    def inspect_image(self, ref: str) -> dict[str, Any]:
+        """GET /images/{ref}/json"""
+        return self._send("GET", _path("images", ref, "json")).json()
+
+    def load_image(self, chunks: Iterable[bytes]) -> list[dict[str, Any]]:
+        """POST /images/load
+
+        :param chunks: a ``docker save`` archive. When iterating raises, the
+            request is broken off, the engine drops what it has, and the
+            exception is raised here as it is.
+        :returns: the engine's progress messages
+        :raises EngineError: also when the engine reports a failure in them
+        """
+        messages = []
+        with contextlib.closing(
+            self._send(
+                "POST",
+                "/images/load",
+                {"quiet": "1"},
+                data=iter(chunks),
+                headers={"Content-Type": "application/x-tar"},
+                stream=True,
+                repeat=False,
+            )
+        ) as answer:
+            for message in _json_lines(answer):
+                if "error" in message:
+                    raise errors.EngineError(message["error"], answer.status_code)
+                messages.append(message)
+        return messages
+
+    def tag_image(self, ref: str, repo: str, tag: str) -> None:
+        """POST /images/{ref}/tag"""
+        self._send("POST", _path("images", ref, "tag"), {"repo": repo, "tag": tag})
+
+    def remove_image(self, ref: str, *, force: bool = False) -> None:
+        """DELETE /images/{ref}: the tag, and the image with its last one
+
+        :raises Conflict: when a container uses it
+        """
+        self._send("DELETE", _path("images", ref), {"force": _flag(force)})
+
+    # HTTP
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        versioned: bool = True,
+        repeat: bool = True,
+        read_timeout: float | None = -1,
+        **request: Any,
+    ) -> requests.Response:
+        """Call the engine.
+
+        :param repeat: whether the call may be made again after a lost connection
+        :param read_timeout: seconds; None for no limit, -1 for the usual one
+        """
+        prefix = f"{self._base}/v{self.api_version}" if versioned else self._base
+        timeout = self._read_timeout if read_timeout == -1 else read_timeout
+        for tries_left in reversed(range(_TRIES if repeat else 1)):
+            try:
+                answer = self._session().request(
+                    method,
+                    prefix + path,
+                    params=query,
+                    timeout=(self._connect_timeout, timeout),
+                    **request,
+                )
+            except http.ConnectTimeout as error:
+                raise errors.Unreachable(
+                    f"no connection to {self.host} in {self._connect_timeout} s"
+                ) from error
+            except http.ReadTimeout as error:
+                raise errors.Timeout(
+                    f"{self.host} did not answer {method} {path} in {timeout} s"
+                ) from error
+            except (http.ConnectionError, http.ChunkedEncodingError) as error:
+                if not tries_left or not _was_dropped(error):
+                    raise _connection_error(self.host, error) from error
+            except http.RequestException as error:
+                raise errors.DockerError(f"{self.host}: {error}") from error
+            else:
+                return _checked(answer)
+        raise AssertionError("unreachable")
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            session = requests_unixsocket.Session()
+            # An engine is no web site: no proxy and no .netrc of the environment.
+            session.trust_env = False
+            if self._tls:
+                session.verify = self._tls.verify and (self._tls.ca_file or True)
+                if self._tls.cert_file:
+                    session.cert = (self._tls.cert_file, self._tls.key_file)
+            self._local.session = session
+        return self._local.session
+
+
+class EventStream:
+    """Events of the engine as they happen: an iterator of dicts.
+
+    It ends when :meth:`close` is called, from whichever thread.
+
+    :raises Unreachable: from the iteration, when the engine goes away
+    """
+
+    def __init__(self, answer: requests.Response) -> None:
+        self._answer = answer
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            yield from _json_lines(self._answer)
+        except errors.DockerError:
+            if not self._closed:
+                raise
+            return
+        if not self._closed:
+            raise errors.Unreachable("the engine ended its event stream")
+
+    def close(self) -> None:
+        self._closed = True
+        # Closing the answer alone would wait for the read in another thread.
+        with contextlib.suppress(OSError, AttributeError):
+            self._answer.raw.shutdown()
+        with contextlib.suppress(Exception):
+            self._answer.close()
+
+
+_MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+_FRAME_HEADER = 8
+
+
+def _base_url(host: str, tls: TLSConfig | None) -> str:
+    scheme, _, rest = host.partition("://")
+    if scheme == "unix" and rest:
+        return f"http+unix://{parse.quote(rest, safe='')}"
+    if scheme == "tcp" and rest:
+        return f"{'https' if tls else 'http'}://{rest.rstrip('/')}"
+    raise ValueError(f"not an engine: {host!r}; unix:///path or tcp://address:port")
+
+
+def _agree(engine: Mapping[str, Any]) -> str:
+    newest = engine["ApiVersion"]
+    oldest = engine.get("MinAPIVersion", newest)
+    chosen = min(newest, MAX_API_VERSION, key=_as_numbers)
+    if _as_numbers(chosen) < max(_as_numbers(oldest), _as_numbers(MIN_API_VERSION)):
+        raise errors.UnsupportedVersion(
+            f"Docker {engine.get('Version')} speaks API {oldest} to {newest}; "
+            f"needed is one of {MIN_API_VERSION} to {MAX_API_VERSION}"
+        )
+    return chosen
+
+
+def _as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _path(*parts: str) -> str:
+    # An image's name may have slashes, which the engine wants as they are.
+    return "/" + "/".join(parse.quote(part, safe="/:@") for part in parts)
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else "0"
+
+
+def _filters(filters: Mapping[str, Sequence[str]] | None) -> dict[str, str]:
+    if not filters:
+        return {}
+    return {"filters": json.dumps({key: list(v) for key, v in filters.items()})}
+
+
+def _checked(answer: requests.Response) -> requests.Response:
+    # 304 is the engine's word for "already so".
+    if answer.ok:
+        return answer
+    with contextlib.closing(answer):
+        try:
+            message = answer.json()["message"]
+        except (ValueError, KeyError, TypeError):
+            message = answer.text.strip() or answer.reason
+    raise errors.for_status(answer.status_code, message)
+
+
+def _was_dropped(error: http.RequestException) -> bool:
+    """Whether a connection was there and was lost, rather than never made."""
+    return isinstance(_root(error), ConnectionResetError | BrokenPipeError)
+
+
+def _connection_error(host: str, error: http.RequestException) -> errors.DockerError:
+    if isinstance(_root(error), PermissionError):
+        return errors.Forbidden(
+            f"this user may not open {host}: put it in the group of the socket"
+        )
+    return errors.Unreachable(f"no connection to {host}: {_root(error)}")
+
+
+def _root(error: BaseException) -> BaseException:
+    """The innermost exception that the HTTP libraries have wrapped."""
+    while True:
+        inner = next((a for a in error.args if isinstance(a, BaseException)), None)
+        inner = inner or getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def _json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
+    pending = b""
+    try:
+        # None: what has come, as soon as it has come.
+        for chunk in answer.iter_content(None):
+            *lines, pending = (pending + chunk).split(b"\n")
+            yield from (json.loads(line) for line in lines if line.strip())
+    except (http.RequestException, OSError, AttributeError, ValueError) as error:
+        raise errors.Unreachable(f"lost the engine's answer: {error}") from error
+    if pending.strip():
+        yield json.loads(pending)
+
+
+def _frames(content: bytes) -> Iterator[bytes]:
+    while content:
+        end = _FRAME_HEADER + int.from_bytes(content[4:_FRAME_HEADER], "big")
+        yield content[_FRAME_HEADER:end]
+        content = content[end:]
