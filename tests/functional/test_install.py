@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An unmodified Nova finds the driver after ``pip install``, and only then.
+
+Each test has a fresh virtual environment, in which pip installs a Nova and
+this project. What both require is linked from the environment of the tests.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PIP = (sys.executable, "-m", "pip", "-q")
+NOVA = "nova==34.0.0"
+OLDER_NOVA = "nova==33.0.2"
+
+# What nova-compute does with its configuration, up to the driver.
+LOAD = """
+import sys
+from nova import conf
+from nova.virt import driver
+conf.CONF([], project="nova", default_config_files=[sys.argv[1]])
+loaded = driver.load_compute_driver(virtapi=None)
+
+import nova, nova_docker.driver
+assert type(loaded) is nova_docker.driver.DockerDriver, type(loaded)
+print(nova.__file__, nova_docker.__file__, sep="\\n")
+"""
+
+
+class Environment:
+    """A virtual environment that holds nothing but what is linked into it."""
+
+    def __init__(self, path, dependencies):
+        self.path = path
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--without-pip", path], check=True
+        )
+        self.python = path / "bin/python"
+        self.packages = pathlib.Path(
+            sysconfig.get_path("purelib", "venv", {"base": str(path)})
+        )
+        # Read after the .pth files of what pip installs.
+        (self.packages / "zz-dependencies.pth").write_text(f"{dependencies}\n")
+
+    def files(self):
+        return {p for p in self.path.rglob("*") if "__pycache__" not in p.parts}
+
+    def install(self, *what):
+        self.pip("install", "--no-deps", *what)
+
+    def pip(self, *arguments):
+        subprocess.run([*PIP, "--python", self.python, *arguments], check=True)
+
+    def run(self, code, *arguments):
+        return subprocess.run(
+            # Isolated: the checkout in the working directory must not help.
+            [self.python, "-I", "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def load_driver(self):
+        """Load the driver as nova-compute does.
+
+        :returns: (exit code, [file of nova, file of nova_docker], stderr)
+        """
+        config = self.path / "nova.conf"
+        config.write_text("[DEFAULT]\ncompute_driver = nova_docker.DockerDriver\n")
+        done = self.run(LOAD, config)
+        files = [pathlib.Path(line) for line in done.stdout.splitlines()]
+        return done.returncode, files, done.stderr
+
+
+@pytest.fixture(scope="module")
+def dependencies(tmp_path_factory):
+    """A directory with all that Nova and the driver require, but not them."""
+    directory = tmp_path_factory.mktemp("dependencies")
+    for path in pathlib.Path(sysconfig.get_path("purelib")).iterdir():
+        hidden = path.name.startswith(("nova", "__editable__", "_nova"))
+        if not hidden and path.suffix != ".pth":
+            (directory / path.name).symlink_to(path)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of this project, since pip leaves files in what it builds."""
+    copy = tmp_path_factory.mktemp("source") / "nova-docker"
+    ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignore)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def nova_source(tmp_path_factory):
+    """Nova's source tree, as a developer of it has."""
+    directory = tmp_path_factory.mktemp("nova")
+    subprocess.run(
+        [*PIP, "download", "--no-deps", "--no-binary", "nova", "-d", directory, NOVA],
+        check=True,
+    )
+    (archive,) = directory.glob("*.tar.gz")
+    shutil.unpack_archive(archive, directory)
+    return archive.with_name(archive.name.removesuffix(".tar.gz"))
+
+
+@pytest.fixture
+def environment(tmp_path, dependencies):
+    return Environment(tmp_path / "venv", dependencies)
+
+
+@pytest.mark.parametrize("nova", [NOVA, OLDER_NOVA])
+def test_nova_from_a_wheel(environment, source, nova):
+    environment.install(nova)
+    code, _, stderr = environment.load_driver()
+    assert code == 1
+    assert "No module named 'nova.virt.nova_docker'" in stderr
+
+    environment.install(source)
+    code, files, stderr = environment.load_driver()
+    assert code == 0, stderr
+    assert all(environment.packages in file.parents for file in files)
+
+
+@pytest.mark.parametrize("order", ["nova first", "driver first"])
+def test_editable_nova(environment, source, nova_source, order):
+    install = [("-e", nova_source), (source,)]
+    for what in install if order == "nova first" else reversed(install):
+        environment.install(*what)
+    code, files, stderr = environment.load_driver()
+    assert code == 0, stderr
+    assert files == [
+        nova_source / "nova/__init__.py",
+        environment.packages / "nova_docker/__init__.py",
+    ]
+
+
+def test_editable_nova_and_driver(environment, source, nova_source):
+    environment.install("-e", nova_source, "-e", source)
+    code, files, stderr = environment.load_driver()
+    assert code == 0, stderr
+    assert files == [
+        nova_source / "nova/__init__.py",
+        source / "nova_docker/__init__.py",
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("-e",)])
+def test_runtime_is_installed_as_written(environment, source, options):
+    environment.install(*options, source)
+    for name in ("nova-docker-runtime", "nova-docker-oci-create"):
+        script = environment.path / "bin" / name
+        assert script.read_bytes() == (ROOT / "bin" / name).read_bytes()
+        assert os.access(script, os.X_OK)
+
+
+@pytest.mark.parametrize("options", [(), ("-e",)])
+def test_uninstalled_leaves_nothing(environment, source, options):
+    before = environment.files()
+    environment.install(*options, source)
+    assert environment.files() > before
+    environment.pip("uninstall", "-y", "nova-docker")
+    assert environment.files() == before
+
+
+def test_start_of_python_imports_nothing_more(environment, source):
+    show = "import sys; print(*sys.modules)"
+    before = set(environment.run(show).stdout.split())
+    environment.install(source)
+    after = set(environment.run(show).stdout.split())
+    assert after - before == {"nova_docker", "nova_docker.alias"}
+
+
+@pytest.mark.parametrize("gone", ["nova_docker", "nova_docker/alias.py"])
+def test_half_removed_does_not_disturb_python(environment, source, gone):
+    environment.install(source)
+    path = environment.packages / gone
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    done = environment.run("print('started')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "started\n", "")
