@@ -381,7 +381,7 @@ class EventStream:
     def close(self) -> None:
         self._closed = True
         # Closing the answer alone would wait for the read in another thread.
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, ValueError):
             self._answer.raw.shutdown()
         with contextlib.suppress(Exception):
             self._answer.close()

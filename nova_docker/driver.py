@@ -159,9 +159,12 @@ class DockerDriver(driver.ComputeDriver):
         destroy_vifs: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
-        self._guest(instance).remove()
-        if destroy_vifs:
-            self._nics.unplug(instance, network_info)
+        removing = self._beside.submit(self._guest(instance).remove)
+        try:
+            if destroy_vifs:
+                self._nics.unplug(instance, network_info)
+        finally:
+            removing.result()
 
     def reboot(
         self,
