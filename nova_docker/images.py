@@ -110,9 +110,10 @@ class ImageStore:
         image_id = image_meta.id
         tag = f"nova-glance/{image_id}:latest"
         with lockutils.lock(f"nova-docker-image-{image_id}"), _host_trouble(image_id):
-            try:
+            found = None
+            with contextlib.suppress(errors.NotFound):
                 found = self._client.inspect_image(tag)
-            except errors.NotFound:
+            if not found:
                 found = self._load(context, image_id, tag, trusted_certs)
         _check_fits(found["Size"], flavor)
         return found["Id"]
@@ -123,9 +124,12 @@ class ImageStore:
         LOG.info("Loading image %s into the Docker engine", image_id)
 
         def fetch(sink: _Download) -> None:
-            self._image_api.download(
-                context, image_id, data=sink, trusted_certs=trusted_certs
-            )
+            # Not later: an HTTP client that sends what it is given by an iterator
+            # takes an OSError of the iterator for one of its own connection.
+            with _host_trouble(image_id):
+                self._image_api.download(
+                    context, image_id, data=sink, trusted_certs=trusted_certs
+                )
 
         download = _Download(fetch)
         archive = ImageArchive(download, tag, self._client.version().get("Arch"))

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images from a Glance, which a small HTTP server plays, into an engine.
+
+Nova's image API and python-glanceclient are the real ones: it is they who check
+hashes, and who have ways of their own to fail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import json
+import tarfile
+import threading
+import time
+from concurrent import futures
+from typing import Any
+from typing import cast
+
+import cryptography.exceptions
+import pytest
+from nova import conf as nova_conf
+from nova import exception
+from nova.image import glance
+
+from nova_docker import errors
+from nova_docker.images import ImageStore
+from tests import samples
+from tests.unit import test_archive
+from tests.unit.test_archive import classic
+from tests.unit.test_archive import config
+from tests.unit.test_archive import oci
+from tests.unit.test_archive import sha256
+from tests.unit.test_archive import tar
+
+CONF = nova_conf.CONF
+
+IMAGE_ID = "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd"
+TAG = f"nova-glance/{IMAGE_ID}:latest"
+CONFIG_ID = f"sha256:{sha256(config())}"
+
+
+class Engine:
+    """An engine's images: the few calls that an ImageStore makes."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, dict[str, Any]] = {}
+        self.inspected = 0
+        self.error: Exception | None = None
+        self.takes = -1
+        self.size = 1000
+
+    def version(self) -> dict[str, Any]:
+        return {"Arch": "amd64"}
+
+    def inspect_image(self, ref: str) -> dict[str, Any]:
+        self.inspected += 1
+        if ref not in self.images:
+            raise errors.NotFound(f"No such image: {ref}", 404)
+        return self.images[ref]
+
+    def remove_image(self, ref: str) -> None:
+        del self.images[ref]
+
+    def load_image(self, chunks: Any) -> list[dict[str, Any]]:
+        data = b""
+        for number, chunk in enumerate(chunks):
+            if number == self.takes:
+                break
+            data += chunk
+        if self.error:
+            raise self.error
+        with tarfile.open(fileobj=io.BytesIO(data)) as file:
+            members = {i.name: cast(Any, file.extractfile(i)).read() for i in file}
+        [entry] = json.loads(members["manifest.json"])
+        image = members[entry["Config"]]
+        for tag in entry["RepoTags"]:
+            self.images[tag] = {
+                "Id": f"sha256:{sha256(image)}",
+                "RootFS": {"Layers": json.loads(image)["rootfs"]["diff_ids"]},
+                "Size": self.size,
+            }
+        return []
+
+
+class Glance(http.server.ThreadingHTTPServer):
+    """One image in a Glance; ``metadata`` and ``data`` are what it has."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), GlanceHandler)
+        self.downloads = 0
+        self.status = 200
+        self.length: int | None = None
+        self.pause = 0.0
+        self.upload(tar(classic()))
+
+    def upload(self, data: bytes, **metadata: Any) -> None:
+        self.data = data
+        self.metadata = {
+            "id": IMAGE_ID,
+            "status": "active",
+            "checksum": hashlib.md5(data).hexdigest(),
+            "os_hash_algo": "sha512",
+            "os_hash_value": hashlib.sha512(data).hexdigest(),
+        } | metadata
+
+
+class GlanceHandler(http.server.BaseHTTPRequestHandler):
+    server: Glance
+
+    def do_GET(self) -> None:
+        if not self.path.endswith("/file"):
+            return self.answer(
+                200, json.dumps(self.server.metadata).encode(), "application/json"
+            )
+        self.server.downloads += 1
+        time.sleep(self.server.pause)
+        return self.answer(
+            self.server.status, self.server.data, "application/octet-stream"
+        )
+
+    def answer(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if status != 204:
+            length = self.server.length if kind.endswith("stream") else None
+            self.send_header("Content-Length", str(length or len(body)))
+        self.end_headers()
+        if status != 204:
+            self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing: pytest shows what Nova logs."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with Glance() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        CONF.set_override(
+            "api_servers", [f"http://127.0.0.1:{server.server_port}"], "glance"
+        )
+        CONF.set_override("num_retries", 0, "glance")
+        yield server
+        CONF.clear_override("api_servers", "glance")
+        CONF.clear_override("num_retries", "glance")
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def engine():
+    return Engine()
+
+
+@pytest.fixture
+def store(server, engine):
+    yield ImageStore(engine, glance.API())
+    # No download goes on when nobody wants it.
+    for thread in threading.enumerate():
+        if thread.name == "docker-image":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def ensure(store: ImageStore, *args: Any, **image: Any) -> str:
+    context = samples.request_context()
+    context.auth_token = "token"
+    return store.ensure(context, samples.image_meta(**image), *args)
+
+
+class TestCheck:
+    def check(self, root_gb: int = 1, **image: Any) -> None:
+        ImageStore.check(samples.image_meta(**image), samples.flavor(root_gb=root_gb))
+
+    @pytest.mark.parametrize(
+        ("container_format", "disk_format"),
+        [("bare", "raw"), ("docker", "qcow2"), ("bare", "qcow2"), ("ova", "vmdk")],
+    )
+    def test_formats(self, container_format, disk_format):
+        with pytest.raises(exception.ImageUnacceptable) as caught:
+            self.check(container_format=container_format, disk_format=disk_format)
+        assert str(caught.value) == (
+            f"Image {IMAGE_ID} is unacceptable: its container_format must be docker "
+            f"and its disk_format raw; they are {container_format} and {disk_format}"
+        )
+
+    def test_no_image(self):
+        """A server that boots from a volume has an image without most fields."""
+        meta = samples.objects.ImageMeta.from_dict({})
+        with pytest.raises(exception.ImageUnacceptable):
+            ImageStore.check(meta, samples.flavor())
+
+    @pytest.mark.filterwarnings("ignore:.*is an invalid UUID:FutureWarning")
+    @pytest.mark.parametrize("image_id", [IMAGE_ID.upper(), "debian", "../x", ""])
+    def test_ids_that_make_no_tag_of_their_own(self, image_id):
+        with pytest.raises(exception.ImageUnacceptable, match="not a UUID"):
+            self.check(id=image_id)
+
+    def test_size(self):
+        self.check()
+        self.check(size=None)
+        self.check(size=0)
+        self.check(size=1024**3)
+        self.check(root_gb=0, size=10 * 1024**3)
+        with pytest.raises(exception.FlavorDiskSmallerThanImage, match="1073741825"):
+            self.check(size=1024**3 + 1)
+
+    def test_without_a_flavor(self):
+        ImageStore.check(samples.image_meta(size=1024**4))
+
+
+class TestEnsure:
+    @pytest.mark.parametrize("layout", [classic, oci])
+    def test_loads_under_its_own_tag_only(self, store, server, engine, layout):
+        server.upload(tar(layout()))
+        assert ensure(store) == CONFIG_ID
+        assert set(engine.images) == {TAG}
+
+    def test_a_second_boot_moves_no_byte(self, store, server, engine):
+        first = ensure(store)
+        engine.inspected = 0
+        assert ensure(store) == first
+        assert engine.inspected == 1
+        assert server.downloads == 1
+
+    def test_several_boots_at_once_load_it_once(self, store, server, engine):
+        server.pause = 0.2
+        with futures.ThreadPoolExecutor(8) as pool:
+            ids = list(pool.map(lambda _: ensure(store), range(8)))
+        assert ids == [CONFIG_ID] * 8
+        assert server.downloads == 1
+
+    def test_another_image_need_not_wait(self, store, server, engine):
+        other = "0" * 8 + IMAGE_ID[8:]
+        engine.images[f"nova-glance/{other}:latest"] = {"Id": "sha256:1", "Size": 1}
+        server.pause = 1.0
+        with futures.ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(ensure, store)
+            while not server.downloads:
+                time.sleep(0.01)
+            assert ensure(store, id=other) == "sha256:1"
+            assert not loading.done()
+            assert loading.result() == CONFIG_ID
+
+    def test_it_is_loaded_again_when_it_has_gone(self, store, server, engine):
+        ensure(store)
+        engine.images.clear()
+        assert ensure(store) == CONFIG_ID
+        assert server.downloads == 2
+
+    def test_formats_are_checked_before_anything_is_asked(self, store, server, engine):
+        with pytest.raises(exception.ImageUnacceptable, match="bare and qcow2"):
+            ensure(store, container_format="bare", disk_format="qcow2")
+        assert server.downloads == engine.inspected == 0
+
+    def test_the_expanded_image_must_fit(self, store, server, engine):
+        engine.size = 1024**3 + 1
+        for _ in range(2):
+            with pytest.raises(exception.FlavorDiskSmallerThanImage):
+                ensure(store, samples.flavor(root_gb=1))
+        assert ensure(store, samples.flavor(root_gb=2)) == CONFIG_ID
+        assert ensure(store, samples.flavor(root_gb=0)) == CONFIG_ID
+        assert server.downloads == 1
+
+
+class TestGlanceFails:
+    def fails(self, store, engine, kind, match: str | None = None) -> None:
+        with pytest.raises(kind, match=match):
+            ensure(store)
+        assert not engine.images
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"os_hash_value": "0" * 128},
+            {"os_hash_algo": "md5", "os_hash_value": "0" * 32},
+            {"os_hash_algo": None, "os_hash_value": None, "checksum": "0" * 32},
+        ],
+    )
+    def test_other_bytes_than_were_uploaded(self, store, server, engine, metadata):
+        server.upload(tar(classic()), **metadata)
+        self.fails(store, engine, exception.CouldNotFetchImage, "Corrupt")
+
+    def test_images_that_have_no_hash(self, store, server, engine):
+        server.upload(
+            tar(classic()), os_hash_algo=None, os_hash_value=None, checksum=None
+        )
+        assert ensure(store) == CONFIG_ID
+
+    def test_the_connection_breaks(self, store, server, engine):
+        data = tar(classic())
+        server.upload(data[: len(data) // 2])
+        server.length = len(data)
+        self.fails(store, engine, exception.CouldNotFetchImage, "from Glance")
+
+    @pytest.mark.parametrize(
+        ("status", "kind"),
+        [
+            (404, exception.ImageNotFound),
+            (403, exception.ImageNotAuthorized),
+            (204, exception.ImageUnacceptable),
+        ],
+    )
+    def test_what_it_answers(self, store, server, engine, status, kind):
+        server.status = status
+        self.fails(store, engine, kind)
+
+    def test_it_is_not_there(self, store, server, engine):
+        CONF.set_override("api_servers", ["http://127.0.0.1:1"], "glance")
+        self.fails(store, engine, exception.GlanceConnectionFailed)
+
+    def test_a_wrong_signature(self, store, server, engine, monkeypatch):
+        seen = []
+
+        class Verifier:
+            update = staticmethod(seen.append)
+
+            def verify(self) -> None:
+                raise cryptography.exceptions.InvalidSignature
+
+        def verifier(_self: Any, _context: Any, image_id: str, trusted: Any) -> Any:
+            assert (image_id, trusted) == (IMAGE_ID, "certificates")
+            return Verifier()
+
+        monkeypatch.setattr(glance.GlanceImageServiceV2, "_get_verifier", verifier)
+        with pytest.raises(cryptography.exceptions.InvalidSignature):
+            ensure(store, None, "certificates")
+        assert not engine.images
+        assert b"".join(seen) == server.data
+
+        monkeypatch.setattr(Verifier, "verify", lambda self: None)
+        assert ensure(store, None, "certificates") == CONFIG_ID
+
+
+class TestTheArchiveIsRefused:
+    @pytest.mark.parametrize(
+        ("data", "why"),
+        [
+            (b"QFI\xfb" + bytes(5000), "it is a qcow2 disk"),
+            (b"", "it is empty"),
+            (tar({"a": b""}), "it has no manifest.json"),
+            (tar(test_archive.manifest(classic(), Layers=[])), "digests differ"),
+        ],
+    )
+    def test_with_a_sentence(self, store, server, engine, data, why):
+        server.upload(data)
+        with pytest.raises(exception.ImageUnacceptable) as caught:
+            ensure(store)
+        assert str(caught.value).startswith(f"Image {IMAGE_ID} is unacceptable: ")
+        assert why in str(caught.value)
+        assert not engine.images
+
+    def test_for_another_machine(self, store, server, engine):
+        server.upload(tar(classic(image=config(architecture="arm64"))))
+        with pytest.raises(exception.ImageUnacceptable, match="this host is amd64"):
+            ensure(store)
+
+    def test_without_reading_the_rest_of_it(self, store, server):
+        server.upload(b"not a tar" * 10_000_000)
+        started = time.monotonic()
+        with pytest.raises(exception.ImageUnacceptable, match="not a tar archive"):
+            ensure(store)
+        assert time.monotonic() - started < 2
+
+
+class TestTheEngineFails:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            errors.Unreachable("no connection"),
+            errors.Timeout("no answer"),
+            errors.EngineError("write /x: no space left on device", 500),
+            errors.EngineError(
+                "Error processing tar file(exit status 1): write /bin/sh: "
+                "no space left on device",
+                200,
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("takes", [0, 3, -1])
+    def test_for_the_host(self, store, engine, error, takes):
+        """Nova tries another host for what is not the image's fault."""
+        engine.error, engine.takes = error, takes
+        with pytest.raises(exception.CouldNotFetchImage, match=IMAGE_ID) as caught:
+            ensure(store)
+        assert error.message in str(caught.value)
+
+    def test_for_what_a_layer_holds(self, store, engine):
+        engine.error = errors.EngineError(
+            "Error processing tar file(exit status 1): invalid argument", 200
+        )
+        with pytest.raises(exception.ImageUnacceptable, match="invalid argument"):
+            ensure(store)
+
+    def test_in_being_asked_at_all(self, store, engine, server, monkeypatch):
+        def fails(*args: Any) -> Any:
+            raise errors.Unreachable("no connection")
+
+        monkeypatch.setattr(engine, "inspect_image", fails)
+        with pytest.raises(exception.CouldNotFetchImage, match="no connection"):
+            ensure(store)
+        assert server.downloads == 0
+
+    def test_and_has_another_image_under_the_tag(self, store, engine, monkeypatch):
+        load = engine.load_image
+
+        def loads_another(chunks: Any) -> Any:
+            load(chunks)
+            engine.images[TAG]["RootFS"] = {"Layers": ["sha256:1"]}
+
+        monkeypatch.setattr(engine, "load_image", loads_another)
+        with pytest.raises(exception.CouldNotFetchImage, match="loaded another image"):
+            ensure(store)
+        assert not engine.images
