@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import io
+import itertools
 import json
-import tarfile
 import threading
 import time
+from collections.abc import Iterable
 from concurrent import futures
 from typing import Any
-from typing import cast
 
 import cryptography.exceptions
 import pytest
@@ -26,62 +25,41 @@ from nova.image import glance
 
 from nova_docker import errors
 from nova_docker.images import ImageStore
+from nova_docker.mock_client import MockDockerClient
+from tests import archives
 from tests import samples
-from tests.unit import test_archive
-from tests.unit.test_archive import classic
-from tests.unit.test_archive import config
-from tests.unit.test_archive import oci
-from tests.unit.test_archive import sha256
-from tests.unit.test_archive import tar
 
 CONF = nova_conf.CONF
 
 IMAGE_ID = "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd"
 TAG = f"nova-glance/{IMAGE_ID}:latest"
-CONFIG_ID = f"sha256:{sha256(config())}"
+LAYER = archives.tar({"etc/motd": b"hello\n" * 1000})
+ARCHIVE = archives.archive([LAYER], tags=["debian:latest"])
+OCI_ARCHIVE = archives.archive([LAYER], tags=["debian:latest"], oci=True)
 
 
-class Engine:
-    """An engine's images: the few calls that an ImageStore makes."""
+class Engine(MockDockerClient):
+    """An engine that counts what it was asked, and may break an upload off."""
 
     def __init__(self) -> None:
-        self.images: dict[str, dict[str, Any]] = {}
+        super().__init__()
         self.inspected = 0
-        self.error: Exception | None = None
-        self.takes = -1
-        self.size = 1000
-
-    def version(self) -> dict[str, Any]:
-        return {"Arch": "amd64"}
+        self.breaks: tuple[int | None, Exception] | None = None
 
     def inspect_image(self, ref: str) -> dict[str, Any]:
         self.inspected += 1
-        if ref not in self.images:
-            raise errors.NotFound(f"No such image: {ref}", 404)
-        return self.images[ref]
+        return super().inspect_image(ref)
 
-    def remove_image(self, ref: str) -> None:
-        del self.images[ref]
+    def load_image(self, chunks: Iterable[bytes]) -> list[dict[str, Any]]:
+        if self.breaks:
+            count, error = self.breaks
+            list(itertools.islice(chunks, count))
+            raise error
+        return super().load_image(chunks)
 
-    def load_image(self, chunks: Any) -> list[dict[str, Any]]:
-        data = b""
-        for number, chunk in enumerate(chunks):
-            if number == self.takes:
-                break
-            data += chunk
-        if self.error:
-            raise self.error
-        with tarfile.open(fileobj=io.BytesIO(data)) as file:
-            members = {i.name: cast(Any, file.extractfile(i)).read() for i in file}
-        [entry] = json.loads(members["manifest.json"])
-        image = members[entry["Config"]]
-        for tag in entry["RepoTags"]:
-            self.images[tag] = {
-                "Id": f"sha256:{sha256(image)}",
-                "RootFS": {"Layers": json.loads(image)["rootfs"]["diff_ids"]},
-                "Size": self.size,
-            }
-        return []
+    @property
+    def tags(self) -> list[str]:
+        return [tag for image in self.list_images() for tag in image["RepoTags"]]
 
 
 class Glance(http.server.ThreadingHTTPServer):
@@ -95,7 +73,7 @@ class Glance(http.server.ThreadingHTTPServer):
         self.status = 200
         self.length: int | None = None
         self.pause = 0.0
-        self.upload(tar(classic()))
+        self.upload(ARCHIVE)
 
     def upload(self, data: bytes, **metadata: Any) -> None:
         self.data = data
@@ -215,11 +193,11 @@ class TestCheck:
 
 
 class TestEnsure:
-    @pytest.mark.parametrize("layout", [classic, oci])
-    def test_loads_under_its_own_tag_only(self, store, server, engine, layout):
-        server.upload(tar(layout()))
-        assert ensure(store) == CONFIG_ID
-        assert set(engine.images) == {TAG}
+    @pytest.mark.parametrize("data", [ARCHIVE, OCI_ARCHIVE])
+    def test_loads_under_its_own_tag_only(self, store, server, engine, data):
+        server.upload(data)
+        assert ensure(store) == engine.inspect_image(TAG)["Id"]
+        assert engine.tags == [TAG]
 
     def test_a_second_boot_moves_no_byte(self, store, server, engine):
         first = ensure(store)
@@ -232,25 +210,28 @@ class TestEnsure:
         server.pause = 0.2
         with futures.ThreadPoolExecutor(8) as pool:
             ids = list(pool.map(lambda _: ensure(store), range(8)))
-        assert ids == [CONFIG_ID] * 8
+        assert ids == [engine.inspect_image(TAG)["Id"]] * 8
         assert server.downloads == 1
 
     def test_another_image_need_not_wait(self, store, server, engine):
         other = "0" * 8 + IMAGE_ID[8:]
-        engine.images[f"nova-glance/{other}:latest"] = {"Id": "sha256:1", "Size": 1}
+        ensure(store)
+        engine.tag_image(TAG, f"nova-glance/{other}", "latest")
+        engine.remove_image(TAG)
+        server.downloads = 0
         server.pause = 1.0
         with futures.ThreadPoolExecutor(1) as pool:
             loading = pool.submit(ensure, store)
             while not server.downloads:
                 time.sleep(0.01)
-            assert ensure(store, id=other) == "sha256:1"
+            found = ensure(store, id=other)
             assert not loading.done()
-            assert loading.result() == CONFIG_ID
+            assert loading.result() == found
 
     def test_it_is_loaded_again_when_it_has_gone(self, store, server, engine):
-        ensure(store)
-        engine.images.clear()
-        assert ensure(store) == CONFIG_ID
+        first = ensure(store)
+        engine.remove_image(TAG)
+        assert ensure(store) == first
         assert server.downloads == 2
 
     def test_formats_are_checked_before_anything_is_asked(self, store, server, engine):
@@ -258,13 +239,16 @@ class TestEnsure:
             ensure(store, container_format="bare", disk_format="qcow2")
         assert server.downloads == engine.inspected == 0
 
-    def test_the_expanded_image_must_fit(self, store, server, engine):
-        engine.size = 1024**3 + 1
+    def test_the_expanded_image_must_fit(self, store, server, engine, monkeypatch):
+        inspect = engine.inspect_image
+        monkeypatch.setattr(
+            engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
+        )
         for _ in range(2):
             with pytest.raises(exception.FlavorDiskSmallerThanImage):
                 ensure(store, samples.flavor(root_gb=1))
-        assert ensure(store, samples.flavor(root_gb=2)) == CONFIG_ID
-        assert ensure(store, samples.flavor(root_gb=0)) == CONFIG_ID
+        assert ensure(store, samples.flavor(root_gb=2))
+        assert ensure(store, samples.flavor(root_gb=0))
         assert server.downloads == 1
 
 
@@ -272,7 +256,7 @@ class TestGlanceFails:
     def fails(self, store, engine, kind, match: str | None = None) -> None:
         with pytest.raises(kind, match=match):
             ensure(store)
-        assert not engine.images
+        assert engine.tags == []
 
     @pytest.mark.parametrize(
         "metadata",
@@ -283,19 +267,16 @@ class TestGlanceFails:
         ],
     )
     def test_other_bytes_than_were_uploaded(self, store, server, engine, metadata):
-        server.upload(tar(classic()), **metadata)
+        server.upload(ARCHIVE, **metadata)
         self.fails(store, engine, exception.CouldNotFetchImage, "Corrupt")
 
     def test_images_that_have_no_hash(self, store, server, engine):
-        server.upload(
-            tar(classic()), os_hash_algo=None, os_hash_value=None, checksum=None
-        )
-        assert ensure(store) == CONFIG_ID
+        server.upload(ARCHIVE, os_hash_algo=None, os_hash_value=None, checksum=None)
+        assert ensure(store)
 
     def test_the_connection_breaks(self, store, server, engine):
-        data = tar(classic())
-        server.upload(data[: len(data) // 2])
-        server.length = len(data)
+        server.upload(ARCHIVE[: len(ARCHIVE) // 2])
+        server.length = len(ARCHIVE)
         self.fails(store, engine, exception.CouldNotFetchImage, "from Glance")
 
     @pytest.mark.parametrize(
@@ -330,11 +311,11 @@ class TestGlanceFails:
         monkeypatch.setattr(glance.GlanceImageServiceV2, "_get_verifier", verifier)
         with pytest.raises(cryptography.exceptions.InvalidSignature):
             ensure(store, None, "certificates")
-        assert not engine.images
+        assert engine.tags == []
         assert b"".join(seen) == server.data
 
         monkeypatch.setattr(Verifier, "verify", lambda self: None)
-        assert ensure(store, None, "certificates") == CONFIG_ID
+        assert ensure(store, None, "certificates")
 
 
 class TestTheArchiveIsRefused:
@@ -343,8 +324,8 @@ class TestTheArchiveIsRefused:
         [
             (b"QFI\xfb" + bytes(5000), "it is a qcow2 disk"),
             (b"", "it is empty"),
-            (tar({"a": b""}), "it has no manifest.json"),
-            (tar(test_archive.manifest(classic(), Layers=[])), "digests differ"),
+            (archives.tar({"a": b""}), "it has no manifest.json"),
+            (archives.tar({"manifest.json": b"[]"}), "names no image"),
         ],
     )
     def test_with_a_sentence(self, store, server, engine, data, why):
@@ -353,12 +334,13 @@ class TestTheArchiveIsRefused:
             ensure(store)
         assert str(caught.value).startswith(f"Image {IMAGE_ID} is unacceptable: ")
         assert why in str(caught.value)
-        assert not engine.images
+        assert engine.tags == []
 
-    def test_for_another_machine(self, store, server, engine):
-        server.upload(tar(classic(image=config(architecture="arm64"))))
-        with pytest.raises(exception.ImageUnacceptable, match="this host is amd64"):
+    def test_for_another_machine(self, store, engine, monkeypatch):
+        monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
+        with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
             ensure(store)
+        assert engine.tags == []
 
     def test_without_reading_the_rest_of_it(self, store, server):
         server.upload(b"not a tar" * 10_000_000)
@@ -382,26 +364,26 @@ class TestTheEngineFails:
             ),
         ],
     )
-    @pytest.mark.parametrize("takes", [0, 3, -1])
+    @pytest.mark.parametrize("takes", [0, 3, None])
     def test_for_the_host(self, store, engine, error, takes):
         """Nova tries another host for what is not the image's fault."""
-        engine.error, engine.takes = error, takes
+        engine.breaks = takes, error
         with pytest.raises(exception.CouldNotFetchImage, match=IMAGE_ID) as caught:
             ensure(store)
         assert error.message in str(caught.value)
 
     def test_for_what_a_layer_holds(self, store, engine):
-        engine.error = errors.EngineError(
-            "Error processing tar file(exit status 1): invalid argument", 200
+        engine.breaks = (
+            None,
+            errors.EngineError(
+                "Error processing tar file(exit status 1): invalid argument", 200
+            ),
         )
         with pytest.raises(exception.ImageUnacceptable, match="invalid argument"):
             ensure(store)
 
-    def test_in_being_asked_at_all(self, store, engine, server, monkeypatch):
-        def fails(*args: Any) -> Any:
-            raise errors.Unreachable("no connection")
-
-        monkeypatch.setattr(engine, "inspect_image", fails)
+    def test_in_being_asked_at_all(self, store, engine, server):
+        engine.fail_next("inspect_image", errors.Unreachable("no connection"))
         with pytest.raises(exception.CouldNotFetchImage, match="no connection"):
             ensure(store)
         assert server.downloads == 0
@@ -409,11 +391,12 @@ class TestTheEngineFails:
     def test_and_has_another_image_under_the_tag(self, store, engine, monkeypatch):
         load = engine.load_image
 
-        def loads_another(chunks: Any) -> Any:
-            load(chunks)
-            engine.images[TAG]["RootFS"] = {"Layers": ["sha256:1"]}
+        def loads_another(chunks: Iterable[bytes]) -> Any:
+            list(chunks)
+            other = archives.tar({"other": b""})
+            return load([archives.archive([other], tags=[TAG])])
 
         monkeypatch.setattr(engine, "load_image", loads_another)
         with pytest.raises(exception.CouldNotFetchImage, match="loaded another image"):
             ensure(store)
-        assert not engine.images
+        assert engine.tags == []
