@@ -1,0 +1,79 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What the DevStack plugin and setup_on_devstack.sh share. Each function takes
+# all it needs as arguments and may be called again.
+
+# Installs Debian's or Ubuntu's Docker engine, unless there is one.
+# $1: user of nova-compute, who may speak to the engine from now on
+function install_docker_engine {
+    if ! command -v dockerd >/dev/null; then
+        sudo apt-get update -q
+        sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y docker.io iptables
+    fi
+    sudo usermod --append --groups docker "$1"
+}
+
+# Tells the engine of the OCI runtime; what else its configuration says stays.
+# $1: path of nova-docker-runtime
+function register_docker_runtime {
+    sudo python3 - "$1" "${DOCKER_DAEMON_JSON:-/etc/docker/daemon.json}" <<'EOF'
+import json, os, sys
+runtime, path = sys.argv[1:]
+text = open(path).read() if os.path.exists(path) else ""
+config = json.loads(text or "{}")
+config.setdefault("runtimes", {})["nova"] = {"path": runtime}
+os.makedirs(os.path.dirname(path), exist_ok=True)
+with open(path + ".new", "w") as target:
+    json.dump(config, target, indent=4)
+os.rename(path + ".new", path)
+EOF
+    sudo systemctl restart docker
+}
+
+# Selects the driver in nova.conf.
+# $1: file to change  $2: directory of Nova's programs
+# $3: file that nova-compute reads  $4: [docker] options, NAME=VALUE, a line each
+function configure_nova_docker {
+    local option options=()
+    while read -r option; do
+        [[ -z $option ]] || options+=("docker/$option")
+    done <<<"$4"
+    set_ini_options "$1" "DEFAULT/compute_driver=nova_docker.DockerDriver" \
+        "nova_docker_privileged/helper_command=sudo $2/privsep-helper --config-file $3" \
+        "${options[@]}"
+}
+
+# Sets options in a file, in place of what it says of them.
+# $1: the file  $2...: SECTION/NAME=VALUE
+function set_ini_options {
+    sudo python3 - "$@" <<'EOF'
+import sys
+path, *settings = sys.argv[1:]
+with open(path) as file:
+    lines = file.read().splitlines()
+for setting in settings:
+    key, _, value = setting.partition("=")
+    section, _, name = key.strip().partition("/")
+    if f"[{section}]" not in lines:
+        lines.append(f"[{section}]")
+    start = lines.index(f"[{section}]") + 1
+    headers = (i for i in range(start, len(lines)) if lines[i].startswith("["))
+    end = next(headers, len(lines))
+    others = [x for x in lines[start:end] if x.partition("=")[0].strip() != name]
+    lines[start:end] = [f"{name} = {value.strip()}", *others]
+with open(path, "w") as file:
+    print(*lines, sep="\n", file=file)
+EOF
+}
+
+# Removes servers that Nova has forgotten.
+function cleanup_nova_docker {
+    local found
+    for found in $(sudo docker ps -aq --filter label=org.openstack.nova.uuid); do
+        sudo docker rm -f -v "$found"
+    done
+    for found in $(ip netns list | awk '$1 ~ /^nova-/ { print $1 }'); do
+        sudo ip netns delete "$found"
+    done
+}

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DevStack scripts, with DevStack and the system's programs replaced."""
+
+import configparser
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# A program that writes its name and arguments down.
+RECORD = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
+
+SYSTEMCTL = (
+    RECORD
+    + """
+case "$*" in
+*User*) echo stack ;;
+*ExecStart*) echo "{ path=$BIN/nova-compute ; argv[]=$BIN/nova-compute \\
+--config-file $CONF ; ignore_errors=no ; start_time=[n/a] }" ;;
+esac
+"""
+)
+
+DEVSTACK = """
+is_service_enabled() { [ "$1" = "$ENABLED" ]; }
+echo_summary() { :; }
+pip_install() { echo "pip_install $(realpath "$1")" >> "$CALLS"; }
+get_python_exec_prefix() { echo "$BIN"; }
+STACK_USER=stack
+NOVA_CONF=$CONF
+NOVA_CPU_CONF=/etc/nova/nova-cpu.conf
+set -eu
+cd "$ROOT/devstack"
+. ./override-defaults
+. ./settings
+[ $VIRT_DRIVER = docker ]
+"""
+
+
+class Machine:
+    """A machine of stand-ins below a directory."""
+
+    def __init__(self, path):
+        self.bin = path / "bin"
+        self.bin.mkdir()
+        self.calls = path / "calls"
+        self.config = path / "nova-cpu.conf"
+        self.config.write_text(
+            "[DEFAULT]\ncompute_driver = libvirt.LibvirtDriver\nmy_ip = 10.0.0.1\n"
+            "compute_driver_extra = 1\n[libvirt]\nvirt_type = qemu\n"
+        )
+        self.daemon_json = path / "docker/daemon.json"
+        self.program("sudo", '#!/bin/sh\nexec env "$@"\n')
+        self.program("systemctl", SYSTEMCTL)
+        self.program("id", "#!/bin/sh\necho 0\n")
+        self.program("ip", RECORD + "echo 'nova-1 (id: 0)\nmine'\n")
+        self.program("docker", RECORD + "[ $1 != ps ] || echo c1 c2\n")
+        for name in ("apt-get", "usermod"):
+            self.program(name, RECORD)
+        self.program("dockerd", RECORD)
+
+    def program(self, name, text):
+        path = self.bin / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def run(self, *command, **variables):
+        done = subprocess.run(
+            command,
+            env={
+                "PATH": f"{self.bin}:{os.environ['PATH']}",
+                "BIN": str(self.bin),
+                "CALLS": str(self.calls),
+                "CONF": str(self.config),
+                "DOCKER_DAEMON_JSON": str(self.daemon_json),
+                "ROOT": str(ROOT),
+                **variables,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+    def plugin(self, *phase, enabled="n-cpu", **variables):
+        script = DEVSTACK + f'set -- {" ".join(phase)}\n. ./plugin.sh "$@"\n'
+        return self.run("bash", "-c", script, ENABLED=enabled, **variables)
+
+    def nova_conf(self):
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read(self.config)
+        return {name: dict(parser[name]) for name in ("DEFAULT", *parser.sections())}
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def test_plugin_installs(machine):
+    calls = machine.plugin("stack", "install")
+    assert calls == [
+        "usermod --append --groups docker stack",
+        f"pip_install {ROOT}",
+        "systemctl restart docker",
+    ]
+    assert json.loads(machine.daemon_json.read_text()) == {
+        "runtimes": {"nova": {"path": f"{machine.bin}/nova-docker-runtime"}}
+    }
+
+
+def test_plugin_keeps_what_the_engine_is_told_otherwise(machine):
+    machine.daemon_json.parent.mkdir()
+    machine.daemon_json.write_text('{"debug": true, "runtimes": {"a": {"path": "b"}}}')
+    machine.plugin("stack", "install")
+    machine.plugin("stack", "install")
+    told = json.loads(machine.daemon_json.read_text())
+    assert told["debug"] is True
+    assert set(told["runtimes"]) == {"a", "nova"}
+
+
+def test_plugin_configures(machine):
+    options = "network_mode=bridge\n\npids_limit = 100"
+    for _ in range(2):
+        machine.plugin("stack", "post-config", NOVA_DOCKER_OPTIONS=options)
+    config = machine.nova_conf()
+    assert config["DEFAULT"] == {
+        "compute_driver": "nova_docker.DockerDriver",
+        "my_ip": "10.0.0.1",
+        "compute_driver_extra": "1",
+    }
+    assert config["docker"]["network_mode"] == "bridge"
+    assert config["docker"]["pids_limit"] == "100"
+    assert config["libvirt"]["virt_type"] == "qemu"
+    assert config["nova_docker_privileged"]["helper_command"] == (
+        f"sudo {machine.bin}/privsep-helper --config-file /etc/nova/nova-cpu.conf"
+    )
+
+
+def test_plugin_cleans_nova_servers_only(machine):
+    assert machine.plugin("clean") == [
+        "docker ps -aq --filter label=org.openstack.nova.uuid",
+        "docker rm -f -v c1",
+        "docker rm -f -v c2",
+        "ip netns list",
+        "ip netns delete nova-1",
+    ]
+
+
+@pytest.mark.parametrize("phase", [("stack", "extra"), ("unstack",)])
+def test_plugin_has_nothing_to_do_in_other_phases(machine, phase):
+    assert machine.plugin(*phase) == []
+
+
+def test_plugin_leaves_hosts_without_compute_alone(machine):
+    assert machine.plugin("stack", "install", enabled="n-api") == []
+
+
+def test_setup_of_a_devstack_that_is_up(machine):
+    machine.program("python3", RECORD + f'[ $1 = -m ] || exec {sys.executable} "$@"\n')
+    calls = machine.run(ROOT / "setup_on_devstack.sh", NOVA_DOCKER_OPTIONS="")
+    assert "usermod --append --groups docker stack" in calls
+    assert "python3 -m pip install ." in calls
+    assert calls[-1] == "systemctl restart devstack@n-cpu.service"
+    assert machine.nova_conf()["DEFAULT"]["compute_driver"] == (
+        "nova_docker.DockerDriver"
+    )
+    (runtime,) = json.loads(machine.daemon_json.read_text())["runtimes"].values()
+    assert runtime == {"path": f"{machine.bin}/nova-docker-runtime"}
