@@ -107,7 +107,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_info(self, instance: objects.Instance, use_cache: bool = True) -> Any:
         return self._guest(instance).info()
 
-    def get_console_output(self, context: Any, instance: objects.Instance) -> bytes:
+    def get_console_output(self, context: Any, instance: objects.Instance) -> str:
         return self._guest(instance).console_output()
 
     # A server's life

@@ -55,19 +55,23 @@ class LifecycleEvents:
         self._seen: dict[str, int] | None = None  # power state by uuid
         self._stopping = threading.Event()
         self._stream: Any = None
-        self._thread = threading.Thread(
-            target=self._follow, name="docker-events", daemon=True
-        )
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        """Follow from now on; nothing happens when it does already."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._follow, name="docker-events", daemon=True
+            )
+            self._thread.start()
 
     def stop(self) -> None:
         """End the thread; returns when it has ended."""
         self._stopping.set()
         if stream := self._stream:
             stream.close()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():

@@ -95,12 +95,15 @@ class Guest:
         with contextlib.suppress(exception.InstanceNotFound), self._engine():
             self._client.remove_container(self._name, force=True, volumes=True)
 
-    def console_output(self) -> bytes:
-        """The last of what the first process wrote, byte for byte."""
+    def console_output(self) -> str:
+        """The last of what the first process wrote, a character for each byte.
+
+        Nova turns a str into bytes by Latin-1 again.
+        """
         with self._engine():
             # No line is shorter than its line feed, so these hold the bytes.
             output = self._client.container_logs(self._name, tail=MAX_CONSOLE_BYTES)
-        return output[-MAX_CONSOLE_BYTES:]
+        return output[-MAX_CONSOLE_BYTES:].decode("latin-1")
 
     @contextlib.contextmanager
     def _engine(self) -> Iterator[None]:

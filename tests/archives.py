@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives as ``docker save`` writes them, built without an engine."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+BUSYBOX = "/bin/busybox"
+APPLETS = (
+    "cat echo env grep head hostname httpd id ip kill ls nc ping ps rm sh sleep "
+    "tail test touch true wget"
+).split()
+
+
+def tar(members: Mapping[str, bytes | str]) -> bytes:
+    """A tar archive of files; a str is the target of a symbolic link."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.mode = 0o755
+            if isinstance(content, str):
+                member.type = tarfile.SYMTYPE
+                member.linkname = content
+                archive.addfile(member)
+            else:
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def busybox_layer(files: Mapping[str, bytes | str] | None = None) -> bytes:
+    """A root file system of busybox alone, with more files if given."""
+    with open(BUSYBOX, "rb") as busybox:
+        root: dict[str, bytes | str] = {"bin/busybox": busybox.read()}
+    root |= {f"bin/{applet}": "busybox" for applet in APPLETS}
+    root["etc/passwd"] = b"root:x:0:0:root:/:/bin/sh\n"
+    return tar(root | dict(files or {}))
+
+
+def archive(
+    layers: Sequence[bytes],
+    *,
+    config: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    oci: bool = False,
+) -> bytes:
+    """One image.
+
+    :param config: of its containers: ``Cmd``, ``Env``, ...
+    :param tags: names that the archive claims
+    :param oci: the layout of Docker 25 and later; before it is the classic one
+    """
+    digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
+    image = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"], **(config or {})},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{digest}" for digest in digests],
+            },
+        }
+    ).encode()
+    digest = hashlib.sha256(image).hexdigest()
+    build = _oci if oci else _classic
+    return tar(build(image, digest, dict(zip(digests, layers, strict=True)), tags))
+
+
+def busybox_archive(
+    *,
+    files: Mapping[str, bytes | str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    oci: bool = False,
+) -> bytes:
+    """An image of :func:`busybox_layer`; see :func:`archive`."""
+    return archive([busybox_layer(files)], config=config, tags=tags, oci=oci)
+
+
+def _classic(
+    image: bytes, digest: str, layers: Mapping[str, bytes], tags: Sequence[str]
+) -> dict[str, bytes | str]:
+    members: dict[str, bytes | str] = {}
+    for layer, content in layers.items():
+        members[f"{layer}/VERSION"] = b"1.0"
+        members[f"{layer}/json"] = json.dumps({"id": layer}).encode()
+        members[f"{layer}/layer.tar"] = content
+    members[f"{digest}.json"] = image
+    paths = [f"{layer}/layer.tar" for layer in layers]
+    members["manifest.json"] = _manifest(f"{digest}.json", paths, tags)
+    if tags:
+        repositories: dict[str, dict[str, str]] = {}
+        for tag in tags:
+            name, _, version = tag.rpartition(":")
+            repositories.setdefault(name, {})[version] = list(layers)[-1]
+        members["repositories"] = json.dumps(repositories).encode()
+    return members
+
+
+def _oci(
+    image: bytes, digest: str, layers: Mapping[str, bytes], tags: Sequence[str]
+) -> dict[str, bytes | str]:
+    def blob(name: str) -> str:
+        return f"blobs/sha256/{name}"
+
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": f"sha256:{digest}",
+                "size": len(image),
+            },
+            "layers": [
+                {
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                    "digest": f"sha256:{layer}",
+                    "size": len(content),
+                }
+                for layer, content in layers.items()
+            ],
+        }
+    ).encode()
+    manifest_digest = hashlib.sha256(manifest).hexdigest()
+    described = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": f"sha256:{manifest_digest}",
+        "size": len(manifest),
+    }
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {
+                **described,
+                "annotations": {
+                    "io.containerd.image.name": f"docker.io/library/{tag}",
+                    "org.opencontainers.image.ref.name": tag.rpartition(":")[2],
+                },
+            }
+            for tag in tags
+        ]
+        or [described],
+    }
+    return {
+        **{blob(layer): content for layer, content in layers.items()},
+        blob(digest): image,
+        blob(manifest_digest): manifest,
+        "index.json": json.dumps(index).encode(),
+        "manifest.json": _manifest(
+            blob(digest), [blob(layer) for layer in layers], tags
+        ),
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+    }
+
+
+def _manifest(config: str, layers: Sequence[str], tags: Sequence[str]) -> bytes:
+    manifest = [{"Config": config, "RepoTags": list(tags) or None, "Layers": layers}]
+    return json.dumps(manifest).encode()

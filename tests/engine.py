@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private Docker engine with the OCI runtime ``nova``, for tests.
+
+Its data, sockets and process ids lie in a directory of the test's own, so that
+it runs beside any other engine of the host, and it leaves the host's firewall
+alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+
+import psutil
+
+from nova_docker import errors
+from nova_docker.client import DockerClient
+
+RUNTIME = pathlib.Path(__file__).parents[1] / "bin" / "nova-docker-runtime"
+START_TIMEOUT = 60  # seconds
+STOP_TIMEOUT = 60
+
+
+class Engine:
+    """:ivar host: what ``[docker]host`` takes"""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.host = f"unix://{directory}/docker.sock"
+        self.client = DockerClient(self.host)
+
+    def start(self) -> None:
+        arguments = [
+            "--bridge=none",
+            "--iptables=false",
+            "--ip-forward=false",
+            f"--add-runtime=nova={RUNTIME}",
+            f"--host={self.host}",
+            f"--data-root={self._directory}/data",
+            f"--exec-root={self._directory}/exec",
+            f"--pidfile={self._directory}/pid",
+        ]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["dockerd", *arguments], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                return self.client.ping()
+            except errors.DockerError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    log_file = self._directory / "log"
+                    raise RuntimeError(log_file.read_text()[-4000:]) from None
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it in good order: its containers are stopped."""
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(STOP_TIMEOUT)
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def destroy(self) -> None:
+        with contextlib.suppress(errors.DockerError):
+            for found in self.client.list_containers():
+                self.client.remove_container(found["Id"])
+        self.stop()
+        for process in psutil.process_iter(["cmdline"]):
+            if str(self._directory) in " ".join(process.info["cmdline"] or []):
+                process.kill()
+        for mount in psutil.disk_partitions(all=True):
+            if mount.mountpoint.startswith(str(self._directory)):
+                subprocess.run(["umount", "--lazy", mount.mountpoint], check=True)
+        shutil.rmtree(self._directory)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Engine]:
+    """An engine for as long as the block lasts."""
+    if shutil.which("dockerd") is None:
+        raise RuntimeError("dockerd is not installed: ./run_tests.sh installs it")
+    # A socket's path has 108 bytes at most: not pytest's long directories.
+    engine = Engine(pathlib.Path(tempfile.mkdtemp(prefix="nd-", dir="/tmp")))
+    os.chmod(engine._directory, 0o711)
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.destroy()
