@@ -37,13 +37,18 @@ _GLANCE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Chunks (64 KiB each) read from Glance ahead of what the engine has taken.
 _READ_AHEAD = 16
 
-# What an engine says when it cannot unpack a layer for what the layer holds, and
-# what it says there too when the fault is the host's.
-_BAD_LAYER = re.compile(r"Error processing tar file|ApplyLayer|max depth exceeded")
+# What engines (20.10, 28, and 28 with containerd's image store) say when a layer
+# cannot be unpacked for what it holds, and what when the host is at fault.
+_BAD_LAYER = re.compile(
+    r"Error processing tar file|failed to extract layer|max depth exceeded"
+    r"|archive/tar|unhandled tar header|invalid (hardlink|symlink|whiteout)|breakout"
+    r"|not a directory|is a directory|file exists|file name too long|unexpected EOF"
+)
 _HOST_TROUBLE = re.compile(
     r"no space left|quota exceeded|read-only file system|input/output error"
-    r"|cannot allocate memory|too many open files|signal: killed"
+    r"|cannot allocate memory|too many open files|permission denied|signal: killed"
 )
+_NOT_UNPACKED = "Error unpacking image"
 
 
 class ImageStore:
@@ -135,7 +140,12 @@ class ImageStore:
         archive = ImageArchive(download, tag, self._client.version().get("Arch"))
         try:
             with contextlib.closing(download):
-                self._client.load_image(archive)
+                messages = self._client.load_image(archive)
+            # With containerd's image store that is no error, only a message.
+            for message in messages:
+                if message.get("stream", "").startswith(_NOT_UNPACKED):
+                    self._client.remove_image(tag)
+                    raise errors.EngineError(message["stream"].strip())
         except ArchiveError as error:
             raise exception.ImageUnacceptable(
                 image_id=image_id, reason=str(error)

@@ -372,15 +372,40 @@ class TestTheEngineFails:
             ensure(store)
         assert error.message in str(caught.value)
 
-    def test_for_what_a_layer_holds(self, store, engine):
-        engine.breaks = (
-            None,
-            errors.EngineError(
-                "Error processing tar file(exit status 1): invalid argument", 200
-            ),
-        )
-        with pytest.raises(exception.ImageUnacceptable, match="invalid argument"):
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "Error processing tar file(exit status 1): unhandled tar header type 122",
+            "openat a/b: not a directory",
+            'invalid hardlink target "../../etc/passwd"',
+            "max depth exceeded",
+        ],
+    )
+    def test_for_what_a_layer_holds(self, store, engine, message):
+        engine.breaks = None, errors.EngineError(message, 200)
+        with pytest.raises(exception.ImageUnacceptable) as caught:
             ensure(store)
+        assert str(caught.value).endswith(f"the Docker engine says: {message}")
+
+    @pytest.mark.parametrize(
+        ("why", "kind"),
+        [
+            ("mkparent /x/a: not a directory", exception.ImageUnacceptable),
+            ("write /x/a: no space left on device", exception.CouldNotFetchImage),
+        ],
+    )
+    def test_and_says_so_only_in_passing(self, store, engine, monkeypatch, why, kind):
+        message = f"Error unpacking image {TAG}: failed to extract layer: {why}"
+        load = engine.load_image
+
+        def loads_what_it_cannot_run(chunks: Iterable[bytes]) -> Any:
+            return [*load(chunks), {"stream": message + "\n"}]
+
+        monkeypatch.setattr(engine, "load_image", loads_what_it_cannot_run)
+        with pytest.raises(kind) as caught:
+            ensure(store)
+        assert str(caught.value).endswith(message)
+        assert engine.tags == []
 
     def test_in_being_asked_at_all(self, store, engine, server):
         engine.fail_next("inspect_image", errors.Unreachable("no connection"))
