@@ -213,7 +213,7 @@ class TestWhatIsLoaded:
 
     def test_the_manifest_may_come_first(self):
         members = classic()
-        first: Members = {"manifest.json": members.pop("manifest.json")}
+        first = {"manifest.json": members.pop("manifest.json")}
         assert loaded(rewrite(tar(first | members))) == (config(), LAYERS)
 
     def test_names_that_are_not_normal(self):

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glance images in a real engine: what is there afterwards, and what is not."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import pathlib
+import subprocess
+import tarfile
+import tempfile
+from concurrent import futures
+
+import pytest
+from nova import exception
+
+from nova_docker import errors
+from nova_docker.images import ImageStore
+from tests import archives
+from tests import samples
+from tests.engine import Engine
+
+INNOCENT = "innocent:latest"
+
+
+@pytest.fixture(autouse=True)
+def images(engine):
+    """Removes the images that a test has left."""
+    before = {found["Id"] for found in engine.client.list_images()}
+    yield
+    for found in engine.client.list_images():
+        if found["Id"] not in before:
+            engine.client.remove_image(found["Id"], force=True)
+
+
+@pytest.fixture
+def store(engine, glance):
+    return ImageStore(engine.client, glance)
+
+
+@pytest.fixture
+def small_engine():
+    """An engine with little disk space, that a test may stop."""
+    with tempfile.TemporaryDirectory(prefix="nd-", dir="/tmp") as path:
+        directory = pathlib.Path(path, "e")
+        directory.mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", directory], check=True
+        )
+        engine = Engine(directory / "d")
+        try:
+            (directory / "d").mkdir()
+            engine.start()
+            yield engine
+        finally:
+            engine.destroy()
+            subprocess.run(["umount", directory], check=True)
+
+
+def ensure(store, image_meta, **values):
+    return store.ensure(samples.request_context(), image_meta, **values)
+
+
+def tag_of(image_meta):
+    return f"nova-glance/{image_meta.id}:latest"
+
+
+def tags(engine):
+    found = engine.client.list_images()
+    return {tag: image["Id"] for image in found for tag in image["RepoTags"]}
+
+
+def everything(engine):
+    """The images of an engine, and what lies on its disk."""
+    info = engine.client.info()
+    root = pathlib.Path(info["DockerRootDir"])
+    layers = root / "image" / info["Driver"] / "layerdb" / "sha256"
+    return (
+        tags(engine),
+        len(engine.client.list_images({"dangling": ["true"]})),
+        {path.name for path in layers.glob("*")},
+        {path.name for path in (root / info["Driver"]).glob("*")},
+        {path.name for path in (root / "tmp").glob("*")},
+    )
+
+
+def digest(layer):
+    return f"sha256:{hashlib.sha256(layer).hexdigest()}"
+
+
+def archive_of(layers, blobs):
+    """The plainest archive there is; blobs: layers as stored."""
+    rootfs = {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}
+    config = {"architecture": "amd64", "os": "linux", "rootfs": rootfs}
+    names = [f"layer-{number}" for number in range(len(blobs))]
+    manifest = [{"Config": "config.json", "Layers": names}]
+    return archives.tar(
+        {
+            "config.json": json.dumps(config).encode(),
+            "manifest.json": json.dumps(manifest).encode(),
+            **dict(zip(names, blobs, strict=True)),
+        }
+    )
+
+
+def members(archive):
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}
+
+
+def rebuilt(archive, changed):
+    """An archive with other members; None removes one."""
+    changed = members(archive) | changed
+    return archives.tar({k: v for k, v in changed.items() if v is not None})
+
+
+@pytest.mark.parametrize("oci", [False, True])
+def test_the_image_is_what_was_uploaded(store, engine, image, oci):
+    image_meta = image(config={"Cmd": ["sleep", "9"], "User": "7"}, oci=oci)
+    image_id = ensure(store, image_meta)
+    found = engine.client.inspect_image(tag_of(image_meta))
+    assert found["Id"] == image_id
+    assert found["Config"]["Cmd"] == ["sleep", "9"] and found["Config"]["User"] == "7"
+    container = engine.client.create_container("nova-image-test", {"Image": image_id})
+    engine.client.remove_container(container)
+
+
+def test_what_the_engine_itself_saves(store, engine, image, glance):
+    twice = archives.tar({"etc/motd": b"twice"})
+    layers = [archives.busybox_layer(), twice, archives.tar({"x": b""}), twice]
+    first = image(archive_of(layers, layers))
+    image_id = ensure(store, first)
+    saved = subprocess.run(
+        ["docker", "--host", engine.host, "save", tag_of(first)],
+        check=True,
+        capture_output=True,
+    ).stdout
+    engine.client.remove_image(tag_of(first))
+    second = image(saved)
+    assert ensure(store, second) == image_id
+    assert tag_of(first) not in tags(engine)
+
+
+def test_layers_compressed_with_gzip(store, engine, image):
+    layer = archives.busybox_layer()
+    image_meta = image(archive_of([layer], [gzip.compress(layer)]))
+    ensure(store, image_meta)
+    found = engine.client.inspect_image(tag_of(image_meta))
+    assert found["RootFS"]["Layers"] == [digest(layer)]
+
+
+@pytest.mark.parametrize("oci", [False, True])
+def test_no_name_of_an_archive_becomes_a_tag(store, engine, image, oci):
+    other, unborn = image(config={"Cmd": ["other"]}), image(config={"Cmd": ["own"]})
+    ensure(store, other)
+    engine.client.tag_image(tag_of(other), *INNOCENT.split(":"))
+    before = tags(engine)
+
+    claimed = [INNOCENT, tag_of(other), tag_of(unborn), "new:1"]
+    archive = archives.busybox_archive(config={"Cmd": ["evil"]}, tags=claimed, oci=oci)
+    hostile = image(archive)
+    evil = ensure(store, hostile)
+    assert tags(engine) == before | {tag_of(hostile): evil}
+    # The image whose tag it claimed before it was there is still Glance's.
+    assert ensure(store, unborn) != evil
+
+    # Without the check the engine would have done as the archive says.
+    engine.client.load_image([archive])
+    assert {tags(engine)[tag] for tag in claimed} == {evil}
+
+
+def test_no_layer_is_had_without_being_uploaded(store, engine, image):
+    """Knowing another tenant's digests is not having their image."""
+    secret = archives.tar({"secret": b"of another tenant"})
+    victim = image(archives.archive([secret]))
+    ensure(store, victim)
+    stolen = archives.archive([secret], config={"Cmd": ["thief"]}, tags=["stolen:1"])
+    layer = next(n for n, c in members(stolen).items() if c == secret)
+    stolen = rebuilt(stolen, {layer: archives.tar({"nothing": b""})})
+    with pytest.raises(exception.ImageUnacceptable, match="digests differ"):
+        ensure(store, image(stolen))
+
+    # Without the check the engine would have given it away.
+    engine.client.load_image([stolen])
+    found = engine.client.inspect_image("stolen:1")["RootFS"]["Layers"]
+    assert found == [digest(secret)]
+
+
+GOOD = archives.busybox_archive(files={"file": b"x" * 100_000})
+
+
+@pytest.mark.parametrize(
+    ("archive", "why"),
+    [
+        (b"", "it is empty"),
+        (b"QFI\xfb" + bytes(10**6), "qcow2"),
+        (gzip.compress(GOOD), "compressed with gzip"),
+        (GOOD[: len(GOOD) // 2], "cut short"),
+        (GOOD + b"more", "data after its end"),
+        (rebuilt(GOOD, {"manifest.json": None}), "no manifest.json"),
+        (
+            archives.archive([archives.tar({"a": b"", "a/b": b""})]),
+            "the Docker engine says: Error processing tar file",
+        ),
+        (
+            archives.archive([archives.tar({f"{n}": b""}) for n in range(130)]),
+            "the Docker engine says: max depth exceeded",
+        ),
+    ],
+)
+def test_nothing_is_left_of_what_is_refused(store, engine, image, archive, why):
+    before = everything(engine)
+    with pytest.raises(exception.ImageUnacceptable, match=why):
+        ensure(store, image(archive))
+    assert everything(engine) == before
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_nothing_is_left_of_a_download_that_failed(
+    store, engine, image, glance, monkeypatch, share
+):
+    """Be it at the last byte, where the hash is known."""
+    before = everything(engine)
+
+    def download(context, image_id, data, trusted_certs=None):
+        archive = glance.archives[image_id]
+        data.write(archive[: int(len(archive) * share)])
+        raise BrokenPipeError("Corrupt image download")
+
+    image_meta = image()
+    with monkeypatch.context() as patch:
+        patch.setattr(glance, "download", download)
+        with pytest.raises(exception.CouldNotFetchImage, match="Corrupt image"):
+            ensure(store, image_meta)
+    assert everything(engine) == before
+    assert ensure(store, image_meta)
+
+
+def test_several_boots_at_once_load_it_once(store, engine, image, glance):
+    image_meta = image(files={"file": b"x" * 10_000_000})
+    with futures.ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(lambda _: ensure(store, image_meta), range(8)))
+    assert ids == {tags(engine)[tag_of(image_meta)]}
+    assert glance.downloads == [image_meta.id]
+
+
+def test_a_full_disk_is_the_hosts_fault(small_engine, glance, image):
+    store = ImageStore(small_engine.client, glance)
+    large = image(archives.archive([archives.tar({"file": bytes(64 * 2**20)})]))
+    with pytest.raises(exception.CouldNotFetchImage, match="no space left"):
+        ensure(store, large)
+    assert tags(small_engine) == {}
+    assert ensure(store, image())
+
+
+def test_an_engine_that_goes_away_is_the_hosts_fault(
+    small_engine, glance, image, monkeypatch
+):
+    store = ImageStore(small_engine.client, glance)
+    image_meta = image(files={"file": bytes(2**20)})
+    archive = glance.archives[image_meta.id]
+
+    def download(context, image_id, data, trusted_certs=None):
+        data.write(archive[:65536])
+        small_engine.stop()
+        for start in range(65536, len(archive), 65536):
+            data.write(archive[start : start + 65536])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(glance, "download", download)
+        with pytest.raises(exception.CouldNotFetchImage, match="Docker engine"):
+            ensure(store, image_meta)
+    with pytest.raises(errors.Unreachable):
+        small_engine.client.ping()
+    small_engine.start()
+    assert tags(small_engine) == {}
+    assert ensure(store, image_meta)
