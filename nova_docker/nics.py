@@ -27,6 +27,7 @@ from os_vif.objects import instance_info
 from os_vif.objects import network as osvif_network
 from os_vif.objects import vif as osvif
 from oslo_log import log as logging
+from oslo_utils import uuidutils
 from pyroute2 import netns as pr2_netns
 
 from nova_docker import privsep
@@ -251,6 +252,7 @@ def _to_osvif(vif: model.VIF) -> osvif.VIFBase:
 def _leftover(device: str) -> osvif.VIFOpenVSwitch:
     """What os-vif must be told to forget a device of which no VIF is known."""
     return osvif.VIFOpenVSwitch(
+        id=uuidutils.generate_uuid(),
         plugin="ovs",
         vif_name=device,
         network=osvif_network.Network(bridge=CONF.neutron.ovs_bridge),

@@ -129,10 +129,10 @@ def unplug(netns: str) -> None:
 
 @netns_admin.entrypoint
 def describe(netns: str) -> tuple[str | None, list[str]]:
-    """Tell whose a namespace is, and the host ends of its NICs.
+    """Tell whose a namespace is, and the host ends of the NICs plugged into it.
 
     :returns: (owner given to :func:`plug`, names of host devices); (None, [])
-        for one that does not exist
+        for one that does not exist. The engine's own devices are not named.
     """
     try:
         with _inside(netns), IPRoute() as inner:
@@ -141,7 +141,8 @@ def describe(netns: str) -> tuple[str | None, list[str]]:
     except FileNotFoundError:
         return None, []
     with IPRoute() as host:
-        return owner, [host.get_links(i)[0].get("ifname") for i in ends]
+        links = [host.get_links(index)[0] for index in ends]
+    return owner, [link.get("ifname") for link in links if link.get("ifalias") == netns]
 
 
 def _host_ends(netns: str) -> list[int]:

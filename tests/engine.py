@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 
 import psutil
+from oslo_utils import uuidutils
+from pyroute2 import IPRoute
 
 from nova_docker import errors
 from nova_docker.client import DockerClient
@@ -26,6 +28,8 @@ from nova_docker.client import DockerClient
 RUNTIME = pathlib.Path(__file__).parents[1] / "bin" / "nova-docker-runtime"
 START_TIMEOUT = 60  # seconds
 STOP_TIMEOUT = 60
+# Of the bridge that containers with the engine's own network are on.
+BRIDGE_ADDRESS = ("198.51.100.1", 24)
 
 
 class Engine:
@@ -36,10 +40,17 @@ class Engine:
         self._process: subprocess.Popen[bytes] | None = None
         self.host = f"unix://{directory}/docker.sock"
         self.client = DockerClient(self.host)
+        self.bridge = "nd-" + uuidutils.generate_uuid()[:8]
+        with IPRoute() as host:
+            host.link("add", ifname=self.bridge, kind="bridge")
+            [index] = host.link_lookup(ifname=self.bridge)
+            address, prefix = BRIDGE_ADDRESS
+            host.addr("add", index=index, address=address, prefixlen=prefix)
+            host.link("set", index=index, state="up")
 
     def start(self) -> None:
         arguments = [
-            "--bridge=none",
+            f"--bridge={self.bridge}",
             "--iptables=false",
             "--ip-forward=false",
             f"--add-runtime=nova={RUNTIME}",
@@ -84,6 +95,8 @@ class Engine:
         for mount in psutil.disk_partitions(all=True):
             if mount.mountpoint.startswith(str(self._directory)):
                 subprocess.run(["umount", "--lazy", mount.mountpoint], check=True)
+        with IPRoute() as host:
+            host.link("del", ifname=self.bridge)
         shutil.rmtree(self._directory)
 
 

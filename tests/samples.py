@@ -118,3 +118,7 @@ def vif(*subnets: model.Subnet, mtu: int = 1442, **values: Any) -> model.VIF:
 
 def nics(*vifs: model.VIF) -> model.NetworkInfo:
     return model.NetworkInfo(vifs)
+
+
+def uuid() -> str:
+    return uuidutils.generate_uuid()

@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server's life on a real engine, with its NICs on a real switch."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import subprocess
+import time
+
+import pytest
+from nova import exception
+from nova.compute import power_state
+from nova.virt import event as virtevent
+
+from nova_docker.driver import CONF
+from tests import samples
+
+TIMEOUT = 20
+
+# Exits 1 unless eth0 has its address already.
+IMPATIENT = """#!/bin/sh
+ip -o addr show dev eth0 | grep -q 'inet 192.0.2.10/24' || exit 1
+exec sleep 1000
+"""
+
+
+def eventually(happens):
+    """Whether a condition comes true; a server that is gone has failed it."""
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        while not (true := happens()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    except subprocess.CalledProcessError:
+        return False
+    return true
+
+
+def is_sleeping(server):
+    return server.run("cat /proc/1/comm") == "sleep\n"
+
+
+def state(driver, server):
+    return driver.get_info(server.instance).state
+
+
+@pytest.fixture
+def told(driver):
+    """A queue of (uuid, transition) that the driver has told Nova."""
+    events = queue.Queue()
+    driver.register_event_listener(
+        lambda event: events.put((event.get_instance_uuid(), event.get_transition()))
+    )
+    return events
+
+
+def wait_for(events, uuid, transition):
+    deadline = time.monotonic() + TIMEOUT
+    while events.get(timeout=max(0, deadline - time.monotonic())) != (
+        uuid,
+        transition,
+    ):
+        pass
+
+
+def test_a_server_boots_with_what_neutron_and_nova_say(driver, boot, nic):
+    first = nic(
+        samples.subnet(
+            "192.0.2.0/24",
+            "192.0.2.10",
+            gateway="192.0.2.1",
+            dns=("192.0.2.53",),
+            routes={"198.18.0.0/15": "192.0.2.9"},
+        ),
+        samples.subnet("2001:db8::/64", "2001:db8::a", gateway="2001:db8::1"),
+        mtu=1300,
+    )
+    second = nic(samples.subnet("203.0.113.0/24", "203.0.113.5"))
+
+    server = boot(nics=[first, second])
+
+    assert state(driver, server) == power_state.RUNNING
+    assert driver.list_instance_uuids() == [server.instance.uuid]
+    assert driver.list_instances() == [server.instance.name]
+    assert driver.instance_exists(server.instance)
+    links = server.run("cat /sys/class/net/eth*/address /sys/class/net/eth0/mtu")
+    assert links.split() == [first["address"], second["address"], "1300"]
+    addresses = server.run("ip -o addr")
+    for address in ("192.0.2.10/24", "2001:db8::a/64", "203.0.113.5/24"):
+        assert address in addresses
+    routes = server.run("ip route; ip -6 route")
+    for route in (
+        "default via 192.0.2.1 dev eth0",
+        "198.18.0.0/15 via 192.0.2.9 dev eth0",
+        "default via 2001:db8::1 dev eth0",
+    ):
+        assert route in routes
+    assert server.run("hostname") == "web-1\n"
+    assert "nameserver 192.0.2.53" in server.run("cat /etc/resolv.conf")
+    assert "192.0.2.10\tweb-1" in server.run("cat /etc/hosts")
+
+
+def test_a_port_of_the_switch_is_neutrons(boot, switch):
+    server = boot()
+    [vif] = server.network_info
+    assert switch.ports() == {vif["devname"]}
+    ids = switch.interface(vif["devname"])
+    assert ids["iface-id"] == vif["id"]
+    assert ids["attached-mac"] == vif["address"]
+    assert ids["vm-uuid"] == server.instance.uuid
+
+
+def test_servers_reach_each_other_over_tcp(boot):
+    web, client = boot(), boot()
+    web.run("echo hello > /index.html; httpd -p 80 -h /")
+    request = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n'"
+    assert client.run(f"{request} | nc -w 10 192.0.2.10 80").endswith("\n\nhello\n")
+
+
+def test_no_process_runs_before_its_nics(driver, boot, image, nic):
+    impatient = image(
+        files={"impatient": IMPATIENT.encode()}, config={"Entrypoint": ["/impatient"]}
+    )
+    up = []
+    for _ in range(50):
+        port = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
+        server = boot(impatient, nics=[port])
+        # It has looked at its NIC when it has become the sleep.
+        up.append(eventually(functools.partial(is_sleeping, server)))
+        driver.destroy(None, server.instance, server.network_info)
+    assert up == [True] * 50
+
+
+def test_an_impatient_server_without_its_address_does_exit(driver, boot, image, nic):
+    """The test before this one can fail."""
+    impatient = image(
+        files={"impatient": IMPATIENT.encode()}, config={"Entrypoint": ["/impatient"]}
+    )
+    server = boot(impatient, nics=[nic(samples.subnet("192.0.2.0/24", "192.0.2.99"))])
+    assert eventually(lambda: not server.inspect()["State"]["Running"])
+    assert server.inspect()["State"]["ExitCode"] == 1
+
+
+def test_a_server_without_a_network_boots(driver, boot):
+    server = boot(nics=[])
+    assert state(driver, server) == power_state.RUNNING
+    assert server.run("ls /sys/class/net") == "lo\n"
+
+
+@pytest.mark.parametrize("reboot_type", ["SOFT", "HARD"])
+def test_a_rebooted_server_has_its_nics(driver, boot, monkeypatch, reboot_type):
+    monkeypatch.setattr(type(CONF), "shutdown_timeout", 1, raising=False)
+    server = boot()
+    before = server.inspect()["State"]
+    driver.reboot(None, server.instance, server.network_info, reboot_type)
+    after = server.inspect()["State"]
+    assert after["Running"] and after["Pid"] != before["Pid"]
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+
+
+def test_a_stopped_server_is_cut_off_and_comes_back(driver, boot):
+    server, neighbour = boot(), boot()
+
+    def answers():
+        """Whether the kernel answers for the address: nothing listens there."""
+        tried = neighbour.run("nc -w 1 192.0.2.10 9 < /dev/null 2>&1 || true")
+        return "refused" in tried
+
+    assert eventually(answers)
+
+    driver.power_off(server.instance, timeout=0)
+    assert state(driver, server) == power_state.SHUTDOWN
+    assert not answers()
+
+    driver.power_on(None, server.instance, server.network_info)
+    assert state(driver, server) == power_state.RUNNING
+    assert eventually(answers)
+
+
+def test_stop_sends_the_images_signal_and_waits(driver, boot, image):
+    script = "trap 'exit 7' USR1; while :; do sleep 0.1; done"
+    polite = image(config={"Entrypoint": ["sh", "-c", script], "StopSignal": "SIGUSR1"})
+    server = boot(polite)
+    begun = time.monotonic()
+    driver.power_off(server.instance, timeout=TIMEOUT)
+    assert server.inspect()["State"]["ExitCode"] == 7
+    assert time.monotonic() - begun < TIMEOUT
+
+
+def test_stop_kills_what_does_not_listen(driver, boot):
+    server = boot()
+    driver.power_off(server.instance, timeout=1)
+    assert server.inspect()["State"]["ExitCode"] == 137
+
+
+def test_nova_hears_at_once_that_the_first_process_has_exited(driver, boot, told):
+    server = boot()
+    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
+    server.run("kill -9 -1 || true; exit 0")
+    server.engine.client.kill_container(server.name)
+    begun = time.monotonic()
+    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
+    assert time.monotonic() - begun < 1
+
+
+def test_an_engine_restart_is_noticed_and_nics_survive_it(driver, boot, told, engine):
+    server = boot()
+    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
+
+    engine.restart()
+
+    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
+    driver.power_on(None, server.instance, server.network_info)
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+    # The stream is followed again.
+    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
+
+
+def test_the_engine_alone_restarts_a_server_with_its_nics(boot):
+    server = boot()
+    server.engine.client.restart_container(server.name, 0)
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+
+
+def test_a_restarted_nova_compute_leaves_servers_alone(make_driver, driver, boot):
+    server = boot()
+    pid = server.inspect()["State"]["Pid"]
+    restarted = make_driver()
+    restarted.plug_vifs(server.instance, server.network_info)
+    assert server.inspect()["State"]["Pid"] == pid
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+
+
+def test_what_a_killed_nova_compute_left_is_removed(
+    make_driver, driver, nic, nothing_is_left
+):
+    vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
+    driver.plug_vifs(samples.instance(), samples.nics(vif))
+    make_driver()
+
+
+def test_containers_that_are_not_novas_are_not_touched(
+    driver, boot, engine, make_driver
+):
+    name = "nova-not-really"
+    config = {
+        "Image": "nova-docker-test:latest",
+        "Tty": True,
+        "HostConfig": {"NetworkMode": "none"},
+    }
+    engine.client.create_container(name, config)
+    engine.client.start_container(name)
+    try:
+        make_driver()
+        boot()
+        assert driver.get_num_instances() == 1
+        assert engine.client.inspect_container(name)["State"]["Running"]
+    finally:
+        engine.client.remove_container(name)
+
+
+def test_a_server_that_is_there_is_not_replaced(driver, boot, image):
+    server = boot()
+    pid = server.inspect()["State"]["Pid"]
+    with pytest.raises(exception.InstanceExists):
+        driver.spawn(
+            samples.request_context(),
+            server.instance,
+            image(),
+            [],
+            None,
+            {},
+            server.network_info,
+        )
+    assert server.inspect()["State"]["Pid"] == pid
+
+
+def test_the_command_of_the_image_property_runs(boot, image):
+    server = boot(image(properties={"os_command_line": "sleep '1000'"}))
+    assert server.run("cat /proc/1/cmdline") == "sleep\x001000\x00"
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        ({"properties": {"os_command_line": "/no/such"}}, exception.InvalidInput),
+        ({"archive": b"not an archive" * 99}, exception.ImageUnacceptable),
+        ({"archive": b""}, exception.ImageUnacceptable),
+    ],
+)
+def test_a_failed_boot_says_why_and_leaves_nothing(
+    driver, image, nic, nothing_is_left, broken, error
+):
+    network_info = samples.nics(nic(samples.subnet("192.0.2.0/24", "192.0.2.10")))
+    with pytest.raises(error):
+        driver.spawn(
+            samples.request_context(),
+            samples.instance(),
+            image(**broken),
+            [],
+            None,
+            {},
+            network_info,
+        )
+    assert driver.list_instances() == []
+
+
+def test_a_second_boot_moves_no_image(boot, image, glance):
+    once = image(files={"once": b"once"})
+    boot(once), boot(once)
+    assert glance.downloads.count(once.id) == 1
+
+
+def test_the_flavor_limits_the_server(boot):
+    flavor = samples.flavor(memory_mb=32, swap=16, vcpus=1)
+    limits = boot(flavor=flavor).inspect()["HostConfig"]
+    assert limits["Memory"] == 32 * 2**20
+    assert limits["CpuQuota"] == limits["CpuPeriod"]
+    assert limits["PidsLimit"] == 4096
+
+
+def test_root_in_a_server_has_few_rights(boot):
+    server = boot()
+    status = dict(
+        line.split(":\t", 1)
+        for line in server.run("cat /proc/self/status").splitlines()
+        if ":\t" in line
+    )
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    # AUDIT_WRITE, CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, NET_BIND_SERVICE,
+    # SETGID, SETUID, SYS_CHROOT by their numbers in linux/capability.h.
+    expected = sum(1 << bit for bit in (29, 0, 1, 3, 4, 5, 10, 6, 7, 18))
+    assert int(status["CapBnd"], 16) == expected
+
+
+def test_the_console_shows_the_last_bytes_whatever_they_are(driver, boot, image):
+    noise = bytes(range(128, 256))
+    script = "cat /noise; for i in $(seq 20000); do echo line $i; done; cat"
+    noisy = image(
+        files={"noise": noise, "bin/seq": "busybox"},
+        config={"Entrypoint": ["sh", "-c", script]},
+    )
+    server = boot(noisy)
+    assert eventually(
+        lambda: "line 20000" in driver.get_console_output(None, server.instance)
+    )
+    output = driver.get_console_output(None, server.instance)
+    assert output.endswith("line 19999\r\nline 20000\r\n")
+    assert len(output) <= 100 * 1024
+
+
+def test_bytes_of_the_console_are_kept(driver, boot, image):
+    noise = bytes(range(128, 256))
+    script = ["sh", "-c", "cat /noise; echo; cat"]
+    server = boot(image(files={"noise": noise}, config={"Entrypoint": script}))
+    assert eventually(lambda: driver.get_console_output(None, server.instance))
+    output = driver.get_console_output(None, server.instance)
+    assert output.encode("latin-1") == noise + b"\r\n"
+
+
+def test_a_server_that_is_gone_is_not_found(driver):
+    instance = samples.instance()
+    for call in (
+        lambda: driver.get_info(instance),
+        lambda: driver.power_off(instance),
+        lambda: driver.get_console_output(None, instance),
+    ):
+        with pytest.raises(exception.InstanceNotFound):
+            call()
+    assert not driver.instance_exists(instance)
+    driver.destroy(None, instance, samples.nics())
+
+
+def test_bridge_mode_gives_dockers_address_first(
+    make_driver, image, nic, engine, nothing_is_left
+):
+    CONF.set_override("network_mode", "bridge", "docker")
+    try:
+        driver = make_driver()
+        instance = samples.instance()
+        network_info = samples.nics(nic(samples.subnet("192.0.2.0/24", "192.0.2.10")))
+        driver.spawn(
+            samples.request_context(), instance, image(), [], None, {}, network_info
+        )
+        from tests.functional.conftest import Server
+
+        server = Server(instance, network_info, engine)
+        assert "198.51.100." in server.run("ip -o addr show dev eth0")
+        assert "192.0.2.10/24" in server.run("ip -o addr show dev eth1")
+        driver.reboot(None, instance, network_info, "HARD")
+        assert "198.51.100." in server.run("ip -o addr show dev eth0")
+        assert "192.0.2.10/24" in server.run("ip -o addr show dev eth1")
+        driver.destroy(None, instance, network_info)
+    finally:
+        CONF.clear_override("network_mode", "docker")
+
+
+def test_the_engines_network_takes_no_part_otherwise(boot):
+    networks = boot().inspect()["NetworkSettings"]["Networks"]
+    assert list(networks) == ["none"]
