@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of ``./quickstart``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+
+from cloud import config
+from cloud import down
+from cloud import engine
+from cloud import progress
+from cloud import settings
+from cloud import shell
+from cloud import steps
+from cloud import supervisor
+from cloud.services import services
+
+
+def up() -> None:
+    began = time.monotonic()
+    config.check_state()
+    with shell.state_lock():
+        settings.LOG.mkdir(exist_ok=True)
+        progress.run(steps.steps())
+    address = (settings.LOG / "step-server.log").read_text().split()[-1]
+    print(
+        f"""
+The cloud is up after {time.monotonic() - began:.0f} s. To use it:
+
+  eval "$({settings.SOURCE}/quickstart env)"
+  openstack server list
+  openstack server create --image busybox --flavor docker.tiny \\
+      --network private --wait first
+
+The server "quickstart" (image debian) answers SSH at its floating IP; its image
+trusts the key made for this cloud:
+
+  ssh -i {settings.SSH_KEY} root@{address}
+
+  users        admin and demo (env demo), also in {settings.CLOUDS_YAML}
+  APIs         {settings.AUTH_URL} and its catalog, on 127.0.0.1 only
+  networks     private 10.20.0.0/24 and fd20::/64; public {settings.PUBLIC_CIDR}
+  engine       {engine.host()}
+  logs         {settings.LOG}"""
+    )
+
+
+def status() -> None:
+    """Print what runs; exit with 1 unless all of it does."""
+    if not supervisor.running():
+        print("The cloud is down.")
+        sys.exit(1)
+    states = {state["name"]: state for state in supervisor.states()}
+    well = True
+    for service in services():
+        state = states.get(service.name, {"statename": "UNKNOWN", "start": 0})
+        answers = state["statename"] in ("RUNNING", "STARTING") and service.ready()
+        well = well and answers
+        word = "ready" if answers else "not ready"
+        where = f"127.0.0.1:{service.port}" if service.port else ""
+        since = time.strftime("%F %T", time.localtime(state["start"]))
+        print(
+            f"{service.name:24} {word:10} {state['statename']:9} "
+            f"{since if state['start'] else '-':20} {where}"
+        )
+    if not well:
+        print(f"\nLogs are in {settings.LOG}")
+        sys.exit(1)
+
+
+def env(user: str = "admin") -> None:
+    """Print shell lines that make a shell the cloud's user."""
+    variables = {
+        **{f"OS_{k.upper()}": v for k, v in config.credentials(user).items()},
+        "OS_REGION_NAME": settings.REGION,
+        "OS_IDENTITY_API_VERSION": "3",
+        "OS_CLIENT_CONFIG_FILE": str(settings.CLOUDS_YAML),
+        "DOCKER_HOST": engine.host(),
+    }
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f'export PATH={settings.BIN}:"$PATH"')
+
+
+def take_down(*options: str) -> None:
+    with shell.state_lock():
+        settings.LOG.mkdir(exist_ok=True)
+        shell.set_log(settings.LOG / "down.log")
+        down.down(purge="--purge" in options)
+
+
+def fake_compute() -> None:
+    with shell.state_lock():
+        shell.set_log(settings.LOG / "fake-compute.log")
+        steps.start_fake_compute()
+
+
+VERBS = {
+    "up": up,
+    "status": status,
+    "env": env,
+    "down": take_down,
+    "fake-compute": fake_compute,
+}
+
+
+def main() -> None:
+    verb, *arguments = sys.argv[1:] or ["up"]
+    try:
+        VERBS[verb](*arguments)
+    except shell.Failed as error:
+        sys.exit(f"quickstart: {error}")
+
+
+if __name__ == "__main__":
+    main()

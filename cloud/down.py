@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking the cloud down: everything that it made, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+
+from cloud import databases
+from cloud import engine
+from cloud import packages
+from cloud import settings
+from cloud import shell
+from cloud import strays
+from cloud import supervisor
+from cloud import switch
+from cloud.settings import memory
+
+# Stopped first: nothing is to change what is taken down next.
+_FIRST = ("nova-compute", "nova-compute-fake", "nova-api", "neutron")
+
+
+def down(*, purge: bool) -> None:
+    """Stop the cloud; safe to call when it is down, or half up.
+
+    :param purge: remove its data, user and sudoers file too
+    """
+    packages.restore_policy()
+    if supervisor.running():
+        known = {state["name"]: state["statename"] for state in supervisor.states()}
+        supervisor.stop(*(name for name in _FIRST if name in known))
+        servers, images = _known_to_nova(known.get("mariadb") == "RUNNING")
+        _stop_servers(servers, images, purge=purge)
+        if known.get("ovs-vswitchd") == "RUNNING":
+            switch.remove_bridges()
+        supervisor.shutdown()
+    strays.kill()
+    _unmount()
+    _remove_link(settings.ENGINE_BRIDGE)
+    _remove_cgroups()
+    shutil.rmtree(settings.RUN, ignore_errors=True)
+    memory.set("fake_compute", False)
+    if purge:
+        _purge()
+
+
+def _known_to_nova(database_runs: bool) -> tuple[list[str], list[str]]:
+    """Return the uuids of this cloud's servers and the ids of its images."""
+    with contextlib.suppress(shell.Failed):
+        if database_runs:
+            return databases.instances(), databases.images()
+    return [], []
+
+
+def _stop_servers(known: list[str], images: list[str], *, purge: bool) -> None:
+    """Stop the servers, and remove their network namespaces.
+
+    In the cloud's own engine every server is this cloud's. In one that was
+    there before, those are that this cloud's Nova knows.
+    """
+    containers = {}
+    if engine.answers(engine.socket()):
+        containers = engine.servers()
+    if engine.is_foreign():
+        containers = {u: c for u, c in containers.items() if u in known}
+    if purge and engine.is_foreign():
+        for container in containers.values():
+            engine.remove(container)
+        for image in images:
+            engine.remove_image(f"nova-glance/{image}:latest")
+    else:
+        engine.stop(list(containers.values()))
+    for uuid in {*containers, *known}:
+        if pathlib.Path(f"/run/netns/nova-{uuid}").exists():
+            shell.run("ip", "netns", "delete", f"nova-{uuid}", check=False)
+
+
+def _unmount() -> None:
+    """Unmount what is mounted below the state directory, inmost first."""
+    mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
+    points = [line.split()[1] for line in mounts]
+    for point in reversed(points):
+        if point.startswith(f"{settings.STATE}/"):
+            shell.run("umount", "--lazy", point, check=False)
+
+
+def _remove_link(name: str) -> None:
+    if memory.get(f"made_{name}") and switch.interface(name).exists():
+        shell.run("ip", "link", "delete", name, check=False)
+
+
+def _remove_cgroups() -> None:
+    for top in strays.cgroups():
+        for directory, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+
+
+def _purge() -> None:
+    settings.SUDOERS.unlink(missing_ok=True)
+    if memory.get("made_user"):
+        shell.run("userdel", settings.USER, check=False)
+    elif memory.get("made_group_member"):
+        shell.run("gpasswd", "--delete", settings.USER, "docker", check=False)
+    if memory.get("made_netns_directory"):
+        _remove_netns_directory()
+    shutil.rmtree(settings.STATE)
+
+
+def _remove_netns_directory() -> None:
+    """Remove /run/netns with the mount that ``ip netns`` puts over it."""
+    directory = pathlib.Path("/run/netns")
+    if directory.is_mount() and not any(directory.iterdir()):
+        shell.run("umount", directory, check=False)
+        with contextlib.suppress(OSError):
+            directory.rmdir()
