@@ -67,7 +67,11 @@ class Host:
 
     @property
     def engine_id(self) -> str:
-        return self._info["ID"]
+        """What no other engine of this host has.
+
+        Engines before Docker 23 take their id from one file in /etc.
+        """
+        return f"{self._info['ID']} {self._info['DockerRootDir']}"
 
     @property
     def disk_quota(self) -> bool:
