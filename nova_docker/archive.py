@@ -72,11 +72,14 @@ _SYMLINK = b"2"
 _SPARSE = b"S"
 _GLOBAL = b"g"
 _EXTENDED = b"xLK"
+_LONG = {b"L": "name", b"K": "link"}
+_PAX = {b"path": "name", b"linkpath": "link", b"size": "size"}
 # Links, devices, directories, FIFOs: Go takes none to have content.
 _EMPTY = b"123456"
 
 # An octal number as archive/tar and this module read it alike.
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
+_SIZE = re.compile(rb"[0-9]{1,18}")
 _LENGTH = re.compile(rb"([1-9][0-9]{0,6}) ")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -473,11 +476,13 @@ class _Walk:
             self._body.clear()
         else:
             if header.kind != _GLOBAL:
-                header = header._replace(**self._pax | self._gnu)
-                self._pax, self._gnu = {}, {}
+                told = self._pax | {k: v for k, v in self._gnu.items() if v}
+                header = header._replace(**told)
+            self._pax, self._gnu = {}, {}
             if header.kind == _SPARSE:
                 raise ArchiveError("it has a sparse file")
-            if header.kind in _FILE and header.name.endswith(b"/"):
+            if header.kind in _FILE and not header.name.rpartition(b"/")[2]:
+                # So did old tars write directories.
                 header = header._replace(kind=_DIRECTORY)
             if header.size and header.kind in _EMPTY:
                 raise ArchiveError("it has a link, directory or device with content")
@@ -486,24 +491,21 @@ class _Walk:
         self._left = header.size
 
     def _extend(self, header: _Header, body: bytes) -> None:
-        if header.kind == b"L":
-            self._gnu["name"] = _text(body)
-        elif header.kind == b"K":
-            self._gnu["link"] = _text(body)
-        else:
-            # Of several, the last one alone counts.
-            self._pax = {}
-            for key, value in _records(body):
-                if key.startswith(b"GNU.sparse."):
-                    raise ArchiveError("it has a sparse file")
-                if key == b"path" and value:
-                    self._pax["name"] = value
-                elif key == b"linkpath" and value:
-                    self._pax["link"] = value
-                elif key == b"size" and value:
-                    if not re.fullmatch(rb"[0-9]{1,18}", value):
-                        raise ArchiveError("it has a malformed size")
-                    self._pax["size"] = int(value)
+        if header.kind in _LONG:
+            self._gnu[_LONG[header.kind]] = _text(body)
+            return
+        # The last header and the last record of a key count, an empty one says
+        # nothing, and GNU's long name, if there is one, goes before PAX's.
+        records = dict(_records(body))
+        if any(key.startswith(b"GNU.sparse.") for key in records):
+            raise ArchiveError("it has a sparse file")
+        self._pax = {
+            field: records[key] for key, field in _PAX.items() if records.get(key)
+        }
+        if size := self._pax.get("size"):
+            if not _SIZE.fullmatch(size):
+                raise ArchiveError("it has a malformed size")
+            self._pax["size"] = int(size)
 
 
 class _Object(dict[str, Any]):

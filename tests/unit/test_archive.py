@@ -549,6 +549,42 @@ class TestLayers:
             layer = LAYERS[0][:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(4096)
             assert "not a tar archive, or a broken one" in self.bad(layer)
 
+    def test_sizes_that_extended_headers_tell_as_go_reads_them(self):
+        """Each of these layers has one file, of 5 bytes by its own header."""
+
+        def extended(*records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+            body = b"".join(records)
+            return block("x", kind, len(body)) + body.ljust(512, b"\0")
+
+        def block(name: str, kind: bytes, size: int) -> bytes:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            info.size = size
+            return info.tobuf(tarfile.GNU_FORMAT)
+
+        ten, empty = b"11 size=10\n", b"8 size=\n"
+        file = block("file", tarfile.REGTYPE, 5) + b"x" * 5 + bytes(507)
+        end = bytes(1024)
+        for start in (
+            b"",
+            extended(empty),
+            extended(ten, empty),
+            extended(ten) + extended(b"6 a=b\n"),
+            extended(ten) + extended(b"6 a=b\n", kind=b"g"),
+            extended(ten, kind=b"g"),
+        ):
+            layer = start + file + end
+            assert loaded(rewrite(tar(oci([layer]))))[1] == [layer]
+            layer = start + file[:512] + b"x" * 512 + block("y", b"S", 0) + end
+            assert "has a sparse file" in self.bad(layer)
+        for name in ("", "a/", "a"):
+            # What has no name is a directory, whatever an empty one is added.
+            layer = block("L", b"L", 0) + block(name, b"\0", 5) + bytes(512) + end
+            if name == "a":
+                assert loaded(rewrite(tar(oci([layer]))))[1] == [layer]
+            else:
+                assert "with content" in self.bad(layer)
+
     def test_extended_headers_that_are_malformed(self):
         for body in (b"x", b"8 path=a\n", b"5 =a\n", b"99 path=a\n", b"0 path=a\n"):
             info = tarfile.TarInfo("x")
