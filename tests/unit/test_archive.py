@@ -550,7 +550,7 @@ class TestLayers:
             assert "not a tar archive, or a broken one" in self.bad(layer)
 
     def test_sizes_that_extended_headers_tell_as_go_reads_them(self):
-        """Each of these layers has one file, of 5 bytes by its own header."""
+        """Each of these layers has one file, of one block, by its own header."""
 
         def extended(*records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
             body = b"".join(records)
@@ -562,16 +562,16 @@ class TestLayers:
             info.size = size
             return info.tobuf(tarfile.GNU_FORMAT)
 
-        ten, empty = b"11 size=10\n", b"8 size=\n"
+        two, empty = b"13 size=1000\n", b"8 size=\n"
         file = block("file", tarfile.REGTYPE, 5) + b"x" * 5 + bytes(507)
         end = bytes(1024)
         for start in (
             b"",
             extended(empty),
-            extended(ten, empty),
-            extended(ten) + extended(b"6 a=b\n"),
-            extended(ten) + extended(b"6 a=b\n", kind=b"g"),
-            extended(ten, kind=b"g"),
+            extended(two, empty),
+            extended(two) + extended(b"6 a=b\n"),
+            extended(two) + extended(b"6 a=b\n", kind=b"g"),
+            extended(two, kind=b"g"),
         ):
             layer = start + file + end
             assert loaded(rewrite(tar(oci([layer]))))[1] == [layer]
