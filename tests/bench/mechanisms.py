@@ -167,9 +167,7 @@ class _PluginHandler(http.server.BaseHTTPRequestHandler):
 def plugin_network(host: str) -> Iterator[None]:
     PLUGIN_SOCKET.parent.mkdir(parents=True, exist_ok=True)
     PLUGIN_SOCKET.unlink(missing_ok=True)
-    server = socketserver.ThreadingUnixStreamServer(
-        str(PLUGIN_SOCKET), _PluginHandler
-    )
+    server = socketserver.ThreadingUnixStreamServer(str(PLUGIN_SOCKET), _PluginHandler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     docker = ["docker", "--host", host, "network"]
@@ -240,6 +238,4 @@ def run(host: str, image: str, rounds: int) -> dict[str, Any]:
     }
     privsep.netns_admin.set_client_mode(False)
     with plugin_network(host):
-        return {
-            name: measure(way(client, image), rounds) for name, way in ways.items()
-        }
+        return {name: measure(way(client, image), rounds) for name, way in ways.items()}

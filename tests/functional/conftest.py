@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import subprocess
 import tempfile
@@ -12,68 +11,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from nova import conf as nova_conf
 from nova import objects
 from nova.network import model
 from nova.virt import fake
-from oslo_concurrency import lockutils
 from pyroute2 import IPRoute
 from pyroute2 import netns
-from vif_plug_ovs import ovs as vif_plug_ovs
-from vif_plug_ovs import privsep as vif_plug_privsep
 
-from nova_docker import container
-from nova_docker import privsep
 from nova_docker.driver import DockerDriver
 from tests import archives
 from tests import samples
 from tests.engine import Engine
+from tests.functional import host
 from tests.functional import ovs
-
-CONF = nova_conf.CONF
-
-
-class Glance:
-    """Stands for ``nova.image.glance.API``: one archive for each image."""
-
-    def __init__(self) -> None:
-        self.archives: dict[str, bytes] = {}
-        self.downloads: list[str] = []
-
-    def download(
-        self, context: Any, image_id: str, data: Any, trusted_certs: Any = None
-    ) -> None:
-        self.downloads.append(image_id)
-        archive = self.archives[image_id]
-        for start in range(0, len(archive), 65536):
-            data.write(archive[start : start + 65536])
-
-
-@dataclasses.dataclass
-class Server:
-    """A server that a test has booted."""
-
-    instance: objects.Instance
-    network_info: model.NetworkInfo
-    engine: Engine
-
-    @property
-    def name(self) -> str:
-        return container.name_of(self.instance.uuid)
-
-    def run(self, script: str) -> str:
-        """The output of a shell script in the running server."""
-        command = ["docker", "--host", self.engine.host, "exec", self.name]
-        return subprocess.run(
-            [*command, "sh", "-c", script],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        ).stdout
-
-    def inspect(self) -> dict[str, Any]:
-        return self.engine.client.inspect_container(self.name)
+from tests.functional.host import Glance
+from tests.functional.host import Server
 
 
 @pytest.fixture(scope="session")
@@ -89,18 +40,7 @@ def switch() -> Iterator[ovs.OpenVSwitch]:
 def configuration(
     engine: Engine, switch: ovs.OpenVSwitch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """nova.conf for the private engine and switch."""
-    CONF([], project="nova", default_config_files=[])
-    lockutils.set_defaults(str(tmp_path_factory.mktemp("locks")))
-    CONF.set_override("host", "test-host")
-    CONF.set_override("host", engine.host, "docker")
-    CONF.set_override("ovs_bridge", ovs.BRIDGE, "neutron")
-    # os-vif registers and reads these when it loads its plugins.
-    CONF.register_opts(vif_plug_ovs.OvsPlugin.CONFIG_OPTS, "os_vif_ovs")
-    CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
-    # The tests are root: no daemon in between. tests/cloud has it.
-    privsep.netns_admin.set_client_mode(False)
-    vif_plug_privsep.vif_plug.set_client_mode(False)
+    host.configure(engine, switch, tmp_path_factory.mktemp("locks"))
 
 
 @pytest.fixture
@@ -214,8 +154,8 @@ def nothing_is_left(engine: Engine, switch: ovs.OpenVSwitch) -> Iterator[None]:
 def _what_is_there(engine: Engine, switch: ovs.OpenVSwitch) -> dict[str, set[str]]:
     volumes = ["docker", "--host", engine.host, "volume", "ls", "--quiet"]
     listed = subprocess.run(volumes, check=True, capture_output=True, text=True)
-    with IPRoute() as host:
-        veths = {link.get("ifname") for link in host.get_links(kind="veth")}
+    with IPRoute() as netlink:
+        veths = {link.get("ifname") for link in netlink.get_links(kind="veth")}
     return {
         "containers": {c["Id"] for c in engine.client.list_containers()},
         "namespaces": set(netns.listnetns()),

@@ -15,11 +15,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+from oslo_utils import uuidutils
 from ovsdbapp.backend.ovs_idl import connection
 from ovsdbapp.schema.open_vswitch import impl_idl
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-BRIDGE = "br-int-test"
+# Each run has its own: device names are one for the whole host.
+BRIDGE = "br-" + uuidutils.generate_uuid()[:8]
 
 
 class OpenVSwitch:

@@ -15,6 +15,7 @@ from nova.virt import event as virtevent
 
 from nova_docker.driver import CONF
 from tests import samples
+from tests.functional.host import Server
 
 TIMEOUT = 20
 
@@ -383,8 +384,6 @@ def test_bridge_mode_gives_dockers_address_first(
         driver.spawn(
             samples.request_context(), instance, image(), [], None, {}, network_info
         )
-        from tests.functional.conftest import Server
-
         server = Server(instance, network_info, engine)
         assert "198.51.100." in server.run("ip -o addr show dev eth0")
         assert "192.0.2.10/24" in server.run("ip -o addr show dev eth1")

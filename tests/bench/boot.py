@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a server takes to become ACTIVE, through the API of a real cloud."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import Any
+
+from tests.cloud import cloud
+
+FAKE_ZONE = "fake"
+INTERVAL = 0.02  # seconds between two looks
+
+
+def times(rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of boots with this driver, and with Nova's fake driver, in turns."""
+    cloud.up()
+    subprocess.run([cloud.QUICKSTART, "fake-compute"], check=True)
+    connection = cloud.connect()
+    fixed = {
+        "image_id": connection.image.find_image("busybox").id,
+        "flavor_id": connection.compute.find_flavor("docker.tiny").id,
+        "networks": [{"uuid": connection.network.find_network("private").id}],
+    }
+    ours: list[float] = []
+    fakes: list[float] = []
+    for counted in [False] + [True] * rounds:
+        for found, zone in ((ours, "nova"), (fakes, FAKE_ZONE)):
+            took = _boot(connection, name="bench", availability_zone=zone, **fixed)
+            if counted:
+                found.append(took)
+    return ours, fakes
+
+
+def _boot(connection: Any, **values: Any) -> float:
+    server = connection.compute.create_server(**values)
+    begun = time.monotonic()
+    while (state := connection.compute.get_server(server.id).status) != "ACTIVE":
+        if state == "ERROR":
+            raise RuntimeError(f"server {server.id} is in ERROR")
+        time.sleep(INTERVAL)
+    took = time.monotonic() - begun
+    connection.compute.delete_server(server.id)
+    connection.compute.wait_for_delete(server, interval=0.2, wait=60)
+    return took

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host for the driver without OpenStack: who stands for Glance, and how to
+configure it for a private engine and a private switch."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import subprocess
+from typing import Any
+
+from nova import conf as nova_conf
+from nova import objects
+from nova.network import model
+from oslo_concurrency import lockutils
+from vif_plug_ovs import ovs as vif_plug_ovs
+from vif_plug_ovs import privsep as vif_plug_privsep
+
+from nova_docker import container
+from nova_docker import privsep
+from tests.engine import Engine
+from tests.functional import ovs
+
+CONF = nova_conf.CONF
+
+
+class Glance:
+    """Stands for ``nova.image.glance.API``: one archive for each image."""
+
+    def __init__(self) -> None:
+        self.archives: dict[str, bytes] = {}
+        self.downloads: list[str] = []
+
+    def download(
+        self, context: Any, image_id: str, data: Any, trusted_certs: Any = None
+    ) -> None:
+        self.downloads.append(image_id)
+        archive = self.archives[image_id]
+        for start in range(0, len(archive), 65536):
+            data.write(archive[start : start + 65536])
+
+
+@dataclasses.dataclass
+class Server:
+    """A server that a test has booted."""
+
+    instance: objects.Instance
+    network_info: model.NetworkInfo
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        return container.name_of(self.instance.uuid)
+
+    def run(self, script: str) -> str:
+        """The output of a shell script in the running server."""
+        command = ["docker", "--host", self.engine.host, "exec", self.name]
+        return subprocess.run(
+            [*command, "sh", "-c", script],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        ).stdout
+
+    def inspect(self) -> dict[str, Any]:
+        return self.engine.client.inspect_container(self.name)
+
+
+def configure(engine: Engine, switch: ovs.OpenVSwitch, locks: pathlib.Path) -> None:
+    """nova.conf for the private engine and switch."""
+    CONF([], project="nova", default_config_files=[])
+    lockutils.set_defaults(str(locks))
+    CONF.set_override("host", "test-host")
+    CONF.set_override("host", engine.host, "docker")
+    CONF.set_override("ovs_bridge", ovs.BRIDGE, "neutron")
+    # os-vif registers and reads these when it loads its plugins.
+    CONF.register_opts(vif_plug_ovs.OvsPlugin.CONFIG_OPTS, "os_vif_ovs")
+    CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
+    # The tests are root: no daemon in between. tests/cloud has it.
+    privsep.netns_admin.set_client_mode(False)
+    vif_plug_privsep.vif_plug.set_client_mode(False)
