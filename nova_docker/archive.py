@@ -5,15 +5,15 @@ An uploaded archive is a tenant's word. Nothing of it reaches the engine but the
 bytes of layers and of one configuration, in a new archive with names of ours:
 the tenant's names of members, tags and annotations end here. What an engine
 needs first, the manifest and the configuration, is sent last, when everything
-has been read and has been found right, so that until then an engine that was
-sent all the rest has nothing to load.
+has been read and has been found right: an engine that was sent all but these
+has nothing to load.
 
 Three things an engine would let pass are looked at on the way:
 
 - *Whose layers these are.* An engine that has a layer with the digest which a
-  configuration names takes its own and never reads the archive's. A tenant who
-  knows digests of another's private image could so have its content. Here each
-  layer is read and must have the digest.
+  configuration names takes that one and never reads the archive's. A tenant who
+  knows the digests of another's private image would have its content. Here each
+  layer is read and must have its digest.
 - *How much the layers expand.* A layer may be compressed with gzip, and may
   hold sparse files. The first is measured, the second refused.
 - *What a key says.* Go, in which engines are written, takes ``"RootFS"`` for
@@ -171,8 +171,8 @@ class ImageArchive:
             self._add(name, _name(posixpath.join(place, header.link)))
         elif header.kind not in (_DIRECTORY, _GLOBAL):
             raise ArchiveError(
-                f"its member {name!r} is neither a file nor a directory: docker "
-                "save writes no such archive (docker export does: it has no image)"
+                f"its member {name!r} is neither a file nor a directory: it is not "
+                "an archive from docker save (docker export saves no image)"
             )
         for _ in pieces:
             pass
@@ -236,8 +236,7 @@ class ImageArchive:
             if "index.json" in self._members:
                 raise ArchiveError(
                     f"it is an OCI layout without {_MANIFEST}: convert it with "
-                    "skopeo copy oci-archive:… docker-archive:…, or docker load "
-                    "it and docker save it"
+                    "skopeo copy oci-archive:OLD docker-archive:NEW"
                 )
             raise ArchiveError(
                 f"it has no {_MANIFEST}: it is not an archive from docker save"
@@ -510,6 +509,8 @@ class _Walk:
 
 class _Object(dict[str, Any]):
     """A JSON object that knows whether its keys may be taken for one another."""
+
+    __slots__ = ("ambiguous",)  # A hostile document has very many.
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)

@@ -120,6 +120,7 @@ class ImageStore:
                 found = self._client.inspect_image(tag)
             if not found:
                 found = self._load(context, image_id, tag, trusted_certs)
+        # As large as the engine says: with containerd's image store, compressed.
         _check_fits(found["Size"], flavor)
         return found["Id"]
 
