@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import amqp
+import amqp  # type: ignore
 import openstack
 from openstack.connection import Connection
 

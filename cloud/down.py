@@ -18,8 +18,9 @@ from cloud import supervisor
 from cloud import switch
 from cloud.settings import memory
 
-# Stopped first: nothing is to change what is taken down next.
-_FIRST = ("nova-compute", "nova-compute-fake", "nova-api", "neutron")
+# What is needed to take down what the rest has made. The rest goes first, or it
+# would make it anew.
+_LAST = ("mariadb", "containerd", "dockerd", "ovsdb-server", "ovs-vswitchd")
 
 
 def down(*, purge: bool) -> None:
@@ -30,15 +31,18 @@ def down(*, purge: bool) -> None:
     packages.restore_policy()
     if supervisor.running():
         known = {state["name"]: state["statename"] for state in supervisor.states()}
-        supervisor.stop(*(name for name in _FIRST if name in known))
+        supervisor.stop(*(name for name in known if name not in _LAST))
         servers, images = _known_to_nova(known.get("mariadb") == "RUNNING")
         _stop_servers(servers, images, purge=purge)
         if known.get("ovs-vswitchd") == "RUNNING":
             switch.remove_bridges()
+        for name in ("dockerd", "ovs-vswitchd"):
+            supervisor.stop(*{name} & known.keys())
         supervisor.shutdown()
     strays.kill()
     _unmount()
-    _remove_link(settings.ENGINE_BRIDGE)
+    for link in (settings.ENGINE_BRIDGE, *switch.BRIDGES):
+        switch.remove_interface(link)
     _remove_cgroups()
     shutil.rmtree(settings.RUN, ignore_errors=True)
     memory.set("fake_compute", False)
@@ -84,11 +88,6 @@ def _unmount() -> None:
     for point in reversed(points):
         if point.startswith(f"{settings.STATE}/"):
             shell.run("umount", "--lazy", point, check=False)
-
-
-def _remove_link(name: str) -> None:
-    if memory.get(f"made_{name}") and switch.interface(name).exists():
-        shell.run("ip", "link", "delete", name, check=False)
 
 
 def _remove_cgroups() -> None:

@@ -126,8 +126,8 @@ def wait_until(
     ready: Callable[[], Any],
     what: str,
     *,
-    timeout: float = 120,
-    interval: float = 0.1,
+    timeout: float = 180,
+    interval: float = 0.2,
 ) -> Any:
     """Call ``ready`` until it returns something true, and return that.
 

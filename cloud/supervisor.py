@@ -82,9 +82,11 @@ def start(service: Service) -> None:
                 raise
 
     def ready() -> bool:
+        if service.ready():
+            return True
         if state(service.name)["statename"] == "FATAL":
-            raise shell.Failed(f"{service.name} does not stay up: see {log(service)}")
-        return service.ready()
+            raise shell.Failed(f"{service.name} does not stay up")
+        return False
 
     try:
         shell.wait_until(ready, f"{service.name} is not ready")

@@ -11,6 +11,7 @@ from cloud.settings import DATA
 from cloud.settings import INTEGRATION_BRIDGE
 from cloud.settings import PUBLIC_BRIDGE
 from cloud.settings import RUN
+from cloud.settings import memory
 
 DATABASE = RUN / "ovs/conf.db"
 SOCKET = RUN / "ovs/db.sock"
@@ -75,10 +76,12 @@ def describe() -> None:
         "external-ids:ovn-cms-options=enable-chassis-as-gw",
     )
     for bridge in BRIDGES:
+        remove_interface(bridge)
         if interface(bridge).exists():
             raise shell.Failed(
                 f"the interface {bridge} exists already, made by something else"
             )
+        memory.set(f"made_{bridge}", True)
         _vsctl(
             "--no-wait",
             *("--may-exist", "add-br", bridge),
@@ -93,6 +96,12 @@ def is_ready() -> bool:
 
 def interface(name: str) -> pathlib.Path:
     return pathlib.Path("/sys/class/net", name)
+
+
+def remove_interface(name: str) -> None:
+    """Remove what a killed process left, if it was this cloud's."""
+    if memory.get(f"made_{name}") and interface(name).exists():
+        shell.run("ip", "link", "delete", name, check=False)
 
 
 def address_public_bridge() -> None:
