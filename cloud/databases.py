@@ -157,6 +157,10 @@ def _keystone() -> None:
 
 def _nova() -> None:
     """Fill cell1's schema, copy it for cell0, and map both cells."""
+    if memory.get("schema_nova"):
+        # Another release: the cells are there, and are not to be filled anew.
+        _manage("nova", "db", "sync")
+        return
     _manage("nova", "db", "sync", "--local_cell")
     # Both have the same schema, and the second migration would take as long.
     with tempfile.TemporaryFile(dir=DATA) as dump:
