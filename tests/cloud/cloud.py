@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import pathlib
 import shlex
 import subprocess
 from typing import Any
 
 import openstack
+import openstack.config
 
 QUICKSTART = pathlib.Path(__file__).parents[2] / "quickstart"
 
@@ -19,26 +20,26 @@ def up() -> None:
     subprocess.run([QUICKSTART, "up"], check=True)
 
 
-def environment(user: str = "admin") -> dict[str, str]:
-    """What ``eval "$(./quickstart env USER)"`` sets in a shell."""
+@functools.cache
+def environment() -> dict[str, str]:
+    """What ``eval "$(./quickstart env)"`` sets in a shell, but for PATH."""
     lines = subprocess.run(
-        [QUICKSTART, "env", user], check=True, capture_output=True, text=True
+        [QUICKSTART, "env"], check=True, capture_output=True, text=True
     ).stdout
-    words = shlex.split(lines.replace(";", " "), comments=True)
-    found = dict(word.split("=", 1) for word in words if "=" in word)
-    return {
-        name: os.path.expandvars(value)
-        for name, value in found.items()
-        if not value.startswith("$(")
-    }
+    words = (shlex.split(line)[1] for line in lines.splitlines())
+    found = dict(word.split("=", 1) for word in words)
+    del found["PATH"]
+    return found
+
+
+def directory() -> pathlib.Path:
+    """Where the cloud keeps its state."""
+    return pathlib.Path(environment()["OS_CLIENT_CONFIG_FILE"]).parent
 
 
 def connect(user: str = "admin") -> Any:
     """An openstacksdk connection."""
-    variables = {
-        name.removeprefix("OS_").lower(): value
-        for name, value in environment(user).items()
-        if name.startswith("OS_")
-    }
-    variables.pop("cloud", None)
-    return openstack.connect(load_envvars=False, load_yaml_config=False, **variables)
+    config = openstack.config.OpenStackConfig(
+        config_files=[environment()["OS_CLIENT_CONFIG_FILE"]], load_envvars=False
+    )
+    return openstack.connection.Connection(config=config.get_one(user))

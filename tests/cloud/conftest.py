@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers of a real OpenStack, used through its APIs as a project's user does."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openstack import exceptions
+from oslo_utils import uuidutils
+from ovsdbapp.backend.ovs_idl import connection as ovsdb
+from ovsdbapp.schema.open_vswitch import impl_idl
+from pyroute2 import IPRoute
+from pyroute2 import netns
+
+from nova_docker.client import DockerClient
+from tests.cloud import cloud
+
+TIMEOUT = 120  # seconds, for what takes a few
+OVSDB = "tcp:127.0.0.1:6640"
+
+
+def eventually(
+    happens: Callable[[], Any], timeout: float = TIMEOUT, interval: float = 0.2
+) -> Any:
+    """The first true answer, or the last one when time is up."""
+    deadline = time.monotonic() + timeout
+    while not (answer := happens()) and time.monotonic() < deadline:
+        time.sleep(interval)
+    return answer
+
+
+@dataclasses.dataclass
+class Server:
+    """A server, as its user and as its host see it."""
+
+    id: str
+    user: Any
+
+    def show(self) -> Any:
+        return self.user.compute.get_server(self.id)
+
+    @property
+    def status(self) -> str:
+        return self.show().status
+
+    def address(self, network: str = "private", version: int = 4) -> str:
+        return next(
+            found["addr"]
+            for found in self.show().addresses[network]
+            if found["version"] == version and found["OS-EXT-IPS:type"] == "fixed"
+        )
+
+    def port(self, network: str | None = None) -> Any:
+        return next(
+            port
+            for port in self.user.network.ports(device_id=self.id)
+            if network is None or port.network_id == network
+        )
+
+    def console(self, lines: int | None = None) -> str:
+        return self.user.compute.get_server_console_output(self.id, lines)["output"]
+
+    def act(self, action: str, *arguments: Any, until: str) -> None:
+        """Call an action of the compute API and wait for a status."""
+        getattr(self.user.compute, action)(self.id, *arguments)
+        eventually(lambda: self.show().task_state is None and self.status == until)
+        assert self.status == until
+
+    def run(self, script: str, *, check: bool = True) -> str:
+        """The output of a shell script in it, run by the host's administrator."""
+        return subprocess.run(
+            ["docker", "exec", f"nova-{self.id}", "sh", "-c", script],
+            env=os.environ | cloud.environment(),
+            check=check,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_cloud() -> None:
+    cloud.up()
+
+
+@pytest.fixture(scope="session")
+def admin(the_cloud: None) -> Any:
+    return cloud.connect("admin")
+
+
+@pytest.fixture(scope="session")
+def demo(the_cloud: None) -> Any:
+    return cloud.connect("demo")
+
+
+@pytest.fixture(scope="session")
+def engine(the_cloud: None) -> DockerClient:
+    """The cloud's engine, in the place of the one that other tests start."""
+    return DockerClient(cloud.environment()["DOCKER_HOST"])
+
+
+@pytest.fixture(scope="session")
+def switch(the_cloud: None) -> Any:
+    schema = ovsdb.OvsdbIdl.from_server(OVSDB, "Open_vSwitch")
+    return impl_idl.OvsdbIdl(ovsdb.Connection(schema, timeout=20))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[None]:
+    """Fails a test after which the host is not as it was before."""
+
+    def there() -> dict[str, set[str]]:
+        with IPRoute() as host:
+            veths = {link.get("ifname") for link in host.get_links(kind="veth")}
+        return {
+            "containers": {c["Names"][0] for c in engine.list_containers()},
+            "namespaces": set(netns.listnetns()),
+            "veths": veths,
+            "ports": set(switch.list_ports("br-int").execute(check_error=True)),
+            "servers": {server.id for server in demo.compute.servers()},
+        }
+
+    before = there()
+    yield
+    # OVN takes a patch port of a network that has gone away a moment later.
+    eventually(lambda: there() == before, timeout=10)
+    assert there() == before
+
+
+@pytest.fixture
+def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
+    """Boots a server, deleted when the test ends; ACTIVE unless ``until`` differs."""
+    servers = []
+
+    def create(
+        image: str = "busybox",
+        *,
+        flavor: str = "docker.tiny",
+        networks: Any = None,
+        until: str | None = "ACTIVE",
+        **values: Any,
+    ) -> Server:
+        if networks is None:
+            networks = [{"uuid": demo.network.find_network("private").id}]
+        made = demo.compute.create_server(
+            name="test",
+            image_id=demo.image.find_image(image, ignore_missing=False).id,
+            flavor_id=demo.compute.find_flavor(flavor, ignore_missing=False).id,
+            networks=networks,
+            **values,
+        )
+        server = Server(made.id, demo)
+        servers.append(server)
+        if until:
+            eventually(lambda: server.status in (until, "ERROR"))
+            assert server.status == until, server.show().fault
+        return server
+
+    yield create
+    for server in servers:
+        demo.compute.delete_server(server.id)
+    for server in servers:
+        with contextlib.suppress(exceptions.NotFoundException):
+            demo.compute.wait_for_delete(server.show(), interval=0.2, wait=TIMEOUT)
+
+
+@pytest.fixture
+def floating_ip(demo: Any) -> Iterator[Callable[[Server], str]]:
+    """Gives a server a floating IP, taken back when the test ends."""
+    made = []
+
+    def give(server: Server) -> str:
+        public = demo.network.find_network("public")
+        address = demo.network.create_ip(
+            floating_network_id=public.id, port_id=server.port().id
+        )
+        made.append(address)
+        return address.floating_ip_address
+
+    yield give
+    for address in made:
+        demo.network.delete_ip(address)
+
+
+@pytest.fixture
+def upload(demo: Any) -> Iterator[Callable[..., str]]:
+    """Uploads an image of the user's own; returns its name."""
+    made = []
+
+    def create(content: bytes, **values: Any) -> str:
+        name = f"test-{uuidutils.generate_uuid()}"
+        image = demo.image.create_image(
+            name,
+            data=content,
+            **{"container_format": "docker", "disk_format": "raw"} | values,
+        )
+        made.append(image)
+        return name
+
+    yield create
+    for image in made:
+        demo.image.delete_image(image)

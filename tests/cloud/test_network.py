@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What reaches a server, and what does not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import paramiko
+import pytest
+
+from tests.cloud import cloud
+from tests.cloud.conftest import eventually
+
+SERVE = "echo hello > /tmp/index.html; httpd -p {port} -h /tmp"
+FETCH = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {address} {port}"
+
+
+def opens(address, port):
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 2):
+        return True
+    return False
+
+
+def fetched(client, address, port=80):
+    script = FETCH.format(address=address, port=port)
+    return client.run(script, check=False).endswith("hello\n")
+
+
+def test_servers_reach_each_other_over_tcp(boot):
+    web, client = boot(), boot()
+    web.run("mkdir -p /tmp; " + SERVE.format(port=80))
+    assert eventually(lambda: fetched(client, web.address()))
+
+
+def test_servers_reach_each_other_over_ipv6(boot):
+    web, client = boot(), boot()
+    web.run("mkdir -p /tmp; " + SERVE.format(port="[::]:80"))
+    address = web.address(version=6)
+    assert f"inet6 {address}/64" in web.run("ip -o addr show dev eth0")
+    assert eventually(lambda: fetched(client, address))
+
+
+def test_ssh_answers_at_a_floating_ip(boot, floating_ip):
+    server = boot("debian", flavor="docker.small")
+    address = floating_ip(server)
+    path = str(cloud.directory() / "quickstart.key")
+
+    def log_in():
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        try:
+            client.connect(
+                address,
+                username="root",
+                key_filename=path,
+                look_for_keys=False,
+                allow_agent=False,
+                timeout=5,
+            )
+            return client.exec_command("hostname")[1].read().decode()
+        except (OSError, paramiko.SSHException):
+            return None
+        finally:
+            client.close()
+
+    assert eventually(log_in) == "test\n"
+
+
+@pytest.fixture
+def group(demo):
+    made = demo.network.create_security_group(name="test")
+    yield made
+    demo.network.delete_security_group(made)
+
+
+def test_a_security_group_closes_and_opens_a_port(group, boot, floating_ip, demo):
+    server = boot(security_groups=[{"name": group.id}])
+    server.run("mkdir -p /tmp; " + SERVE.format(port=8080))
+    address = floating_ip(server)
+
+    rule = demo.network.create_security_group_rule(
+        security_group_id=group.id,
+        direction="ingress",
+        ethertype="IPv4",
+        protocol="tcp",
+        port_range_min=8080,
+        port_range_max=8080,
+    )
+    assert eventually(lambda: opens(address, 8080))
+    assert not opens(address, 22)
+
+    demo.network.delete_security_group_rule(rule)
+    assert eventually(lambda: not opens(address, 8080))
+
+
+@pytest.fixture
+def second_network(demo):
+    network = demo.network.create_network(name="test", mtu=1300)
+    demo.network.create_subnet(
+        name="test",
+        network_id=network.id,
+        ip_version=4,
+        cidr="10.77.0.0/24",
+        gateway_ip=None,
+        dns_nameservers=["192.0.2.53"],
+        host_routes=[{"destination": "198.18.0.0/15", "nexthop": "10.77.0.9"}],
+    )
+    yield network
+    demo.network.delete_network(network)
+
+
+def test_two_nics_come_in_the_order_asked(boot, demo, second_network):
+    private = demo.network.find_network("private")
+    server = boot(networks=[{"uuid": second_network.id}, {"uuid": private.id}])
+
+    first, second = server.port(second_network.id), server.port(private.id)
+    links = server.run("cat /sys/class/net/eth*/address /sys/class/net/eth0/mtu")
+    assert links.split() == [first.mac_address, second.mac_address, "1300"]
+    routes = server.run("ip route")
+    assert "198.18.0.0/15 via 10.77.0.9 dev eth0" in routes
+    assert "default via 10.20.0.1 dev eth1" in routes
+    assert "nameserver 192.0.2.53" in server.run("cat /etc/resolv.conf")
+
+
+def test_a_port_is_active_while_its_server_is(boot, demo):
+    server = boot()
+    assert server.port().status == "ACTIVE"
