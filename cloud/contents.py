@@ -20,6 +20,7 @@ from cloud import config
 from cloud import images
 from cloud import settings
 from cloud import shell
+from cloud import supervisor
 from cloud.settings import PORTS
 from cloud.settings import REGION
 
@@ -219,7 +220,7 @@ def flavors() -> None:
 
 def compute_ready() -> None:
     """Wait until nova-compute takes calls."""
-    shell.wait_until(lambda: _consumes(settings.HOST), "nova-compute")
+    _await_compute(settings.HOST, "nova-compute")
 
 
 def fake_compute() -> None:
@@ -229,7 +230,7 @@ def fake_compute() -> None:
     """
     cloud = connect()
     host = settings.FAKE_HOST
-    shell.wait_until(lambda: _consumes(host), "nova-compute-fake")
+    _await_compute(host, "nova-compute-fake")
 
     def provider() -> Any:
         found = cloud.placement.resource_providers(name=host)
@@ -267,6 +268,17 @@ def _add_to_aggregate(compute: Any, aggregate: Any, host: str) -> bool:
     except openstack.exceptions.NotFoundException:
         return False
     return True
+
+
+def _await_compute(host: str, service: str) -> None:
+    log = settings.LOG / f"{service}.log"
+
+    def ready() -> bool:
+        if supervisor.state(service)["statename"] == "FATAL":
+            raise shell.Failed(f"{service} does not stay up; its log is {log}")
+        return _consumes(host)
+
+    shell.wait_until(ready, f"{service} is not ready, see {log}", interval=0.5)
 
 
 def _consumes(host: str) -> bool:
@@ -311,23 +323,24 @@ def server() -> None:
             networks=[{"uuid": cloud.network.find_network("private").id}],
             key_name="quickstart",
         )
-    elif found.status == "SHUTOFF":
-        cloud.compute.start_server(found.id)
-    shell.wait_until(
-        lambda: _is_active(cloud, found.id), "the server quickstart", interval=0.2
-    )
+    shell.wait_until(lambda: _is_active(cloud, found.id), "the server quickstart")
     address = _floating_ip(cloud, found.id)
+    # Nova may be about to find out that it went off with the machine.
     shell.wait_until(
-        lambda: _ssh_works(address), f"SSH to {address}", timeout=60, interval=0.2
+        lambda: _is_active(cloud, found.id) and _ssh_works(address),
+        f"SSH to {address}",
     )
     print(address)
 
 
 def _is_active(cloud: Connection, server_id: str) -> bool:
+    """Tell whether the server is on; switch it on when it is off."""
     found = cloud.compute.get_server(server_id)
     if found.status == "ERROR":
         reason = (found.fault or {}).get("message", "no reason given")
         raise shell.Failed(f"the server quickstart is in ERROR: {reason}")
+    if found.status == "SHUTOFF" and found.task_state is None:
+        cloud.compute.start_server(found.id)
     return found.status == "ACTIVE"
 
 

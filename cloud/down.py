@@ -45,7 +45,6 @@ def down(*, purge: bool) -> None:
         switch.remove_interface(link)
     _remove_cgroups()
     shutil.rmtree(settings.RUN, ignore_errors=True)
-    memory.set("fake_compute", False)
     if purge:
         _purge()
 

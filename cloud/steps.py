@@ -31,6 +31,9 @@ SWITCH = (
 
 def steps() -> list[Step]:
     """Return the steps; each is quick when what it does is done already."""
+    fake_compute = Step(
+        "fake-compute", "Fake nova-compute", start_fake_compute, ("compute", "switch")
+    )
     return [
         Step("venv", "Debian's Python", packages.install_for_venv),
         Step("debian", "Debian packages", packages.install_debian, ("venv",)),
@@ -91,6 +94,7 @@ def steps() -> list[Step]:
             contents("server"),
             ("compute", "images", "networks", "flavors"),
         ),
+        *([fake_compute] if memory.get("fake_compute") else []),
     ]
 
 
@@ -155,8 +159,6 @@ def start_compute() -> None:
 
 def start_fake_compute() -> None:
     """Start a second nova-compute, with Nova's fake driver, for benchmarks."""
-    memory.set("fake_compute", True)
-    supervisor.configure(services())
     switch.add_chassis(settings.FAKE_HOST)
     start("nova-compute-fake")()
     contents("fake_compute")()

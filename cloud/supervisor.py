@@ -170,7 +170,7 @@ def _program(service: Service) -> str:
         "environment": pairs.replace("%", "%%"),
         "autostart": "false",
         "autorestart": "true",
-        "startsecs": "5",
+        "startsecs": "10",
         "startretries": "3",
         "priority": str(service.priority),
         "stopsignal": service.stop_signal,
