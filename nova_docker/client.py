@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
+import socket
 import threading
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from urllib import parse
 import requests
 import requests_unixsocket
 from requests import exceptions as http
+from requests_unixsocket import adapters
 
 from nova_docker import errors
 
@@ -33,14 +36,17 @@ MAX_API_VERSION = "1.51"
 # Of a call that may be repeated, on a connection that the engine has closed.
 _TRIES = 3
 
-_CHUNK = 64 * 1024
+# Seconds for which an engine may be silent while it unpacks an image.
+_UNPACK_TIMEOUT = 1800
 
 
 @dataclasses.dataclass(frozen=True)
 class TLSConfig:
     """How to speak TLS to a ``tcp://`` engine; files are PEM.
 
-    :ivar ca_file: who signed the engine's certificate; None: the system's
+    :ivar ca_file: who signed the engine's certificate; None: whom requests trusts
+    :ivar cert_file: the driver's own certificate
+    :ivar key_file: its key; None when ``cert_file`` has it
     """
 
     ca_file: str | None = None
@@ -100,11 +106,11 @@ class DockerClient:
 
     def version(self) -> dict[str, Any]:
         """GET /version"""
-        return self._send("GET", "/version", versioned=False).json()
+        return self._get("/version", versioned=False)
 
     def info(self) -> dict[str, Any]:
         """GET /info"""
-        return self._send("GET", "/info").json()
+        return self._get("/info")
 
     def events(
         self,
@@ -114,14 +120,21 @@ class DockerClient:
     ) -> EventStream:
         """GET /events
 
-        :param since: a Unix time; earlier events that the engine remembers
-            come first
+        :param since: a Unix time; what the engine remembers since then comes
+            first. Without it, what happens in the moment after this returns
+            may not be in the stream.
         """
         query = _filters(filters)
         if since is not None:
             query["since"] = f"{since:.9f}"
         return EventStream(
-            self._send("GET", "/events", query, stream=True, read_timeout=None)
+            self._send(
+                "GET",
+                "/events",
+                query,
+                stream=True,
+                timeout=(self._connect_timeout, None),
+            )
         )
 
     # Containers
@@ -137,7 +150,7 @@ class DockerClient:
         :param all: also those that do not run
         """
         query = {"all": _flag(all), **_filters(filters)}
-        return self._send("GET", "/containers/json", query).json()
+        return self._get("/containers/json", query)
 
     def create_container(self, name: str, config: Mapping[str, Any]) -> str:
         """POST /containers/create
@@ -150,11 +163,11 @@ class DockerClient:
         answer = self._send(
             "POST", "/containers/create", {"name": name}, json=config, repeat=False
         )
-        return answer.json()["Id"]
+        return _parsed(answer)["Id"]
 
     def inspect_container(self, ref: str) -> dict[str, Any]:
         """GET /containers/{ref}/json"""
-        return self._send("GET", _path("containers", ref, "json")).json()
+        return self._get(_path("containers", ref, "json"))
 
     def start_container(self, ref: str) -> None:
         """POST /containers/{ref}/start; nothing happens to one that runs"""
@@ -169,7 +182,7 @@ class DockerClient:
             "POST",
             _path("containers", ref, "stop"),
             {"t": str(timeout)},
-            read_timeout=self._read_timeout + timeout,
+            timeout=(self._connect_timeout, self._read_timeout + timeout),
         )
 
     def restart_container(self, ref: str, timeout: int) -> None:
@@ -181,7 +194,7 @@ class DockerClient:
             "POST",
             _path("containers", ref, "restart"),
             {"t": str(timeout)},
-            read_timeout=self._read_timeout + timeout,
+            timeout=(self._connect_timeout, self._read_timeout + timeout),
             repeat=False,
         )
 
@@ -217,7 +230,7 @@ class DockerClient:
         self._send("DELETE", _path("containers", ref), query)
 
     def container_logs(self, ref: str, *, tail: int | None = None) -> bytes:
-        """GET /containers/{ref}/logs of a container with a terminal
+        """GET /containers/{ref}/logs
 
         :param tail: how many lines from the end; None for all
         :returns: what its first process wrote, byte for byte
@@ -229,12 +242,13 @@ class DockerClient:
         }
         answer = self._send("GET", _path("containers", ref, "logs"), query)
         # Without a terminal the engine frames the two streams; see "Attach to
-        # a container" in its reference.
-        if answer.headers.get("Content-Type") == _MULTIPLEXED or (
-            not self.inspect_container(ref)["Config"]["Tty"]
+        # a container" in its reference. It says so from API 1.42 on.
+        kind = answer.headers.get("Content-Type")
+        if kind == _RAW or (
+            kind != _MULTIPLEXED and self.inspect_container(ref)["Config"]["Tty"]
         ):
-            return b"".join(_frames(answer.content))
-        return answer.content
+            return answer.content
+        return b"".join(_frames(answer.content))
 
     # Images
 
@@ -242,11 +256,11 @@ class DockerClient:
         self, filters: Mapping[str, Sequence[str]] | None = None
     ) -> list[dict[str, Any]]:
         """GET /images/json"""
-        return self._send("GET", "/images/json", _filters(filters)).json()
+        return self._get("/images/json", _filters(filters))
 
     def inspect_image(self, ref: str) -> dict[str, Any]:
         """GET /images/{ref}/json"""
-        return self._send("GET", _path("images", ref, "json")).json()
+        return self._get(_path("images", ref, "json"))
 
     def load_image(self, chunks: Iterable[bytes]) -> list[dict[str, Any]]:
         """POST /images/load
@@ -257,18 +271,26 @@ class DockerClient:
         :returns: the engine's progress messages
         :raises EngineError: also when the engine reports a failure in them
         """
+        try:
+            return self._load(chunks)
+        except _UploadError as upload:
+            error = upload.error
+        raise error
+
+    def _load(self, chunks: Iterable[bytes]) -> list[dict[str, Any]]:
+        answer = self._send(
+            "POST",
+            "/images/load",
+            {"quiet": "1"},
+            data=_upload(chunks),
+            headers={"Content-Type": "application/x-tar"},
+            stream=True,
+            # The first counts for sending too, while the engine writes to its disk.
+            timeout=(self._read_timeout, max(self._read_timeout, _UNPACK_TIMEOUT)),
+            repeat=False,
+        )
         messages = []
-        with contextlib.closing(
-            self._send(
-                "POST",
-                "/images/load",
-                {"quiet": "1"},
-                data=iter(chunks),
-                headers={"Content-Type": "application/x-tar"},
-                stream=True,
-                repeat=False,
-            )
-        ) as answer:
+        with contextlib.closing(answer):
             for message in _json_lines(answer):
                 if "error" in message:
                     raise errors.EngineError(message["error"], answer.status_code)
@@ -288,6 +310,11 @@ class DockerClient:
 
     # HTTP
 
+    def _get(
+        self, path: str, query: Mapping[str, str] | None = None, **how: Any
+    ) -> Any:
+        return _parsed(self._send("GET", path, query, **how))
+
     def _send(
         self,
         method: str,
@@ -296,45 +323,40 @@ class DockerClient:
         *,
         versioned: bool = True,
         repeat: bool = True,
-        read_timeout: float | None = -1,
+        timeout: tuple[float, float | None] | None = None,
         **request: Any,
     ) -> requests.Response:
         """Call the engine.
 
         :param repeat: whether the call may be made again after a lost connection
-        :param read_timeout: seconds; None for no limit, -1 for the usual one
+        :param timeout: of connecting and of reading, in seconds; None for the usual
         """
         prefix = f"{self._base}/v{self.api_version}" if versioned else self._base
-        timeout = self._read_timeout if read_timeout == -1 else read_timeout
-        for tries_left in reversed(range(_TRIES if repeat else 1)):
+        tries_left = _TRIES if repeat else 1
+        while True:
+            tries_left -= 1
             try:
                 answer = self._session().request(
                     method,
                     prefix + path,
                     params=query,
-                    timeout=(self._connect_timeout, timeout),
+                    timeout=timeout or (self._connect_timeout, self._read_timeout),
+                    allow_redirects=False,
                     **request,
                 )
-            except http.ConnectTimeout as error:
-                raise errors.Unreachable(
-                    f"no connection to {self.host} in {self._connect_timeout} s"
-                ) from error
-            except http.ReadTimeout as error:
-                raise errors.Timeout(
-                    f"{self.host} did not answer {method} {path} in {timeout} s"
-                ) from error
-            except (http.ConnectionError, http.ChunkedEncodingError) as error:
+            # Files of TLSConfig that are not there are OSErrors too.
+            except OSError as error:
                 if not tries_left or not _was_dropped(error):
-                    raise _connection_error(self.host, error) from error
-            except http.RequestException as error:
-                raise errors.DockerError(f"{self.host}: {error}") from error
+                    raise _translated(f"{self.host}: {method} {path}", error) from error
             else:
                 return _checked(answer)
-        raise AssertionError("unreachable")
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
             session = requests_unixsocket.Session()
+            session.mount("http+unix://", _UnixAdapter())
+            session.mount("http://", _TCPAdapter())
+            session.mount("https://", _TCPAdapter())
             # An engine is no web site: no proxy and no .netrc of the environment.
             session.trust_env = False
             if self._tls:
@@ -345,17 +367,42 @@ class DockerClient:
         return self._local.session
 
 
-class EventStream:
-    """Events of the engine as they happen: an iterator of dicts.
+class _UnixAdapter(adapters.UnixAdapter):
+    """A pool of connections for each socket; its base has one for each URL."""
 
-    It ends when :meth:`close` is called, from whichever thread.
+    def get_connection(self, url: str, proxies: Any = None) -> Any:
+        parts = parse.urlsplit(url)
+        return super().get_connection(f"{parts.scheme}://{parts.netloc}", proxies)
+
+
+class _TCPAdapter(requests.adapters.HTTPAdapter):
+    """Notices within minutes that a silent engine's host has gone."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["socket_options"] = [
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+        ]
+        super().init_poolmanager(*args, **kwargs)
+
+
+class EventStream(Iterator[dict[str, Any]]):
+    """Events of the engine as they happen.
+
+    The iteration ends when :meth:`close` is called, from whichever thread.
 
     :raises Unreachable: from the iteration, when the engine goes away
     """
 
     def __init__(self, answer: requests.Response) -> None:
         self._answer = answer
+        self._events = _json_lines(answer)
         self._closed = False
+        # Of its own, because the answer closes the other when it ends.
+        self._socket = socket.socket(fileno=os.dup(answer.raw.fileno()))
 
     def __enter__(self) -> Self:
         return self
@@ -368,25 +415,48 @@ class EventStream:
     ) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __next__(self) -> dict[str, Any]:
         try:
-            yield from _json_lines(self._answer)
+            event = None if self._closed else next(self._events, None)
         except errors.DockerError:
             if not self._closed:
                 raise
-            return
-        if not self._closed:
-            raise errors.Unreachable("the engine ended its event stream")
+            event = None
+        if event is not None:
+            return event
+        if self._closed:
+            raise StopIteration
+        raise errors.Unreachable("the engine ended its event stream")
 
     def close(self) -> None:
+        """End the iteration, also one that waits in another thread."""
         self._closed = True
-        # Closing the answer alone would wait for the read in another thread.
-        with contextlib.suppress(OSError, AttributeError, ValueError):
-            self._answer.raw.shutdown()
-        with contextlib.suppress(Exception):
-            self._answer.close()
+        with contextlib.suppress(OSError), self._socket:
+            # Closing alone would wait for the other thread's read to end.
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._answer.close()
 
 
+class _UploadError(Exception):
+    """Carries what the caller's iterator raised past the HTTP libraries.
+
+    These would take an OSError for one of their own connection, and a
+    BrokenPipeError for a sign that the engine has answered already.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _upload(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    try:
+        # An empty chunk is the end in HTTP.
+        yield from filter(None, chunks)
+    except Exception as error:
+        raise _UploadError(error) from error
+
+
+_RAW = "application/vnd.docker.raw-stream"
 _MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _FRAME_HEADER = 8
 
@@ -401,7 +471,7 @@ def _base_url(host: str, tls: TLSConfig | None) -> str:
 
 
 def _agree(engine: Mapping[str, Any]) -> str:
-    newest = engine["ApiVersion"]
+    newest = engine.get("ApiVersion", "0")
     oldest = engine.get("MinAPIVersion", newest)
     chosen = min(newest, MAX_API_VERSION, key=_as_numbers)
     if _as_numbers(chosen) < max(_as_numbers(oldest), _as_numbers(MIN_API_VERSION)):
@@ -433,7 +503,7 @@ def _filters(filters: Mapping[str, Sequence[str]] | None) -> dict[str, str]:
 
 def _checked(answer: requests.Response) -> requests.Response:
     # 304 is the engine's word for "already so".
-    if answer.ok:
+    if answer.status_code < 300 or answer.status_code == 304:
         return answer
     with contextlib.closing(answer):
         try:
@@ -443,44 +513,67 @@ def _checked(answer: requests.Response) -> requests.Response:
     raise errors.for_status(answer.status_code, message)
 
 
-def _was_dropped(error: http.RequestException) -> bool:
+def _parsed(answer: requests.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise errors.EngineError(
+            f"{answer.url} is not an Engine API: its answer is not JSON",
+            answer.status_code,
+        ) from error
+
+
+def _was_dropped(error: OSError) -> bool:
     """Whether a connection was there and was lost, rather than never made."""
     return isinstance(_root(error), ConnectionResetError | BrokenPipeError)
 
 
-def _connection_error(host: str, error: http.RequestException) -> errors.DockerError:
-    if isinstance(_root(error), PermissionError):
+def _translated(call: str, error: Exception) -> errors.DockerError:
+    root = _root(error)
+    if isinstance(error, http.ConnectTimeout):
+        return errors.Unreachable(f"{call}: no connection in time")
+    if isinstance(error, http.ReadTimeout) or isinstance(root, TimeoutError):
+        return errors.Timeout(f"{call}: no answer in time")
+    if isinstance(root, PermissionError):
         return errors.Forbidden(
-            f"this user may not open {host}: put it in the group of the socket"
+            f"{call}: {root}: this user must be in the group of the engine's socket, "
+            "or be able to read the TLS files"
         )
-    return errors.Unreachable(f"no connection to {host}: {_root(error)}")
+    return errors.Unreachable(f"{call}: {root}")
 
 
 def _root(error: BaseException) -> BaseException:
     """The innermost exception that the HTTP libraries have wrapped."""
     while True:
-        inner = next((a for a in error.args if isinstance(a, BaseException)), None)
-        inner = inner or getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
+        for inner in (*error.args, getattr(error, "reason", None), error.__cause__):
+            if isinstance(inner, BaseException):
+                error = inner
+                break
+        else:
             return error
-        error = inner
 
 
 def _json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
     pending = b""
-    try:
-        # None: what has come, as soon as it has come.
-        for chunk in answer.iter_content(None):
-            *lines, pending = (pending + chunk).split(b"\n")
-            yield from (json.loads(line) for line in lines if line.strip())
-    except (http.RequestException, OSError, AttributeError, ValueError) as error:
-        raise errors.Unreachable(f"lost the engine's answer: {error}") from error
+    chunks = answer.iter_content(None)  # what has come, as soon as it has come
+    while True:
+        try:
+            chunk = next(chunks, None)
+        # The last two come from reading what another thread has closed.
+        except (OSError, AttributeError, ValueError) as error:
+            raise _translated(answer.url, error) from error
+        if chunk is None:
+            break
+        *lines, pending = (pending + chunk).split(b"\n")
+        yield from (json.loads(line) for line in lines if line.strip())
     if pending.strip():
         yield json.loads(pending)
 
 
 def _frames(content: bytes) -> Iterator[bytes]:
-    while content:
-        end = _FRAME_HEADER + int.from_bytes(content[4:_FRAME_HEADER], "big")
-        yield content[_FRAME_HEADER:end]
-        content = content[end:]
+    start = 0
+    while start < len(content):
+        payload = start + _FRAME_HEADER
+        size = int.from_bytes(content[start + 4 : payload], "big")
+        start = payload + size
+        yield content[payload:start]

@@ -10,11 +10,14 @@ and :meth:`MockDockerClient.write` stand for what a container's process does.
 from __future__ import annotations
 
 import copy
+import datetime
+import fnmatch
 import hashlib
 import io
 import itertools
 import json
 import queue
+import re
 import tarfile
 import threading
 import time
@@ -29,6 +32,7 @@ from nova_docker import client
 from nova_docker import errors
 
 _RUNNING = ("running", "paused")
+_NEVER = "0001-01-01T00:00:00Z"
 
 
 class MockDockerClient:
@@ -48,15 +52,15 @@ class MockDockerClient:
         self._images: dict[str, dict[str, Any]] = {}
         self._history: list[dict[str, Any]] = []
         self._streams: list[_MockEventStream] = []
-        self._failures: dict[str, list[errors.DockerError]] = {}
+        self._failures: dict[str, list[Exception]] = {}
         self._pids = itertools.count(1000)
         self._lock = threading.RLock()
 
     # What a test may make happen
 
-    def fail_next(self, method: str, error: errors.DockerError) -> None:
+    def fail_next(self, method: str, error: Exception) -> None:
         """Let the next call of a method raise ``error`` and do nothing."""
-        self._failures.setdefault(method, []).append(error)
+        self._failures.setdefault(getattr(self, method).__name__, []).append(error)
 
     def exit(self, ref: str, code: int = 0) -> None:
         """End a container's first process."""
@@ -80,7 +84,13 @@ class MockDockerClient:
 
     def version(self) -> dict[str, Any]:
         self._call("version")
-        return {"Version": "20.10.24", "ApiVersion": "1.41", "Arch": "amd64"}
+        return {
+            "Version": "20.10.24",
+            "ApiVersion": client.MIN_API_VERSION,
+            "MinAPIVersion": "1.12",
+            "Os": "linux",
+            "Arch": "amd64",
+        }
 
     def info(self) -> dict[str, Any]:
         self._call("info")
@@ -103,8 +113,9 @@ class MockDockerClient:
         *,
         since: float | None = None,
         filters: Mapping[str, Sequence[str]] | None = None,
-    ) -> Any:
+    ) -> _MockEventStream:
         self._call("events")
+        _check(filters, "container", "event", "label", "type")
         with self._lock:
             stream = _MockEventStream(filters or {})
             if since is not None:
@@ -123,6 +134,7 @@ class MockDockerClient:
         filters: Mapping[str, Sequence[str]] | None = None,
     ) -> list[dict[str, Any]]:
         self._call("list_containers")
+        _check(filters, "id", "label", "name", "status")
         wanted = filters or {}
         with self._lock:
             return [
@@ -134,9 +146,12 @@ class MockDockerClient:
                     "Labels": dict(found["Config"]["Labels"]),
                     "State": found["State"]["Status"],
                 }
-                for found in self._containers.values()
-                if (all or found["State"]["Status"] in _RUNNING)
+                for found in reversed(self._containers.values())
+                if (all or "status" in wanted or found["State"]["Status"] in _RUNNING)
                 and _has_labels(found["Config"]["Labels"], wanted.get("label", ()))
+                and _among(found["State"]["Status"], wanted.get("status"))
+                and any(found["Id"].startswith(i) for i in wanted.get("id", [""]))
+                and any(re.search(n, found["Name"]) for n in wanted.get("name", [""]))
             ]
 
     def create_container(self, name: str, config: Mapping[str, Any]) -> str:
@@ -158,24 +173,22 @@ class MockDockerClient:
             self._containers[container_id] = {
                 "Id": container_id,
                 "Name": f"/{name}",
+                "Created": _now(),
                 "Image": image["Id"],
-                "Config": {
-                    "Tty": False,
-                    "OpenStdin": False,
-                    "Labels": {},
-                    "Cmd": image["Config"].get("Cmd"),
-                    "Entrypoint": image["Config"].get("Entrypoint"),
-                    **body,
-                },
+                "Config": _merged(image["Config"], body),
                 "HostConfig": host_config,
                 "State": {
                     "Status": "created",
                     "Running": False,
                     "Paused": False,
+                    "Restarting": False,
+                    "OOMKilled": False,
+                    "Dead": False,
                     "Pid": 0,
                     "ExitCode": 0,
-                    "StartedAt": "0001-01-01T00:00:00Z",
-                    "FinishedAt": "0001-01-01T00:00:00Z",
+                    "Error": "",
+                    "StartedAt": _NEVER,
+                    "FinishedAt": _NEVER,
                 },
             }
             self._logs[container_id] = b""
@@ -191,38 +204,30 @@ class MockDockerClient:
         self._call("start_container")
         with self._lock:
             container = self._find(ref)
-            state = container["State"]
-            if state["Status"] == "paused":
+            if container["State"]["Paused"]:
                 raise errors.for_status(
                     409, "cannot start a paused container, try unpause instead"
                 )
-            if state["Status"] == "running":
-                return
-            state.update(
-                Status="running",
-                Running=True,
-                Pid=next(self._pids),
-                ExitCode=0,
-                StartedAt=_now(),
-            )
-            self._emit(container, "start")
+            self._start(container)
 
     def stop_container(self, ref: str, timeout: int) -> None:
         self._call("stop_container")
         with self._lock:
-            container = self._find(ref)
-            if container["State"]["Status"] in _RUNNING:
-                self._stopped(container, 137)
+            self._stop(self._find(ref))
 
     def restart_container(self, ref: str, timeout: int) -> None:
         self._call("restart_container")
-        self.stop_container(ref, timeout)
-        self.start_container(ref)
+        with self._lock:
+            container = self._find(ref)
+            self._stop(container)
+            self._start(container)
+            self._emit(container, "restart")
 
     def kill_container(self, ref: str, signal: str = "KILL") -> None:
         self._call("kill_container")
         with self._lock:
             container = self._running(ref)
+            self._emit(container, "kill")
             if signal in ("KILL", "SIGKILL", "9"):
                 self._stopped(container, 137)
 
@@ -255,6 +260,7 @@ class MockDockerClient:
                     raise errors.for_status(
                         409, f"You cannot remove a running container {ref}"
                     )
+                self._emit(container, "kill")
                 self._stopped(container, 137)
             del self._containers[container["Id"]]
             del self._logs[container["Id"]]
@@ -266,7 +272,8 @@ class MockDockerClient:
             output = self._logs[self._find(ref)["Id"]]
         if tail is None:
             return output
-        lines = output.splitlines(keepends=True)
+        # Not splitlines: a carriage return alone ends no line.
+        lines = re.findall(rb"[^\n]*\n|[^\n]+", output)
         return b"".join(lines[len(lines) - min(tail, len(lines)) :])
 
     # Images
@@ -275,6 +282,7 @@ class MockDockerClient:
         self, filters: Mapping[str, Sequence[str]] | None = None
     ) -> list[dict[str, Any]]:
         self._call("list_images")
+        _check(filters, "reference")
         wanted = (filters or {}).get("reference")
         with self._lock:
             return [
@@ -282,8 +290,10 @@ class MockDockerClient:
                 for image in self._images.values()
                 if wanted is None
                 or any(
-                    tag in wanted or tag.rpartition(":")[0] in wanted
+                    fnmatch.fnmatchcase(name, pattern)
                     for tag in image["RepoTags"]
+                    for name in (tag, tag.rpartition(":")[0])
+                    for pattern in wanted
                 )
             ]
 
@@ -297,34 +307,25 @@ class MockDockerClient:
         content = io.BytesIO(b"".join(chunks))
         try:
             with tarfile.open(fileobj=content, mode="r:") as archive:
-                [manifest] = json.load(_member(archive, "manifest.json"))
-                config = _member(archive, manifest["Config"]).read()
+                loaded = [
+                    (
+                        _image(_member(archive, manifest["Config"]).read()),
+                        [_with_tag(tag) for tag in manifest.get("RepoTags") or []],
+                    )
+                    for manifest in json.load(_member(archive, "manifest.json"))
+                ]
         except (tarfile.TarError, KeyError, ValueError) as error:
             raise errors.for_status(500, f"invalid archive: {error}") from error
-        described = json.loads(config)
-        image_id = "sha256:" + hashlib.sha256(config).hexdigest()
-        tags = [_with_tag(tag) for tag in manifest.get("RepoTags") or []]
+        messages = []
         with self._lock:
-            image = self._images.setdefault(
-                image_id,
-                {
-                    "Id": image_id,
-                    "RepoTags": [],
-                    "Architecture": described.get("architecture", ""),
-                    "Os": described.get("os", ""),
-                    "Config": described.get("config") or {},
-                    "RootFS": {
-                        "Type": "layers",
-                        "Layers": described["rootfs"]["diff_ids"],
-                    },
-                    "Size": len(content.getvalue()),
-                },
-            )
-            for tag in tags:
-                self._tag(image, tag)
-        names = tags or [image_id]
-        kind = "image" if tags else "image ID"
-        return [{"stream": f"Loaded {kind}: {name}\n"} for name in names]
+            for image, tags in loaded:
+                image = self._images.setdefault(image["Id"], image)
+                for tag in tags:
+                    self._tag(image, tag)
+                    messages.append({"stream": f"Loaded image: {tag}\n"})
+                if not tags:
+                    messages.append({"stream": f"Loaded image ID: {image['Id']}\n"})
+        return messages
 
     def tag_image(self, ref: str, repo: str, tag: str) -> None:
         self._call("tag_image")
@@ -335,14 +336,18 @@ class MockDockerClient:
         self._call("remove_image")
         with self._lock:
             image = self._find_image(ref)
+            by_tag = _with_tag(ref) in image["RepoTags"]
+            left = [t for t in image["RepoTags"] if by_tag and t != _with_tag(ref)]
             users = [c for c in self._containers.values() if c["Image"] == image["Id"]]
-            if _with_tag(ref) in image["RepoTags"]:
-                left = [tag for tag in image["RepoTags"] if tag != _with_tag(ref)]
-            else:
-                left = []
-            if users and not left and not force:
+            if not by_tag and any(c["State"]["Running"] for c in users):
                 raise errors.for_status(
-                    409, f"conflict: unable to remove image {ref}: it is in use"
+                    409, f"conflict: unable to delete {ref} (cannot be forced)"
+                )
+            if not force and (
+                (users and not left) or (not by_tag and len(image["RepoTags"]) > 1)
+            ):
+                raise errors.for_status(
+                    409, f"conflict: unable to remove {ref} (must force): it is in use"
                 )
             image["RepoTags"] = left
             if not left and not users:
@@ -367,8 +372,9 @@ class MockDockerClient:
         return container
 
     def _find_image(self, ref: str) -> dict[str, Any]:
+        prefix = "sha256:" + ref.removeprefix("sha256:")
         for image in self._images.values():
-            if image["Id"] == ref or _with_tag(ref) in image["RepoTags"]:
+            if _with_tag(ref) in image["RepoTags"] or image["Id"].startswith(prefix):
                 return image
         raise errors.for_status(404, f"No such image: {ref}")
 
@@ -377,6 +383,23 @@ class MockDockerClient:
             if tag in other["RepoTags"]:
                 other["RepoTags"].remove(tag)
         image["RepoTags"].append(tag)
+
+    def _start(self, container: dict[str, Any]) -> None:
+        if not container["State"]["Running"]:
+            container["State"].update(
+                Status="running",
+                Running=True,
+                Pid=next(self._pids),
+                ExitCode=0,
+                StartedAt=_now(),
+            )
+            self._emit(container, "start")
+
+    def _stop(self, container: dict[str, Any]) -> None:
+        if container["State"]["Running"]:
+            self._emit(container, "kill")
+            self._stopped(container, 137)
+            self._emit(container, "stop")
 
     def _stopped(self, container: dict[str, Any], code: int) -> None:
         container["State"].update(
@@ -387,9 +410,11 @@ class MockDockerClient:
             ExitCode=code,
             FinishedAt=_now(),
         )
-        self._emit(container, "die")
+        self._emit(container, "die", exitCode=str(code))
 
-    def _emit(self, container: Mapping[str, Any], action: str) -> None:
+    def _emit(
+        self, container: Mapping[str, Any], action: str, **attributes: str
+    ) -> None:
         now = time.time_ns()
         event = {
             "Type": "container",
@@ -398,7 +423,9 @@ class MockDockerClient:
                 "ID": container["Id"],
                 "Attributes": {
                     "name": container["Name"].lstrip("/"),
+                    "image": container["Config"]["Image"],
                     **container["Config"]["Labels"],
+                    **attributes,
                 },
             },
             "time": now // 10**9,
@@ -408,7 +435,7 @@ class MockDockerClient:
         self._streams = [stream for stream in self._streams if stream.put(event)]
 
 
-class _MockEventStream:
+class _MockEventStream(Iterator[dict[str, Any]]):
     """See :class:`nova_docker.client.EventStream`."""
 
     def __init__(self, filters: Mapping[str, Sequence[str]]) -> None:
@@ -418,9 +445,16 @@ class _MockEventStream:
 
     def put(self, event: dict[str, Any]) -> bool:
         """Take an event that passes the filters; False once closed."""
-        actions = self._filters.get("event")
-        if (not actions or event["Action"] in actions) and _has_labels(
-            event["Actor"]["Attributes"], self._filters.get("label", ())
+        actor = event["Actor"]
+        wanted = self._filters
+        if (
+            _among(event["Action"], wanted.get("event"))
+            and _among(event["Type"], wanted.get("type"))
+            and _has_labels(actor["Attributes"], wanted.get("label", ()))
+            and (
+                _among(actor["ID"], wanted.get("container"))
+                or _among(actor["Attributes"]["name"], wanted.get("container"))
+            )
         ):
             self._events.put(event)
         return not self._closed
@@ -431,13 +465,25 @@ class _MockEventStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        while not self._closed and (event := self._events.get()) is not None:
-            yield copy.deepcopy(event)
+    def __next__(self) -> dict[str, Any]:
+        event = None if self._closed else self._events.get()
+        if event is None or self._closed:
+            raise StopIteration
+        return copy.deepcopy(event)
 
     def close(self) -> None:
         self._closed = True
         self._events.put(None)
+
+
+def _check(filters: Mapping[str, Sequence[str]] | None, *known: str) -> None:
+    for name in filters or ():
+        if name not in known:
+            raise errors.for_status(400, f"Invalid filter '{name}'")
+
+
+def _among(value: str, wanted: Sequence[str] | None) -> bool:
+    return wanted is None or value in wanted
 
 
 def _has_labels(labels: Mapping[str, str], wanted: Sequence[str]) -> bool:
@@ -455,9 +501,47 @@ def _member(archive: tarfile.TarFile, name: str) -> Any:
     return found
 
 
+def _image(config: bytes) -> dict[str, Any]:
+    """An image as GET /images/{ref}/json has it, of its configuration's bytes."""
+    described = json.loads(config)
+    return {
+        "Id": "sha256:" + hashlib.sha256(config).hexdigest(),
+        "RepoTags": [],
+        "Architecture": described.get("architecture", ""),
+        "Os": described.get("os", ""),
+        "Config": described.get("config") or {},
+        "RootFS": {"Type": "layers", "Layers": described["rootfs"]["diff_ids"]},
+        "Size": len(config),
+    }
+
+
+def _merged(image: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """A container's configuration: the image's where the caller has none."""
+    own = {key: value for key, value in body.items() if value is not None}
+    # The image's command is for the image's entrypoint.
+    command = None if own.get("Entrypoint") else image.get("Cmd")
+    names = {item.partition("=")[0] for item in own.get("Env", ())}
+    inherited = [
+        item for item in image.get("Env") or () if item.partition("=")[0] not in names
+    ]
+    return {
+        "Tty": False,
+        "OpenStdin": False,
+        "User": image.get("User", ""),
+        "WorkingDir": image.get("WorkingDir", ""),
+        "StopSignal": image.get("StopSignal", "SIGTERM"),
+        "Entrypoint": image.get("Entrypoint"),
+        "Cmd": command,
+        **own,
+        "Env": [*own.get("Env", ()), *inherited],
+        "Labels": {**(image.get("Labels") or {}), **own.get("Labels", {})},
+    }
+
+
 def _with_tag(ref: str) -> str:
     return ref if ":" in ref.rpartition("/")[2] else f"{ref}:latest"
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".000000001Z"
+    now = datetime.datetime.now(datetime.UTC)
+    return now.isoformat(timespec="microseconds").replace("+00:00", "Z")
