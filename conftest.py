@@ -10,6 +10,6 @@ import os
 # For Nova's own test modules, which choose once more.
 os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "1")
 
-from nova import monkey_patch  # noqa: E402
+from nova import monkey_patch
 
 monkey_patch.patch()
