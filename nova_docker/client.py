@@ -233,7 +233,8 @@ class DockerClient:
         """GET /containers/{ref}/logs
 
         :param tail: how many lines from the end; None for all
-        :returns: what its first process wrote, byte for byte
+        :returns: what its first process wrote: as it was with the log driver
+            ``local``, while ``json-file`` puts U+FFFD for what is not UTF-8
         """
         query = {
             "stdout": "1",
@@ -434,7 +435,10 @@ class EventStream(Iterator[dict[str, Any]]):
         with contextlib.suppress(OSError), self._socket:
             # Closing alone would wait for the other thread's read to end.
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._answer.close()
+        # A green thread in the middle of a read cannot be waited for: its read
+        # fails now, which closes the answer.
+        with contextlib.suppress(RuntimeError):
+            self._answer.close()
 
 
 class _UploadError(Exception):
@@ -518,7 +522,7 @@ def _parsed(answer: requests.Response) -> Any:
         return answer.json()
     except ValueError as error:
         raise errors.EngineError(
-            f"{answer.url} is not an Engine API: its answer is not JSON",
+            f"{parse.unquote(answer.url)} is not an Engine API: its answer is not JSON",
             answer.status_code,
         ) from error
 
@@ -561,7 +565,7 @@ def _json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
             chunk = next(chunks, None)
         # The last two come from reading what another thread has closed.
         except (OSError, AttributeError, ValueError) as error:
-            raise _translated(answer.url, error) from error
+            raise _translated(parse.unquote(answer.url), error) from error
         if chunk is None:
             break
         *lines, pending = (pending + chunk).split(b"\n")

@@ -199,6 +199,17 @@ class DockerDriver(driver.ComputeDriver):
         self._nics.plug(instance, network_info)
         self._guest(instance).start()
 
+    def resume_state_on_host_boot(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        network_info: Any,
+        share_info: Any = None,
+        block_device_info: Any = None,
+    ) -> None:
+        # Nothing happens to one that runs.
+        self.power_on(context, instance, network_info)
+
     # Its network
 
     def plug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
@@ -229,12 +240,15 @@ class DockerDriver(driver.ComputeDriver):
         image_meta: objects.ImageMeta,
         network_info: Any,
     ) -> None:
+        image = self._images.ensure(
+            context, image_meta, instance.flavor, instance.trusted_certs
+        )
         addresses = network_info.fixed_ips() if network_info else []
         self._guest(instance).create(
             container.config(
                 instance,
                 image_meta,
-                self._images.ensure(context, image_meta, instance.flavor),
+                image,
                 nameservers=nameservers(network_info),
                 address=addresses[0]["address"] if addresses else None,
                 limits=container.limits(

@@ -103,7 +103,8 @@ class Guest:
         with self._engine():
             # No line is shorter than its line feed, so these hold the bytes.
             output = self._client.container_logs(self._name, tail=MAX_CONSOLE_BYTES)
-        return output[-MAX_CONSOLE_BYTES:].decode("latin-1")
+        # Nova counts what follows the last line feed as a line.
+        return output.removesuffix(b"\n")[-MAX_CONSOLE_BYTES:].decode("latin-1")
 
     @contextlib.contextmanager
     def _engine(self) -> Iterator[None]:

@@ -57,10 +57,10 @@ def plan(network_info: model.NetworkInfo, *, first: int = 0) -> list[dict[str, A
             "host_dev": _host_dev(vif),
             "mac": vif["address"],
             "mtu": vif["network"].get_meta("mtu") or 1500,
-            # OVS's userspace datapath passes unfinished checksums on to the
+            # OVS's userspace datapaths pass unfinished checksums on to the
             # receiver, which drops the segment: TCP hangs where ping works.
             "tx_checksum": vif["details"].get(model.VIF_DETAILS_OVS_DATAPATH_TYPE)
-            != model.VIF_DETAILS_OVS_DATAPATH_NETDEV,
+            in (None, "", model.VIF_DETAILS_OVS_DATAPATH_SYSTEM),
             "addresses": _addresses(vif),
             "routes": _routes(vif, _METRIC_STEP * (number - first)),
         }

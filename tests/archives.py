@@ -35,6 +35,16 @@ def tar(members: Mapping[str, bytes | str]) -> bytes:
     return target.getvalue()
 
 
+def members(archive: bytes) -> dict[str, bytes | str]:
+    """What :func:`tar` was given."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+        return {
+            member.name: member.linkname if file is None else file.read()
+            for member in source
+            for file in [source.extractfile(member)]
+        }
+
+
 def busybox_layer(files: Mapping[str, bytes | str] | None = None) -> bytes:
     """A root file system of busybox alone, with more files if given."""
     with open(BUSYBOX, "rb") as busybox:

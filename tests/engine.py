@@ -12,7 +12,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -76,28 +75,47 @@ class Engine:
     def stop(self) -> None:
         """End it in good order: its containers are stopped."""
         if self._process:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(STOP_TIMEOUT)
-            self._process = None
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                raise
+            finally:
+                self._process = None
 
     def restart(self) -> None:
         self.stop()
         self.start()
 
     def destroy(self) -> None:
-        with contextlib.suppress(errors.DockerError):
-            for found in self.client.list_containers():
-                self.client.remove_container(found["Id"])
-        self.stop()
-        for process in psutil.process_iter(["cmdline"]):
-            if str(self._directory) in " ".join(process.info["cmdline"] or []):
-                process.kill()
-        for mount in psutil.disk_partitions(all=True):
-            if mount.mountpoint.startswith(str(self._directory)):
-                subprocess.run(["umount", "--lazy", mount.mountpoint], check=True)
-        with IPRoute() as host:
-            host.link("del", ifname=self.bridge)
-        shutil.rmtree(self._directory)
+        """Leave nothing of it, whatever state it is in."""
+        try:
+            with contextlib.suppress(errors.DockerError):
+                for found in self.client.list_containers():
+                    self.client.remove_container(found["Id"])
+            self.stop()
+        finally:
+            # Shims and their containers, when it could not stop them itself.
+            left = set()
+            for process in psutil.process_iter(["cmdline"]):
+                if self._owns(process):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        left |= {process, *process.children(recursive=True)}
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, STOP_TIMEOUT)
+            for mount in reversed(psutil.disk_partitions(all=True)):
+                if mount.mountpoint.startswith(f"{self._directory}/"):
+                    subprocess.run(["umount", "--lazy", mount.mountpoint], check=True)
+            with IPRoute() as host:
+                host.link("del", ifname=self.bridge)
+            shutil.rmtree(self._directory)
+
+    def _owns(self, process: psutil.Process) -> bool:
+        return f"{self._directory}/" in " ".join(process.info["cmdline"] or [])
 
 
 @contextlib.contextmanager

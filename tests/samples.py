@@ -48,6 +48,7 @@ def instance(**values: Any) -> objects.Instance:
             "system_metadata": {},
             "config_drive": "",
             "launched_at": None,
+            "trusted_certs": None,
         }
         | values,
     )

@@ -72,6 +72,7 @@ def spawn_and_delete(
         instance = samples.instance()
         vif = samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.10"))
         vif["network"]["bridge"] = ovs.BRIDGE
+        vif["details"]["datapath_type"] = ovs.DATAPATH
         nics = samples.nics(vif)
 
         def spawn(instance: Any = instance, nics: Any = nics) -> None:

@@ -110,7 +110,7 @@ def second_network(demo):
     demo.network.delete_network(network)
 
 
-def test_two_nics_come_in_the_order_asked(boot, demo, second_network):
+def test_two_nics_come_in_the_order_asked(second_network, boot, demo):
     private = demo.network.find_network("private")
     server = boot(networks=[{"uuid": second_network.id}, {"uuid": private.id}])
 

@@ -8,6 +8,8 @@ The real one needs root and dockerd: ``tox -e functional`` asks for it, and
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,8 @@ from nova_docker.client import DockerClient
 from nova_docker.mock_client import MockDockerClient
 from tests import archives
 from tests.conftest import IMAGE
+
+TIMEOUT = 10  # seconds
 
 CLIENTS = ["mock", "real"] if os.environ.get("NOVA_DOCKER_ENGINE") else ["mock"]
 
@@ -32,3 +36,32 @@ def client(request: pytest.FixtureRequest) -> Iterator[Any]:
     mock = MockDockerClient()
     mock.load_image([archives.busybox_archive(tags=[IMAGE])])
     yield mock
+
+
+@pytest.fixture
+def run(client: Any) -> Callable[..., str]:
+    """Runs a container to its end, and returns its id."""
+
+    def play(output: bytes = b"", code: int = 0, **config: Any) -> str:
+        script = "".join(f"\\{byte:03o}" for byte in output)
+        container: str = client.create_container(
+            "played",
+            {
+                "Image": IMAGE,
+                "Cmd": ["sh", "-c", f"printf '{script}'; exit {code}"],
+                "HostConfig": {"NetworkMode": "none"},
+                **config,
+            },
+        )
+        client.start_container(container)
+        if isinstance(client, MockDockerClient):
+            tty = config.get("Tty")
+            client.write(container, output.replace(b"\n", b"\r\n") if tty else output)
+            client.exit(container, code)
+        deadline = time.monotonic() + TIMEOUT
+        while client.inspect_container(container)["State"]["Status"] != "exited":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return container
+
+    return play

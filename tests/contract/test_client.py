@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
+import json
 import queue
+import re
 import threading
 import time
+from concurrent import futures
 
 import pytest
 
@@ -15,9 +19,9 @@ from nova_docker import errors
 from nova_docker.mock_client import MockDockerClient
 from tests import archives
 from tests.conftest import IMAGE
+from tests.contract.conftest import TIMEOUT
 
 LABEL = "org.openstack.nova.uuid"
-TIMEOUT = 10
 
 
 def config(**values):
@@ -39,6 +43,10 @@ def status(client, container):
     return client.inspect_container(container)["State"]["Status"]
 
 
+def names(image):
+    return set(image["RepoTags"])
+
+
 def listen(client, **arguments):
     """A queue to which a thread puts the actions of events, with their stream."""
     actions = queue.Queue()
@@ -57,19 +65,34 @@ def listen(client, **arguments):
 
 def public(cls):
     return {
-        name: inspect.signature(method)
-        for name, method in inspect.getmembers(cls, inspect.isfunction)
+        name: member
+        for name, member in inspect.getmembers_static(cls)
         if not name.startswith("_") or name == "__init__"
     }
 
 
 def test_the_mock_has_the_clients_methods():
-    mock = public(MockDockerClient)
-    for name, signature in public(clients.DockerClient).items():
-        real, fake = signature.parameters, mock[name].parameters
-        assert [(p.name, p.kind, p.default) for p in real.values()] == [
-            (p.name, p.kind, p.default) for p in fake.values()
-        ], name
+    real, mock = public(clients.DockerClient), public(MockDockerClient)
+    # And the three by which a test plays the engine's part.
+    assert mock.keys() - real.keys() == {"exit", "fail_next", "write"}
+    for name, member in real.items():
+        assert type(member) is type(mock[name]), name
+        if inspect.isfunction(member):
+            parameters = [
+                [(p.name, p.kind, p.default) for p in signature.parameters.values()]
+                for signature in map(inspect.signature, (member, mock[name]))
+            ]
+            assert parameters[0] == parameters[1], name
+
+
+def test_a_test_may_let_the_mock_fail():
+    client = MockDockerClient()
+    client.fail_next("info", errors.Unreachable("gone"))
+    with pytest.raises(errors.Unreachable, match="gone"):
+        client.info()
+    assert client.info()["NCPU"] > 0
+    with pytest.raises(AttributeError):
+        client.fail_next("infos", errors.Unreachable("gone"))
 
 
 def test_an_engine_answers(client):
@@ -94,6 +117,40 @@ def test_a_container_is_created_stopped(client, container):
     assert not found["State"]["Running"]
     assert found["Config"]["Labels"] == {LABEL: "1"}
     assert found["Image"] == client.inspect_image(IMAGE)["Id"]
+
+
+def test_a_container_has_what_its_image_says(client, container):
+    archive = archives.busybox_archive(
+        config={
+            "Entrypoint": ["echo"],
+            "Cmd": ["a"],
+            "Env": ["PATH=/bin", "A=1", "B=1"],
+            "User": "1:1",
+            "WorkingDir": "/tmp",
+            "Labels": {"image": "1", LABEL: "0"},
+            "StopSignal": "SIGINT",
+        },
+        tags=["described:1"],
+    )
+    client.load_image([archive])
+    own = client.create_container("own", config(Image="described:1", Env=["B=2"]))
+    found = client.inspect_container(own)["Config"]
+    assert (found["Entrypoint"], found["Cmd"]) == (["echo"], ["a"])
+    assert set(found["Env"]) == {"PATH=/bin", "A=1", "B=2"}
+    assert found["User"] == "1:1" and found["WorkingDir"] == "/tmp"
+    assert found["Labels"] == {"image": "1", LABEL: "1"}
+    assert found["StopSignal"] == "SIGINT"
+
+    other = client.create_container(
+        "other", config(Image="described:1", Entrypoint=["id"], User="2")
+    )
+    found = client.inspect_container(other)["Config"]
+    assert (found["Entrypoint"], found["Cmd"]) == (["id"], None)
+    assert found["User"] == "2"
+
+    for ref in (own, other):
+        client.remove_container(ref)
+    client.remove_image("described:1")
 
 
 def test_a_name_is_taken_once(client, container):
@@ -193,6 +250,59 @@ def test_what_is_not_there_is_not_found(client, call):
     assert "No such" in caught.value.message
 
 
+def test_an_end_is_told(client, run):
+    state = client.inspect_container(run(code=3))["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 3)
+    assert not state["Running"] and not state["Paused"] and state["Pid"] == 0
+    started, finished = (
+        datetime.datetime.fromisoformat(state[name])
+        for name in ("StartedAt", "FinishedAt")
+    )
+    assert started <= finished <= datetime.datetime.now(datetime.UTC)
+
+
+def test_what_has_ended_starts_again(client, container):
+    client.start_container(container)
+    client.stop_container(container, 0)
+    client.start_container(container)
+    state = client.inspect_container(container)["State"]
+    assert (state["Status"], state["ExitCode"]) == ("running", 0)
+    assert state["StartedAt"] > state["FinishedAt"]
+
+
+def test_a_name_is_free_again_after_removal(client, container):
+    client.remove_container("nova-1")
+    other = client.create_container("nova-1", config())
+    assert client.inspect_container("nova-1")["Id"] == other != container
+
+
+def test_a_paused_container(client, container):
+    client.start_container(container)
+    client.pause_container(container)
+    with pytest.raises(errors.Conflict):
+        client.pause_container(container)
+    with pytest.raises(errors.Conflict):
+        client.start_container(container)
+    [listed] = client.list_containers(all=False)
+    assert listed["State"] == "paused"
+    client.stop_container(container, 0)
+    assert status(client, container) == "exited"
+    with pytest.raises(errors.DockerError):
+        client.unpause_container(container)
+
+
+def test_one_of_many_threads_gets_a_name(client):
+    def create(_):
+        try:
+            return client.create_container("nova-1", config())
+        except errors.Conflict:
+            return None
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        created = [found for found in pool.map(create, range(8)) if found]
+    assert created == [client.inspect_container("nova-1")["Id"]]
+
+
 def test_containers_are_listed_by_label(client, container):
     client.create_container("other", config(Labels={}))
     running = client.create_container("nova-2", config(Labels={LABEL: "2"}))
@@ -210,8 +320,87 @@ def test_containers_are_listed_by_label(client, container):
     assert up["Id"] == running
 
 
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"label": [f"{LABEL}=1", "b"]}, set()),
+        ({"name": ["nova-1"]}, {"/nova-1"}),
+        ({"name": ["^/nova-"]}, {"/nova-1", "/nova-2"}),
+        ({"name": ["nova-2", "nova-1"]}, {"/nova-1", "/nova-2"}),
+        ({"status": ["created"]}, {"/nova-1"}),
+        ({"status": ["created", "running"]}, {"/nova-1", "/nova-2"}),
+        ({"status": ["exited"]}, set()),
+        ({"status": ["running"], "name": ["nova-1"]}, set()),
+    ],
+)
+def test_containers_are_listed_by_more(client, container, filters, found):
+    client.start_container(client.create_container("nova-2", config()))
+    listed = client.list_containers(filters=filters)
+    assert {name for item in listed for name in item["Names"]} == found
+
+
+def test_containers_are_listed_by_id(client, container):
+    client.create_container("nova-2", config())
+    [found] = client.list_containers(filters={"id": [container[:12]]})
+    assert found["Id"] == container
+    assert client.inspect_container(container[:12])["Id"] == container
+
+
+def test_a_filter_that_the_engine_does_not_know(client):
+    with pytest.raises(errors.BadRequest, match="nonsense"):
+        client.list_containers(filters={"nonsense": ["1"]})
+
+
 def test_a_container_that_never_wrote_has_an_empty_log(client, container):
     assert client.container_logs(container) == b""
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_log_has_the_last_lines_byte_for_byte(client, run, tty):
+    output = b"one\n\xff\x00two\rtwo\nthree"
+    # The log driver that is an engine's default keeps text alone.
+    local = {"NetworkMode": "none", "LogConfig": {"Type": "local"}}
+    container = run(output, Tty=tty, HostConfig=local)
+    if tty:
+        # What a terminal makes of the end of a line.
+        output = output.replace(b"\n", b"\r\n")
+    _one, two, three = re.findall(rb"[^\n]+\n?", output)
+    assert client.container_logs(container) == output
+    assert client.container_logs(container, tail=100) == output
+    assert client.container_logs(container, tail=2) == two + three
+    assert client.container_logs(container, tail=1) == three
+    assert client.container_logs(container, tail=0) == b""
+
+
+def test_events_say_of_whom_they_are(client, run):
+    with client.events(filters={"event": ["die"]}) as stream:
+        container = run(code=3, Labels={LABEL: "1"})
+        event = next(stream)
+    assert (event["Type"], event["Action"]) == ("container", "die")
+    assert event["Actor"]["ID"] == container
+    attributes = event["Actor"]["Attributes"]
+    assert attributes["name"] == "played" and attributes["image"] == IMAGE
+    assert attributes["exitCode"] == "3" and attributes[LABEL] == "1"
+    assert event["timeNano"] // 10**9 == event["time"]
+
+
+def test_events_in_order(client, container):
+    actions, stream = listen(client, filters={"container": [container]})
+    with stream:
+        # What comes while the engine still takes the subscription is lost.
+        time.sleep(0.1)
+        client.create_container("other", config())
+        client.start_container(container)
+        client.pause_container(container)
+        client.unpause_container(container)
+        client.restart_container(container, 0)
+        client.remove_container(container)
+        told = []
+        while not told or told[-1] != "destroy":
+            told.append(actions.get(timeout=TIMEOUT))
+    # Engines differ in whether a restart has these, or one of them twice.
+    told = [action for action in told if action not in ("kill", "stop", "restart")]
+    assert told == ["start", "pause", "unpause", "die", "start", "die", "destroy"]
 
 
 def test_events_tell_a_life_as_it_happens(client, container):
@@ -259,6 +448,88 @@ def test_an_archive_becomes_an_image(client, oci):
     client.remove_image("loaded:1")
     with pytest.raises(errors.NotFound):
         client.inspect_image("loaded:1")
+
+
+def test_an_archive_of_two_images(client):
+    first, second = (
+        archives.members(archives.busybox_archive(config={"Cmd": [tag]}, tags=[tag]))
+        for tag in ("first:1", "second:1")
+    )
+    manifests = [json.loads(m["manifest.json"]) for m in (first, second)]
+    both = first | second
+    del both["repositories"]
+    both["manifest.json"] = json.dumps(manifests[0] + manifests[1]).encode()
+    client.load_image([archives.tar(both)])
+    for tag in ("first:1", "second:1"):
+        assert client.inspect_image(tag)["Config"]["Cmd"] == [tag]
+        client.remove_image(tag)
+
+
+def test_an_image_has_an_id(client):
+    image = client.inspect_image(IMAGE)
+    assert image["Id"].startswith("sha256:") and IMAGE in names(image)
+    for ref in (image["Id"], image["Id"][7:], image["Id"][:20], image["Id"][7:20]):
+        assert client.inspect_image(ref)["Id"] == image["Id"]
+    with pytest.raises(errors.NotFound):
+        client.inspect_image("sha256:" + "0" * 64)
+
+
+def test_an_image_without_a_name(client):
+    archive = archives.busybox_archive(config={"Cmd": ["a"]})
+    [message] = client.load_image([archive])
+    image_id = message["stream"].rpartition(" ")[2].strip()
+    assert client.inspect_image(image_id)["Config"]["Cmd"] == ["a"]
+    client.remove_image(image_id)
+    with pytest.raises(errors.NotFound):
+        client.inspect_image(image_id)
+
+
+def test_an_image_in_use_stays(client):
+    client.load_image(
+        [archives.busybox_archive(config={"Cmd": ["b"]}, tags=["used:1"])]
+    )
+    container = client.create_container("nova-1", config(Image="used:1", Cmd=["sh"]))
+    with pytest.raises(errors.Conflict):
+        client.remove_image("used:1")
+    client.start_container(container)
+    image_id = client.inspect_image("used:1")["Id"]
+    with pytest.raises(errors.Conflict):
+        client.remove_image(image_id, force=True)
+    client.remove_container(container)
+    client.remove_image("used:1")
+    with pytest.raises(errors.NotFound):
+        client.inspect_image(image_id)
+
+
+def test_an_image_goes_with_its_last_name(client):
+    client.load_image([archives.busybox_archive(config={"Cmd": ["c"]}, tags=["one:1"])])
+    client.tag_image("one:1", "two", "1")
+    image_id = client.inspect_image("one:1")["Id"]
+    with pytest.raises(errors.Conflict):
+        client.remove_image(image_id)
+    client.remove_image("one:1")
+    assert names(client.inspect_image(image_id)) == {"two:1"}
+    client.remove_image("two:1")
+    with pytest.raises(errors.NotFound):
+        client.inspect_image(image_id)
+
+
+def test_images_are_listed_by_name(client):
+    client.tag_image(IMAGE, "repo/listed", "1")
+    client.tag_image(IMAGE, "repo/listed", "2")
+
+    def listed(pattern):
+        found = client.list_images({"reference": [pattern]})
+        return {tag for image in found for tag in image["RepoTags"]}
+
+    assert "repo/listed:1" in listed("repo/listed")
+    assert "repo/listed:1" in listed("repo/*")
+    assert "repo/listed:2" in listed("repo/listed:2")
+    assert listed("listed") == set()
+    with pytest.raises(errors.BadRequest, match="nonsense"):
+        client.list_images({"nonsense": ["1"]})
+    client.remove_image("repo/listed:1")
+    client.remove_image("repo/listed:2")
 
 
 def test_what_is_no_archive_is_not_loaded(client):

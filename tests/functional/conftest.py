@@ -97,6 +97,7 @@ def nic() -> Callable[..., model.VIF]:
     def port(*subnets: model.Subnet, **values: Any) -> model.VIF:
         vif = samples.vif(*subnets, **values)
         vif["network"]["bridge"] = ovs.BRIDGE
+        vif["details"]["datapath_type"] = ovs.DATAPATH
         return vif
 
     return port

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A private Open vSwitch on its userspace datapath, with one bridge.
+"""A private Open vSwitch on a userspace datapath, with one bridge.
 
 Its database and its control sockets lie in a directory of the test's own, so
 that it runs beside any other Open vSwitch of the host.
@@ -20,7 +20,9 @@ from ovsdbapp.backend.ovs_idl import connection
 from ovsdbapp.schema.open_vswitch import impl_idl
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-# Each run has its own: device names are one for the whole host.
+# The userspace datapath, but for its own device, of which a host has one only:
+# Open vSwitch has it for its tests.
+DATAPATH = "dummy"
 BRIDGE = "br-" + uuidutils.generate_uuid()[:8]
 
 
@@ -41,13 +43,11 @@ class OpenVSwitch:
             self._check()
         initialise = ["ovs-vsctl", f"--db={self.connection}", "--no-wait", "init"]
         subprocess.run(initialise, check=True)
-        self._spawn("ovs-vswitchd", self.connection)
+        self._spawn("ovs-vswitchd", self.connection, "--enable-dummy")
         schema = connection.OvsdbIdl.from_server(self.connection, "Open_vSwitch")
         self.api = impl_idl.OvsdbIdl(connection.Connection(schema, timeout=20))
         # Returns when ovs-vswitchd has made the bridge.
-        self.api.add_br(BRIDGE, datapath_type="netdev").execute(check_error=True)
-        while not pathlib.Path("/sys/class/net", BRIDGE).exists():
-            self._check()
+        self.api.add_br(BRIDGE, datapath_type=DATAPATH).execute(check_error=True)
 
     def stop(self) -> None:
         with contextlib.suppress(Exception):

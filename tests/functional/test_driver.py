@@ -13,6 +13,7 @@ from nova import exception
 from nova.compute import power_state
 from nova.virt import event as virtevent
 
+from nova_docker import nics
 from nova_docker.driver import CONF
 from tests import samples
 from tests.functional.host import Server
@@ -347,7 +348,7 @@ def test_the_console_shows_the_last_bytes_whatever_they_are(driver, boot, image)
         lambda: "line 20000" in driver.get_console_output(None, server.instance)
     )
     output = driver.get_console_output(None, server.instance)
-    assert output.endswith("line 19999\r\nline 20000\r\n")
+    assert output.endswith("line 19999\r\nline 20000\r")
     assert len(output) <= 100 * 1024
 
 
@@ -357,7 +358,7 @@ def test_bytes_of_the_console_are_kept(driver, boot, image):
     server = boot(image(files={"noise": noise}, config={"Entrypoint": script}))
     assert eventually(lambda: driver.get_console_output(None, server.instance))
     output = driver.get_console_output(None, server.instance)
-    assert output.encode("latin-1") == noise + b"\r\n"
+    assert output.encode("latin-1") == noise + b"\r"
 
 
 def test_a_server_that_is_gone_is_not_found(driver):
@@ -398,3 +399,15 @@ def test_bridge_mode_gives_dockers_address_first(
 def test_the_engines_network_takes_no_part_otherwise(boot):
     networks = boot().inspect()["NetworkSettings"]["Networks"]
     assert list(networks) == ["none"]
+
+
+def test_servers_come_back_after_a_boot_of_the_host(driver, boot, engine):
+    server = boot()
+    engine.stop()
+    nics.privsep.unplug(server.name)
+    engine.start()
+    driver.resume_state_on_host_boot(None, server.instance, server.network_info)
+    assert state(driver, server) == power_state.RUNNING
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+    driver.resume_state_on_host_boot(None, server.instance, server.network_info)
+    assert state(driver, server) == power_state.RUNNING

@@ -37,7 +37,7 @@ NOT_IMPLEMENTED = """
     live_migration_force_complete migrate_disk_and_power_off mount_share pause
     poll_rebooting_instances post_live_migration_at_destination
     post_live_migration_at_source power_update_event pre_live_migration quiesce
-    rebuild rescue restore resume resume_state_on_host_boot
+    rebuild rescue restore resume
     rollback_live_migration_at_destination set_admin_password set_host_enabled
     snapshot soft_delete suspend swap_volume trigger_crash_dump umount_share
     unpause unquiesce unrescue volume_snapshot_create volume_snapshot_delete
