@@ -306,12 +306,13 @@ def server() -> None:
         cloud.delete_server(found.id, wait=True, delete_ips=True)
         found = None
     if not found:
+        # It is listed when its host is mapped to its cell.
         shell.wait_until(
             lambda: any(
-                service.state == "up" and service.host == settings.HOST
-                for service in cloud.compute.services(binary="nova-compute")
+                hypervisor.name == settings.HOST and hypervisor.state == "up"
+                for hypervisor in cloud.compute.hypervisors(details=True)
             ),
-            "nova-compute has not reported itself: see log/nova-compute.log",
+            "the scheduler does not know nova-compute's host",
             interval=0.5,
         )
         found = cloud.compute.create_server(

@@ -89,7 +89,7 @@ def spawn_and_delete(
         def remove_raw(name: str = f"raw-{instance.uuid}") -> None:
             engine.client.remove_container(name)
 
-        actions = (spawn, run_raw, destroy, remove_raw)
+        actions: list[Callable[[], Any]] = [spawn, run_raw, destroy, remove_raw]
         for name, action in zip(times, actions, strict=True):
             took = timed(action)
             if counted:

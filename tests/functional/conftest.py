@@ -115,7 +115,7 @@ def boot(
 
     With no ``nics`` it has one, 192.0.2.N.
     """
-    servers = []
+    servers: list[Server] = []
     default = image()
 
     def spawn(

@@ -79,7 +79,7 @@ class OpenVSwitch:
     def _check(self) -> None:
         for process in self._processes:
             if process.poll() is not None:
-                raise RuntimeError(f"{process.args} ended: see {self._directory}")
+                raise RuntimeError(f"{process.args!r} ended: see {self._directory}")
         time.sleep(0.01)
 
 
