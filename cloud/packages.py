@@ -38,7 +38,6 @@ DEBIAN = (
     "ovn-host",
     "rabbitmq-server",
     "sudo",
-    "supervisor",
 )
 
 # Debian's daemons of these packages stay off: the cloud starts its own.
@@ -51,7 +50,6 @@ UNITS = (
     "ovn-central",
     "ovn-host",
     "rabbitmq-server",
-    "supervisor",
 )
 
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
@@ -69,8 +67,29 @@ PROJECT_FILES = (
 )
 
 
+# Debian 12's goes on polling a file that a child of a service has closed, with
+# a processor of its own.
+SUPERVISOR = "supervisor==4.3.0"
+
+
 def install_for_venv() -> None:
     _apt_install(FOR_VENV)
+
+
+def install_supervisor() -> None:
+    """Install what runs the services: it is needed before OpenStack is there."""
+    if memory.get("supervisor") == SUPERVISOR:
+        return
+    shell.run("/usr/bin/python3", "-m", "venv", settings.SUPERVISOR)
+    shell.run(
+        settings.SUPERVISOR / "bin/pip",
+        "install",
+        "--quiet",
+        SUPERVISOR,
+        "setuptools<81",
+        env=shell.installer_env(),
+    )
+    memory.set("supervisor", SUPERVISOR)
 
 
 def install_debian() -> None:

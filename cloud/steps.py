@@ -37,8 +37,9 @@ def steps() -> list[Step]:
     return [
         Step("venv", "Debian's Python", packages.install_for_venv),
         Step("debian", "Debian packages", packages.install_debian, ("venv",)),
+        Step("supervisor", "supervisord", packages.install_supervisor, ("venv",)),
         Step("pypi", "OpenStack from PyPI", packages.install_openstack, ("venv",)),
-        Step("setup", "User, configuration, supervisord", set_up, ("debian",)),
+        Step("setup", "User, configuration", set_up, ("debian", "supervisor")),
         Step("project", "This driver", packages.install_project, ("pypi", "setup")),
         Step("mariadb", "MariaDB", start_mariadb, ("setup",)),
         Step("rabbitmq", "RabbitMQ", start("epmd", "rabbitmq"), ("setup",)),

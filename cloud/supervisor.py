@@ -49,7 +49,7 @@ def configure(services: list[Service]) -> None:
     CONFIG.touch(mode=0o600)
     CONFIG.write_text(text)
     if not running():
-        shell.run("/usr/bin/supervisord", "--configuration", CONFIG)
+        shell.run(settings.SUPERVISOR / "bin/supervisord", "--configuration", CONFIG)
         shell.wait_until(running, "supervisord")
         return
     rpc = _rpc()
