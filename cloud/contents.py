@@ -223,6 +223,16 @@ def compute_ready() -> None:
     _await_compute(settings.HOST, "nova-compute")
 
 
+def forget_fake_compute() -> None:
+    """Delete the fake nova-compute of before: it has no identity that it keeps.
+
+    Nova refuses to start a nova-compute that has lost its own.
+    """
+    compute = connect().compute
+    for service in compute.services(binary="nova-compute", host=settings.FAKE_HOST):
+        compute.delete_service(service)
+
+
 def fake_compute() -> None:
     """Give the fake nova-compute a zone, and a trait that real servers lack.
 
@@ -391,6 +401,7 @@ PARTS = (
     compute_ready,
     server,
     fake_compute,
+    forget_fake_compute,
 )
 
 if __name__ == "__main__":

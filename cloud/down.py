@@ -18,11 +18,6 @@ from cloud import supervisor
 from cloud import switch
 from cloud.settings import memory
 
-# What is needed to take down what the rest has made. The rest goes first, or it
-# would make it anew.
-_LAST = ("mariadb", "containerd", "dockerd", "ovsdb-server", "ovs-vswitchd")
-
-
 def down(*, purge: bool) -> None:
     """Stop the cloud; safe to call when it is down, or half up.
 
@@ -30,14 +25,7 @@ def down(*, purge: bool) -> None:
     """
     packages.restore_policy()
     if supervisor.running():
-        known = {state["name"]: state["statename"] for state in supervisor.states()}
-        supervisor.stop(*(name for name in known if name not in _LAST))
-        servers, images = _known_to_nova(known.get("mariadb") == "RUNNING")
-        _stop_servers(servers, images, purge=purge)
-        if known.get("ovs-vswitchd") == "RUNNING":
-            switch.remove_bridges()
-        for name in ("dockerd", "ovs-vswitchd"):
-            supervisor.stop(*{name} & known.keys())
+        _stop_services(purge=purge)
         supervisor.shutdown()
     strays.kill()
     _unmount()
@@ -47,6 +35,25 @@ def down(*, purge: bool) -> None:
     shutil.rmtree(settings.RUN, ignore_errors=True)
     if purge:
         _purge()
+
+
+def _stop_services(*, purge: bool) -> None:
+    """Stop tier after tier, those that make things before what they make."""
+    running = {
+        state["name"] for state in supervisor.states() if state["statename"] in UP
+    }
+    tiers: dict[int, list[str]] = {}
+    for service in services():
+        if service.name in running:
+            tiers.setdefault(service.priority, []).append(service.name)
+    for priority in sorted(tiers, reverse=True):
+        if priority < MAKERS and running:
+            servers, images = _known_to_nova("mariadb" in running)
+            _stop_servers(servers, images, purge=purge)
+            if "ovs-vswitchd" in running:
+                switch.remove_bridges()
+            running.clear()
+        supervisor.stop(*tiers[priority])
 
 
 def _known_to_nova(database_runs: bool) -> tuple[list[str], list[str]]:

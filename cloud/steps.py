@@ -161,6 +161,8 @@ def start_compute() -> None:
 def start_fake_compute() -> None:
     """Start a second nova-compute, with Nova's fake driver, for benchmarks."""
     switch.add_chassis(settings.FAKE_HOST)
+    if supervisor.state("nova-compute-fake")["statename"] != "RUNNING":
+        contents("forget_fake_compute")()
     start("nova-compute-fake")()
     contents("fake_compute")()
 
