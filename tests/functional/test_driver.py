@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import pathlib
 import queue
 import subprocess
 import time
@@ -411,3 +412,15 @@ def test_servers_come_back_after_a_boot_of_the_host(driver, boot, engine):
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
     driver.resume_state_on_host_boot(None, server.instance, server.network_info)
     assert state(driver, server) == power_state.RUNNING
+
+
+def test_the_hosts_own_ip_stack_takes_nothing_from_a_server(boot):
+    [vif] = boot().network_info
+
+    def setting(name):
+        path = pathlib.Path("/proc/sys/net", name.format(vif["devname"]))
+        return path.read_text().strip()
+
+    assert setting("ipv6/conf/{}/disable_ipv6") == "1"
+    assert setting("ipv4/conf/{}/rp_filter") == "1"
+    assert setting("ipv4/conf/{}/arp_ignore") == "8"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Neutron asks for, as NICs of a namespace."""
 
+import contextlib
+
 import os_vif.objects
 import pytest
 from nova import exception
@@ -141,3 +143,54 @@ def test_a_sweep_leaves_servers_and_other_engines_namespaces_alone(mocker):
     room.sweep(["kept"])
 
     removed.assert_called_once_with("nova-stale")
+
+
+class VirtAPI:
+    """Stands for Nova's: waits for nothing, and may time out."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.waited_for = None
+
+    @contextlib.contextmanager
+    def wait_for_instance_event(self, instance, events, timeout, callback):
+        self.waited_for = events
+        yield
+        if self.error:
+            raise self.error
+
+
+def test_neutron_is_waited_for_where_a_port_is_down():
+    virtapi = VirtAPI()
+    down, up = samples.vif(active=False), samples.vif(active=True)
+    with nics.Nics(virtapi).wired(samples.instance(), samples.nics(down, up)):
+        assert virtapi.waited_for == [("network-vif-plugged", down["id"])]
+
+
+def test_neutron_is_not_waited_for_without_a_time_out():
+    nics.CONF.set_override("vif_plugging_timeout", 0)
+    try:
+        virtapi = VirtAPI()
+        down = samples.nics(samples.vif(active=False))
+        with nics.Nics(virtapi).wired(samples.instance(), down):
+            assert virtapi.waited_for == []
+    finally:
+        nics.CONF.clear_override("vif_plugging_timeout")
+
+
+def test_a_port_that_neutron_does_not_wire_ends_the_boot_if_that_is_fatal():
+    virtapi = VirtAPI(exception.InstanceEventTimeout())
+    down = samples.nics(samples.vif(active=False))
+    with (
+        pytest.raises(exception.VirtualInterfaceCreateException),
+        nics.Nics(virtapi).wired(samples.instance(), down),
+    ):
+        pass
+    nics.CONF.set_override("vif_plugging_is_fatal", False)
+    try:
+        booted = False
+        with nics.Nics(virtapi).wired(samples.instance(), down):
+            booted = True
+        assert booted
+    finally:
+        nics.CONF.clear_override("vif_plugging_is_fatal")
