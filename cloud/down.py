@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 
 from cloud import databases
 from cloud import engine
@@ -16,7 +17,11 @@ from cloud import shell
 from cloud import strays
 from cloud import supervisor
 from cloud import switch
+from cloud.services import MAKERS
+from cloud.services import services
 from cloud.settings import memory
+from cloud.supervisor import UP
+
 
 def down(*, purge: bool) -> None:
     """Stop the cloud; safe to call when it is down, or half up.
@@ -28,6 +33,7 @@ def down(*, purge: bool) -> None:
         _stop_services(purge=purge)
         supervisor.shutdown()
     strays.kill()
+    _remove_namespaces(engine.servers_on_disk())
     _unmount()
     for link in (settings.ENGINE_BRIDGE, *switch.BRIDGES):
         switch.remove_interface(link)
@@ -39,21 +45,22 @@ def down(*, purge: bool) -> None:
 
 def _stop_services(*, purge: bool) -> None:
     """Stop tier after tier, those that make things before what they make."""
-    running = {
-        state["name"] for state in supervisor.states() if state["statename"] in UP
-    }
-    tiers: dict[int, list[str]] = {}
-    for service in services():
-        if service.name in running:
-            tiers.setdefault(service.priority, []).append(service.name)
-    for priority in sorted(tiers, reverse=True):
-        if priority < MAKERS and running:
-            servers, images = _known_to_nova("mariadb" in running)
-            _stop_servers(servers, images, purge=purge)
-            if "ovs-vswitchd" in running:
-                switch.remove_bridges()
-            running.clear()
-        supervisor.stop(*tiers[priority])
+    states = {state["name"]: state["statename"] for state in supervisor.states()}
+    running = [service for service in services() if states.get(service.name) in UP]
+    names = [service.name for service in running]
+
+    def stop(priorities: Iterable[int]) -> None:
+        for priority in sorted(priorities, reverse=True):
+            supervisor.stop(*(s.name for s in running if s.priority == priority))
+
+    priorities = {service.priority for service in running}
+    makers = {priority for priority in priorities if priority >= MAKERS}
+    stop(makers)
+    servers, images = _known_to_nova("mariadb" in names)
+    _stop_servers(servers, images, purge=purge)
+    if "ovs-vswitchd" in names:
+        switch.remove_bridges()
+    stop(priorities - makers)
 
 
 def _known_to_nova(database_runs: bool) -> tuple[list[str], list[str]]:
@@ -82,7 +89,12 @@ def _stop_servers(known: list[str], images: list[str], *, purge: bool) -> None:
             engine.remove_image(f"nova-glance/{image}:latest")
     else:
         engine.stop(list(containers.values()))
-    for uuid in {*containers, *known}:
+    _remove_namespaces({*containers, *known})
+
+
+def _remove_namespaces(servers: set[str]) -> None:
+    """Remove the servers' network namespaces, and their NICs with them."""
+    for uuid in servers:
         if pathlib.Path(f"/run/netns/nova-{uuid}").exists():
             shell.run("ip", "netns", "delete", f"nova-{uuid}", check=False)
 

@@ -171,6 +171,15 @@ def servers() -> dict[str, str]:
         return {c["Labels"][SERVER_LABEL]: c["Id"] for c in json.load(response)}
 
 
+def servers_on_disk() -> set[str]:
+    """Return the uuids of servers in the own engine's data; it need not run."""
+    uuids = set()
+    for path in (DATA / "docker/containers").glob("*/config.v2.json"):
+        labels = json.loads(path.read_text())["Config"]["Labels"] or {}
+        uuids.add(labels.get(SERVER_LABEL))
+    return uuids - {None}
+
+
 def stop(containers: list[str]) -> None:
     """Stop containers all at once, with little time to end by themselves."""
 

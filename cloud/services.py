@@ -29,6 +29,10 @@ from cloud.settings import RUN
 from cloud.settings import VENV
 from cloud.settings import memory
 
+# Services from this priority on make interfaces and containers: they have to be
+# stopped before those are removed.
+MAKERS = 40
+
 
 @dataclass(frozen=True)
 class Service:

@@ -18,7 +18,7 @@ CONFIG = settings.ETC / "supervisord.conf"
 PIDFILE = settings.RUN / "supervisord.pid"
 
 _ALREADY_STARTED, _NOT_RUNNING = 60, 70
-_UP = ("RUNNING", "STARTING")
+UP = ("RUNNING", "STARTING")
 _ENDED = ("STOPPED", "EXITED", "FATAL")
 
 
@@ -66,7 +66,7 @@ def start(service: Service) -> None:
 
     :raises shell.Failed: when it is not, with the place of its log
     """
-    if state(service.name)["statename"] not in _UP:
+    if state(service.name)["statename"] not in UP:
         if service.port and shell.listens(service.port):
             raise shell.Failed(
                 f"port {service.port} of 127.0.0.1, which {service.name} needs, "
