@@ -173,11 +173,9 @@ def servers() -> dict[str, str]:
 
 def servers_on_disk() -> set[str]:
     """Return the uuids of servers in the own engine's data; it need not run."""
-    uuids = set()
-    for path in (DATA / "docker/containers").glob("*/config.v2.json"):
-        labels = json.loads(path.read_text())["Config"]["Labels"] or {}
-        uuids.add(labels.get(SERVER_LABEL))
-    return uuids - {None}
+    files = (DATA / "docker/containers").glob("*/config.v2.json")
+    labels = [json.loads(path.read_text())["Config"]["Labels"] for path in files]
+    return {each[SERVER_LABEL] for each in labels if each and SERVER_LABEL in each}
 
 
 def stop(containers: list[str]) -> None:
