@@ -30,12 +30,12 @@ def down(*, purge: bool) -> None:
     """
     packages.restore_policy()
     if supervisor.running():
-        _stop_services(purge=purge)
+        _stop_services()
         supervisor.shutdown()
     strays.kill()
     _remove_namespaces(engine.servers_on_disk())
     _unmount()
-    for link in (settings.ENGINE_BRIDGE, *switch.BRIDGES):
+    for link in (settings.ENGINE_BRIDGE, *switch.INTERFACES):
         switch.remove_interface(link)
     _remove_cgroups()
     shutil.rmtree(settings.RUN, ignore_errors=True)
@@ -43,7 +43,7 @@ def down(*, purge: bool) -> None:
         _purge()
 
 
-def _stop_services(*, purge: bool) -> None:
+def _stop_services() -> None:
     """Stop tier after tier, those that make things before what they make."""
     states = {state["name"]: state["statename"] for state in supervisor.states()}
     running = [service for service in services() if states.get(service.name) in UP]
@@ -56,39 +56,35 @@ def _stop_services(*, purge: bool) -> None:
     priorities = {service.priority for service in running}
     makers = {priority for priority in priorities if priority >= MAKERS}
     stop(makers)
-    servers, images = _known_to_nova("mariadb" in names)
-    _stop_servers(servers, images, purge=purge)
+    if "mariadb" in names:
+        _note_contents()
+    _stop_servers()
     if "ovs-vswitchd" in names:
         switch.remove_bridges()
     stop(priorities - makers)
 
 
-def _known_to_nova(database_runs: bool) -> tuple[list[str], list[str]]:
-    """Return the uuids of this cloud's servers and the ids of its images."""
+def _note_contents() -> None:
+    """Note which servers and images are this cloud's, while its database runs."""
+    # It has no tables yet when `up` did not get that far.
     with contextlib.suppress(shell.Failed):
-        if database_runs:
-            return databases.instances(), databases.images()
-    return [], []
+        memory.set("servers", databases.instances())
+        memory.set("images", databases.images())
 
 
-def _stop_servers(known: list[str], images: list[str], *, purge: bool) -> None:
+def _stop_servers() -> None:
     """Stop the servers, and remove their network namespaces.
 
     In the cloud's own engine every server is this cloud's. In one that was
     there before, those are that this cloud's Nova knows.
     """
+    known = set(memory.get("servers", []))
     containers = {}
     if engine.answers(engine.socket()):
         containers = engine.servers()
     if engine.is_foreign():
         containers = {u: c for u, c in containers.items() if u in known}
-    if purge and engine.is_foreign():
-        for container in containers.values():
-            engine.remove(container)
-        for image in images:
-            engine.remove_image(f"nova-glance/{image}:latest")
-    else:
-        engine.stop(list(containers.values()))
+    engine.stop(list(containers.values()))
     _remove_namespaces({*containers, *known})
 
 
@@ -116,6 +112,11 @@ def _remove_cgroups() -> None:
 
 
 def _purge() -> None:
+    if engine.is_foreign():
+        for server in memory.get("servers", []):
+            engine.remove(f"nova-{server}")
+        for image in memory.get("images", []):
+            engine.remove_image(f"nova-glance/{image}:latest")
     settings.SUDOERS.unlink(missing_ok=True)
     if memory.get("made_user"):
         shell.run("userdel", settings.USER, check=False)

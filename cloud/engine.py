@@ -160,7 +160,10 @@ def save_image(image: str, target: BinaryIO) -> None:
 
 
 def remove_image(image: str) -> None:
-    with contextlib.suppress(EngineError), request("DELETE", f"/images/{image}"):
+    with (
+        contextlib.suppress(EngineError, OSError),
+        request("DELETE", f"/images/{image}"),
+    ):
         pass
 
 
@@ -196,5 +199,8 @@ def stop(containers: list[str]) -> None:
 def remove(container: str) -> None:
     query = {"force": "true", "v": "true"}
     url = f"/containers/{container}"
-    with contextlib.suppress(EngineError), request("DELETE", url, query=query):
+    with (
+        contextlib.suppress(EngineError, OSError),
+        request("DELETE", url, query=query),
+    ):
         pass

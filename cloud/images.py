@@ -74,7 +74,8 @@ def make_debian_tree() -> None:
         'rm -f "$1"/etc/ssh/ssh_host_*',
     )
     shell.run(
-        "mmdebstrap",
+        # It is needed last: what the others wait for goes first.
+        *("nice", "-n", "10", "mmdebstrap"),
         "--mode=root",
         "--format=tar",
         "--variant=minbase",

@@ -20,6 +20,8 @@ NORTH = RUN / "ovn/north.sock"
 SOUTH = RUN / "ovn/south.sock"
 
 BRIDGES = (INTEGRATION_BRIDGE, PUBLIC_BRIDGE)
+# The last is the userspace datapath's own. They outlive a killed ovs-vswitchd.
+INTERFACES = (*BRIDGES, "ovs-netdev")
 
 
 def make_database() -> None:
@@ -75,13 +77,15 @@ def describe() -> None:
         f"external-ids:ovn-bridge-datapath-type={datapath}",
         "external-ids:ovn-cms-options=enable-chassis-as-gw",
     )
-    for bridge in BRIDGES:
-        remove_interface(bridge)
-        if interface(bridge).exists():
+    for name in INTERFACES:
+        remove_interface(name)
+        if not interface(name).exists():
+            memory.set(f"made_{name}", True)
+        elif name in BRIDGES:
             raise shell.Failed(
-                f"the interface {bridge} exists already, made by something else"
+                f"the interface {name} exists already, made by something else"
             )
-        memory.set(f"made_{bridge}", True)
+    for bridge in BRIDGES:
         _vsctl(
             "--no-wait",
             *("--may-exist", "add-br", bridge),
