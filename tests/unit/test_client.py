@@ -210,7 +210,7 @@ def test_an_engine_over_tcp():
 
 
 def test_no_socket(tmp_path):
-    with pytest.raises(errors.Unreachable, match="No such file|ENOENT") as caught:
+    with pytest.raises(errors.Unreachable, match=r"No such file|ENOENT") as caught:
         DockerClient(f"unix://{tmp_path}/none.sock").info()
     assert caught.value.status is None
     assert f"{tmp_path}/none.sock" in caught.value.message
