@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import shutil
 from collections.abc import Iterable
@@ -37,7 +36,7 @@ def down(*, purge: bool) -> None:
     _unmount()
     for link in (settings.ENGINE_BRIDGE, *switch.INTERFACES):
         switch.remove_interface(link)
-    _remove_cgroups()
+    strays.remove()
     shutil.rmtree(settings.RUN, ignore_errors=True)
     if purge:
         _purge()
@@ -97,18 +96,14 @@ def _remove_namespaces(servers: set[str]) -> None:
 
 def _unmount() -> None:
     """Unmount what is mounted below the state directory, inmost first."""
-    mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
-    points = [line.split()[1] for line in mounts]
-    for point in reversed(points):
+    for point in reversed(_mount_points()):
         if point.startswith(f"{settings.STATE}/"):
             shell.run("umount", "--lazy", point, check=False)
 
 
-def _remove_cgroups() -> None:
-    for top in strays.cgroups():
-        for directory, _, _ in os.walk(top, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+def _mount_points() -> list[str]:
+    mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
+    return [line.split()[1] for line in mounts]
 
 
 def _purge() -> None:
@@ -130,7 +125,7 @@ def _purge() -> None:
 def _remove_netns_directory() -> None:
     """Remove /run/netns with the mount that ``ip netns`` puts over it."""
     directory = pathlib.Path("/run/netns")
-    if directory.is_mount() and not any(directory.iterdir()):
+    if str(directory) in _mount_points() and not any(directory.iterdir()):
         shell.run("umount", directory, check=False)
         with contextlib.suppress(OSError):
             directory.rmdir()

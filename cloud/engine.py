@@ -71,7 +71,7 @@ def command() -> str:
         "exec-root": f"{RUN}/docker/exec",
         "pidfile": f"{PIDFILE}",
         "bridge": settings.ENGINE_BRIDGE,
-        "cgroup-parent": f"/{settings.CGROUP_PARENT}",
+        "cgroup-parent": f"/{settings.CGROUP}",
         "exec-opt": "native.cgroupdriver=cgroupfs",
         "iptables": "false",
         "ip-forward": "false",

@@ -61,7 +61,7 @@ PUBLIC_CIDR = "172.24.4.0/24"
 PUBLIC_GATEWAY = "172.24.4.1"
 ENGINE_BRIDGE = "nova-docker0"
 ENGINE_BRIDGE_CIDR = "172.24.5.1/24"
-CGROUP_PARENT = "nova-docker-quickstart"
+CGROUP = "nova-docker-quickstart"
 
 
 class Memory:

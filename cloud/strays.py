@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of this cloud that nothing supervises any more."""
+"""The control group that all of this cloud's processes are in.
+
+A process cannot leave it by itself, whatever it forks, calls itself, or does to
+its environment: what a killed supervisord has left behind is found by it.
+"""
 
 from __future__ import annotations
 
@@ -11,46 +15,54 @@ import signal
 from cloud import settings
 from cloud import shell
 
-# In the environment of every service, so that those that a killed supervisord
-# has left behind are known from everybody else's.
-MARK = "NOVA_DOCKER_QUICKSTART_SERVICE"
+_TOP = pathlib.Path("/sys/fs/cgroup")
+
+
+def enclose(*command: str | pathlib.Path) -> None:
+    """Run a command, and all that it starts, in the control group."""
+    # One group for all (cgroup v2), or one of any kind (v1).
+    top = next(path for path in (_TOP, _TOP / "pids") if _is_hierarchy(path))
+    group = top / settings.CGROUP / "services"
+    group.mkdir(parents=True, exist_ok=True)
+    join = f'echo $$ > {group}/cgroup.procs && exec "$@"'
+    shell.run("sh", "-c", join, "sh", *command)
 
 
 def kill() -> None:
-    """Kill them, and wait until they are gone."""
-    found = _services() | _containers()
-    for pid in found:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    shell.wait_until(
-        lambda: not (_services() | _containers()) & found,
-        f"killed processes do not end: {sorted(found)}",
-        timeout=20,
-    )
+    """Kill all that is in the control group, and wait until it is gone."""
+
+    def kill_all() -> bool:
+        found = _processes()
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    shell.wait_until(kill_all, "killed processes do not end", timeout=30)
 
 
-def cgroups() -> list[pathlib.Path]:
-    """Return the control groups of the cloud's own engine."""
-    top = pathlib.Path("/sys/fs/cgroup")
-    name = settings.CGROUP_PARENT
-    return [path for path in (top / name, *top.glob(f"*/{name}")) if path.is_dir()]
-
-
-def _services() -> set[int]:
-    mark = f"{MARK}={settings.STATE}".encode()
-    found: set[int] = set()
-    for process in pathlib.Path("/proc").glob("[0-9]*"):
-        # It may end just now; the kernel's own have no environment.
-        with contextlib.suppress(OSError):
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                found.add(int(process.name))
-    return found
-
-
-def _containers() -> set[int]:
-    found: set[int] = set()
-    for group in cgroups():
-        for procs in group.rglob("cgroup.procs"):
+def remove() -> None:
+    """Remove the control group, after its last process."""
+    for top in _groups():
+        for directory, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
-                found.update(map(int, procs.read_text().split()))
+                os.rmdir(directory)
+
+
+def _is_hierarchy(path: pathlib.Path) -> bool:
+    return (path / "cgroup.procs").exists()
+
+
+def _groups() -> list[pathlib.Path]:
+    """Return where the group is: in one hierarchy or, with v1, in many."""
+    places = (_TOP, *_TOP.iterdir())
+    return [p / settings.CGROUP for p in places if (p / settings.CGROUP).is_dir()]
+
+
+def _processes() -> set[int]:
+    found: set[int] = set()
+    for group in _groups():
+        for file in group.rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found.update(map(int, file.read_text().split()))
     return found

@@ -49,7 +49,9 @@ def configure(services: list[Service]) -> None:
     CONFIG.touch(mode=0o600)
     CONFIG.write_text(text)
     if not running():
-        shell.run(settings.SUPERVISOR / "bin/supervisord", "--configuration", CONFIG)
+        strays.enclose(
+            settings.SUPERVISOR / "bin/supervisord", "--configuration", CONFIG
+        )
         shell.wait_until(running, "supervisord")
         return
     rpc = _rpc()
@@ -160,7 +162,6 @@ def _program(service: Service) -> str:
         "LANG": "C.UTF-8",
         **service.env,
         "QUICKSTART_REVISION": service.revision,
-        strays.MARK: str(settings.STATE),
     }
     pairs = ",".join(f'{name}="{value}"' for name, value in environment.items())
     lines = {
