@@ -134,6 +134,9 @@ class DockerClient:
                 query,
                 stream=True,
                 timeout=(self._connect_timeout, None),
+                # Two threads may end the stream: its connection must not be in
+                # the pool of one of them, where a call may be on it already.
+                session=self._new_session(),
             )
         )
 
@@ -325,19 +328,21 @@ class DockerClient:
         versioned: bool = True,
         repeat: bool = True,
         timeout: tuple[float, float | None] | None = None,
+        session: requests.Session | None = None,
         **request: Any,
     ) -> requests.Response:
         """Call the engine.
 
         :param repeat: whether the call may be made again after a lost connection
         :param timeout: of connecting and of reading, in seconds; None for the usual
+        :param session: None for the thread's
         """
         prefix = f"{self._base}/v{self.api_version}" if versioned else self._base
         tries_left = _TRIES if repeat else 1
         while True:
             tries_left -= 1
             try:
-                answer = self._session().request(
+                answer = (session or self._session()).request(
                     method,
                     prefix + path,
                     params=query,
@@ -354,18 +359,21 @@ class DockerClient:
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
-            session = requests_unixsocket.Session()
-            session.mount("http+unix://", _UnixAdapter())
-            session.mount("http://", _TCPAdapter())
-            session.mount("https://", _TCPAdapter())
-            # An engine is no web site: no proxy and no .netrc of the environment.
-            session.trust_env = False
-            if self._tls:
-                session.verify = self._tls.verify and (self._tls.ca_file or True)
-                if self._tls.cert_file:
-                    session.cert = (self._tls.cert_file, self._tls.key_file)
-            self._local.session = session
+            self._local.session = self._new_session()
         return self._local.session
+
+    def _new_session(self) -> requests.Session:
+        session = requests_unixsocket.Session()
+        session.mount("http+unix://", _UnixAdapter())
+        session.mount("http://", _TCPAdapter())
+        session.mount("https://", _TCPAdapter())
+        # An engine is no web site: no proxy and no .netrc of the environment.
+        session.trust_env = False
+        if self._tls:
+            session.verify = self._tls.verify and (self._tls.ca_file or True)
+            if self._tls.cert_file:
+                session.cert = (self._tls.cert_file, self._tls.key_file)
+        return session
 
 
 class _UnixAdapter(adapters.UnixAdapter):

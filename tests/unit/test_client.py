@@ -774,6 +774,15 @@ def test_closing_before_the_first_event(client, happen):
         assert list(stream) == []
 
 
+def test_events_have_a_connection_of_their_own(engine, client, happen):
+    """The thread that ends one must not find it with another call on it."""
+    client.ping()
+    with client.events():
+        assert engine.connections == 2
+    client.ping()
+    assert engine.connections == 2
+
+
 def test_other_calls_go_on_while_events_are_followed(client, happen):
     with client.events() as stream:
         client.ping()
