@@ -75,7 +75,7 @@ def make_debian_tree() -> None:
     )
     shell.run(
         # It is needed last: what the others wait for goes first.
-        *("nice", "-n", "10", "mmdebstrap"),
+        *("nice", "-n", "5", "mmdebstrap"),
         "--mode=root",
         "--format=tar",
         "--variant=minbase",

@@ -19,7 +19,7 @@ from cloud import settings
 from cloud import shell
 from cloud.settings import memory
 
-# Enough to begin with the virtual environment while apt does the rest.
+# Enough for the virtual environment, to be filled while apt does the rest.
 FOR_VENV = ("ca-certificates", "python3-venv")
 
 DEBIAN = (
@@ -67,29 +67,26 @@ PROJECT_FILES = (
 )
 
 
-# Debian 12's goes on polling a file that a child of a service has closed, with
-# a processor of its own.
-SUPERVISOR = "supervisor==4.3.0"
+# What runs the services, needed before OpenStack is there. Debian 12's goes on
+# polling a file that a child of a service has closed, with a processor of its
+# own. It still asks for setuptools' pkg_resources; the driver's wheel is built
+# with the same setuptools.
+SUPERVISOR = ("supervisor==4.3.0", "setuptools>=77.0.3,<81")
+
+REQUIREMENTS = (
+    settings.SOURCE / "cloud/requirements.txt",
+    settings.SOURCE / "requirements.txt",
+)
+CONSTRAINTS = settings.SOURCE / "constraints.txt"
 
 
-def install_for_venv() -> None:
+def make_venv() -> None:
+    """Make the virtual environment, with supervisord alone."""
     _apt_install(FOR_VENV)
-
-
-def install_supervisor() -> None:
-    """Install what runs the services: it is needed before OpenStack is there."""
-    if memory.get("supervisor") == SUPERVISOR:
-        return
-    shell.run("/usr/bin/python3", "-m", "venv", settings.SUPERVISOR)
-    shell.run(
-        settings.SUPERVISOR / "bin/pip",
-        "install",
-        "--quiet",
-        SUPERVISOR,
-        "setuptools<81",
-        env=shell.installer_env(),
-    )
-    memory.set("supervisor", SUPERVISOR)
+    if memory.get("supervisor") != SUPERVISOR[0]:
+        shell.run("/usr/bin/python3", "-m", "venv", settings.VENV)
+        _pip_install(*SUPERVISOR)
+        memory.set("supervisor", SUPERVISOR[0])
 
 
 def install_debian() -> None:
@@ -195,35 +192,29 @@ def make_user() -> None:
     )
 
 
-REQUIREMENTS = (
-    settings.SOURCE / "cloud/requirements.txt",
-    settings.SOURCE / "requirements.txt",
-)
-CONSTRAINTS = settings.SOURCE / "constraints.txt"
-
-
 def openstack_revision() -> str:
-    return digest([*REQUIREMENTS, CONSTRAINTS], sys.version)
+    return digest([*REQUIREMENTS, CONSTRAINTS], *SUPERVISOR, sys.version)
 
 
 def install_openstack() -> None:
     revision = openstack_revision()
     if memory.get("openstack_revision") == revision:
         return
-    shell.run("/usr/bin/python3", "-m", "venv", settings.VENV)
-    shell.run(
-        settings.BIN / "pip",
-        "install",
-        "--quiet",
+    _pip_install(
         "--no-compile",
         f"--constraint={CONSTRAINTS}",
         *(f"--requirement={path}" for path in REQUIREMENTS),
-        env=shell.installer_env(),
+        *SUPERVISOR,
     )
     # On all processors, and without the tests, half of what OpenStack ships.
     compileall = ("-m", "compileall", "-q", "-j", "0", "-x", "/tests/")
     shell.run(settings.BIN / "python", *compileall, settings.VENV / "lib", check=False)
     memory.set("openstack_revision", revision)
+
+
+def _pip_install(*arguments: str) -> None:
+    pip = (settings.BIN / "pip", "install", "--quiet")
+    shell.run(*pip, *arguments, env=shell.installer_env())
 
 
 def project_revision() -> str:
@@ -245,16 +236,12 @@ def install_project() -> None:
                 )
             else:
                 shutil.copy(source, target)
-        shell.run(
-            settings.BIN / "pip",
-            "install",
-            "--quiet",
+        _pip_install(
             "--force-reinstall",
             "--no-deps",
             "--no-index",
             "--no-build-isolation",
             copy,
-            env=shell.installer_env(),
         )
     memory.set("project_revision", revision)
 

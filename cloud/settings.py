@@ -21,7 +21,6 @@ DATA = STATE / "data"
 RUN = STATE / "run"
 VENV = STATE / "venv"
 BIN = VENV / "bin"
-SUPERVISOR = STATE / "supervisor"
 
 CLOUDS_YAML = STATE / "clouds.yaml"
 SSH_KEY = STATE / "quickstart.key"

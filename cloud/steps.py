@@ -35,11 +35,10 @@ def steps() -> list[Step]:
         "fake-compute", "Fake nova-compute", start_fake_compute, ("compute", "switch")
     )
     return [
-        Step("venv", "Debian's Python", packages.install_for_venv),
+        Step("venv", "Virtual environment", packages.make_venv),
         Step("debian", "Debian packages", packages.install_debian, ("venv",)),
-        Step("supervisor", "supervisord", packages.install_supervisor, ("venv",)),
         Step("pypi", "OpenStack from PyPI", packages.install_openstack, ("venv",)),
-        Step("setup", "User, configuration", set_up, ("debian", "supervisor")),
+        Step("setup", "User, configuration", set_up, ("debian",)),
         Step("project", "This driver", packages.install_project, ("pypi", "setup")),
         Step("mariadb", "MariaDB", start_mariadb, ("setup",)),
         Step("rabbitmq", "RabbitMQ", start("epmd", "rabbitmq"), ("setup",)),

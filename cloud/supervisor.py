@@ -49,9 +49,7 @@ def configure(services: list[Service]) -> None:
     CONFIG.touch(mode=0o600)
     CONFIG.write_text(text)
     if not running():
-        strays.enclose(
-            settings.SUPERVISOR / "bin/supervisord", "--configuration", CONFIG
-        )
+        strays.enclose(settings.BIN / "supervisord", "--configuration", CONFIG)
         shell.wait_until(running, "supervisord")
         return
     rpc = _rpc()
