@@ -106,6 +106,11 @@ def sync_nova() -> None:
     _once("nova", _nova)
 
 
+def map_hosts() -> None:
+    """Map hosts that Nova's scheduler has not, having seen them under a name before."""
+    _manage("nova", "cell_v2", "discover_hosts", "--by-service")
+
+
 def instances() -> list[str]:
     """Return the uuids of the servers that Nova knows."""
     rows = sql("SELECT uuid FROM nova_cell1.instances WHERE deleted = 0")
@@ -119,10 +124,13 @@ def images() -> list[str]:
 
 def _manage(service: str, *arguments: str, **env: str) -> None:
     """Run keystone-manage, placement-manage, and so on."""
-    conf = {"glance": "glance-api"}.get(service, service)
+    files = {
+        "glance": ["glance-api.conf"],
+        "nova": ["nova.conf", "databases.conf"],
+    }.get(service, [f"{service}.conf"])
     _as_nova(
         BIN / f"{service}-manage",
-        f"--config-file={ETC}/{service}/{conf}.conf",
+        *(f"--config-file={ETC}/{service}/{name}" for name in files),
         *arguments,
         **env,
     )

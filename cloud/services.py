@@ -172,16 +172,14 @@ def infrastructure() -> list[Service]:
 
 def openstack() -> list[Service]:
     """Return OpenStack's processes, all of which run as the user nova."""
-    nova = ("nova/nova.conf",)
+    nova = ("nova/nova.conf", "nova/databases.conf")
     nova_api = (*nova, "uwsgi.ini")
-    nova_files = {
-        # The first one is what the pipeline of filters is loaded from.
-        "OS_NOVA_CONFIG_FILES": f"{VENV}/etc/nova/api-paste.ini;{ETC}/{nova[0]}"
-    }
+    # The first one is what the pipeline of filters is loaded from.
+    nova_files = [f"{VENV}/etc/nova/api-paste.ini", *(f"{ETC}/{n}" for n in nova)]
+    nova_env = {"OS_NOVA_CONFIG_FILES": ";".join(nova_files)}
     keystone = "keystone/keystone.conf"
     glance = ("glance/glance-api.conf", "uwsgi.ini")
     neutron = ("neutron/neutron.conf",)
-    neutron_conf = f"{ETC}/neutron/neutron.conf"
     return [
         api(
             "keystone",
@@ -206,49 +204,31 @@ def openstack() -> list[Service]:
             "neutron.wsgi.api",
             {
                 "OS_NEUTRON_CONFIG_DIR": f"{ETC}/neutron",
-                "OS_NEUTRON_CONFIG_FILES": neutron_conf,
+                "OS_NEUTRON_CONFIG_FILES": f"{ETC}/{neutron[0]}",
                 # It keeps files there that are named by process ids.
                 "TMPDIR": f"{RUN}/neutron",
             },
             (*neutron, "uwsgi.ini"),
             prepare=functools.partial(empty, RUN / "neutron"),
         ),
-        api("nova-api", "nova.wsgi.osapi_compute", nova_files, nova_api),
-        api("nova-metadata", "nova.wsgi.metadata", nova_files, nova_api),
-        worker(
-            "nova-conductor",
-            f"{BIN}/nova-conductor --config-file {ETC}/nova/nova.conf",
-            nova,
-        ),
-        worker(
-            "nova-scheduler",
-            f"{BIN}/nova-scheduler --config-file {ETC}/nova/nova.conf",
-            nova,
-        ),
+        api("nova-api", "nova.wsgi.osapi_compute", nova_env, nova_api),
+        api("nova-metadata", "nova.wsgi.metadata", nova_env, nova_api),
+        worker("nova-conductor", nova),
+        worker("nova-scheduler", nova),
         worker(
             "nova-compute",
-            f"{BIN}/nova-compute --config-file {ETC}/nova/nova.conf",
-            nova,
+            ("nova/nova.conf",),
             version=packages.project_revision(),
             priority=60,
         ),
-        worker(
-            "neutron-ovn-maintenance",
-            f"{BIN}/neutron-ovn-maintenance-worker --config-file {neutron_conf}",
-            neutron,
-        ),
+        worker("neutron-ovn-maintenance-worker", neutron),
     ]
 
 
 def fake_compute() -> Service:
     """Return a nova-compute with Nova's fake driver, to measure against."""
-    return worker(
-        "nova-compute-fake",
-        f"{BIN}/nova-compute --config-file {ETC}/nova/nova.conf"
-        f" --config-file {ETC}/nova/fake-compute.conf",
-        ("nova/nova.conf", "nova/fake-compute.conf"),
-        priority=60,
-    )
+    files = ("nova/nova.conf", "nova/fake-compute.conf")
+    return worker("nova-compute-fake", files, program="nova-compute", priority=60)
 
 
 def api(
@@ -279,9 +259,9 @@ def api(
 
 def worker(
     name: str,
-    command: str,
     files: Sequence[str],
     *,
+    program: str | None = None,
     version: str = "",
     priority: int = 50,
 ) -> Service:
@@ -289,9 +269,10 @@ def worker(
 
     What has to work next shows whether it does: nothing waits here.
     """
+    options = (f"--config-file {ETC}/{file}" for file in files)
     return Service(
         name,
-        command,
+        " ".join([f"{BIN}/{program or name}", *options]),
         lambda: True,
         user=settings.USER,
         env={"HOME": f"{DATA}/nova"},

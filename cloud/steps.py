@@ -65,7 +65,7 @@ def steps() -> list[Step]:
         Step(
             "neutron",
             "Neutron",
-            start("neutron", "neutron-ovn-maintenance"),
+            start("neutron", "neutron-ovn-maintenance-worker"),
             ("schema-neutron", "switch", "rabbitmq"),
         ),
         Step(
@@ -106,6 +106,8 @@ def set_up() -> None:
         memory.set("made_netns_directory", True)
     if not supervisor.running():
         strays.kill()
+        for service in services():
+            supervisor.check_port(service)
     engine.choose()
     config.write()
     supervisor.configure(services())
@@ -164,6 +166,7 @@ def start_fake_compute() -> None:
         contents("forget_fake_compute")()
     start("nova-compute-fake")()
     contents("fake_compute")()
+    databases.map_hosts()
 
 
 def schema(name: str, action: Callable[[], None]) -> Step:

@@ -67,12 +67,7 @@ def start(service: Service) -> None:
     :raises shell.Failed: when it is not, with the place of its log
     """
     if state(service.name)["statename"] not in UP:
-        if service.port and shell.listens(service.port):
-            raise shell.Failed(
-                f"port {service.port} of 127.0.0.1, which {service.name} needs, "
-                "is in use by a process that is not this cloud's "
-                f"(ss -ltnp 'sport = :{service.port}')"
-            )
+        check_port(service)
         if service.prepare:
             service.prepare()
         try:
@@ -92,6 +87,19 @@ def start(service: Service) -> None:
         shell.wait_until(ready, f"{service.name} is not ready")
     except shell.Failed as error:
         raise shell.Failed(f"{error}; its log is {log(service)}") from None
+
+
+def check_port(service: Service) -> None:
+    """Refuse when something else has the port of a service that does not run.
+
+    :raises shell.Failed: with how to find out who has it
+    """
+    if service.port and shell.listens(service.port):
+        raise shell.Failed(
+            f"port {service.port} of 127.0.0.1, which {service.name} needs, "
+            "is in use by a process that is not this cloud's "
+            f"(ss -ltnp 'sport = :{service.port}')"
+        )
 
 
 def stop(*names: str) -> None:
