@@ -356,21 +356,22 @@ def _is_active(cloud: Connection, server_id: str) -> bool:
 
 
 def _floating_ip(cloud: Connection, server_id: str) -> str:
-    """Return the floating IP kept for the first server, and point it there."""
+    """Return the first server's floating IP; one is kept for it, and reused."""
     port = next(cloud.network.ports(device_id=server_id))
+    for existing in cloud.network.ips(port_id=port.id):
+        return existing.floating_ip_address
     address = next(iter(cloud.network.ips(description="quickstart")), None)
     if address is None:
         address = cloud.network.create_ip(
             floating_network_id=cloud.network.find_network("public").id,
             description="quickstart",
         )
-    if address.port_id != port.id:
-        fixed = [ip["ip_address"] for ip in port.fixed_ips]
-        cloud.network.update_ip(
-            address,
-            port_id=port.id,
-            fixed_ip_address=next(ip for ip in fixed if ":" not in ip),
-        )
+    fixed = [ip["ip_address"] for ip in port.fixed_ips]
+    cloud.network.update_ip(
+        address,
+        port_id=port.id,
+        fixed_ip_address=next(ip for ip in fixed if ":" not in ip),
+    )
     return address.floating_ip_address
 
 
