@@ -106,7 +106,11 @@ class LifecycleEvents:
             return
         for uuid in seen | found:
             state = found.get(uuid, power_state.SHUTDOWN)
-            if state != seen.get(uuid) and state in _EVENTS:
+            # What does not run is told again: Nova asks the engine before it
+            # believes an event, and an engine that is stopping tells of the end
+            # of its servers when it answers no more.
+            told = state == seen.get(uuid) == power_state.RUNNING
+            if not told and state in _EVENTS:
                 self._emit(virtevent.LifecycleEvent(uuid, _EVENTS[state]))
 
     def _tell(self, event: dict[str, Any]) -> None:
