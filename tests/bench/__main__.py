@@ -10,7 +10,7 @@ two sides are measured in turns, in one run.
   that container.
 - ``mechanisms``: see :mod:`tests.bench.mechanisms`.
 - ``boot``: from the API's answer to a create until the server is ACTIVE, with
-  one port, against Nova's fake driver in the same cloud. Needs the cloud that
+  no port, against Nova's fake driver in the same cloud. Needs the cloud that
   ./quickstart starts; starts it unless it runs.
 """
 

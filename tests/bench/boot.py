@@ -20,7 +20,8 @@ def times(rounds: int) -> tuple[list[float], list[float]]:
     fixed = {
         "name": "bench",
         "image_id": connection.image.find_image("busybox").id,
-        "networks": [{"uuid": connection.network.find_network("private").id}],
+        # Neutron binds no port on a host that has no switch, as the fake one.
+        "networks": "none",
     }
     # ./quickstart gives its fake nova-compute a zone and a flavor of its own.
     docker = {"flavor_id": connection.compute.find_flavor("docker.tiny").id}
