@@ -24,6 +24,7 @@ from urllib import parse
 
 import requests
 import requests_unixsocket
+import urllib3
 from requests import exceptions as http
 from requests_unixsocket import adapters
 
@@ -221,6 +222,29 @@ class DockerClient:
         """POST /containers/{ref}/unpause"""
         self._send("POST", _path("containers", ref, "unpause"), repeat=False)
 
+    def rename_container(self, ref: str, name: str) -> None:
+        """POST /containers/{ref}/rename
+
+        :raises Conflict: when the name is taken
+        """
+        path = _path("containers", ref, "rename")
+        self._send("POST", path, {"name": name}, repeat=False)
+
+    def update_container(self, ref: str, limits: Mapping[str, Any]) -> None:
+        """POST /containers/{ref}/update: change limits, also while it runs
+
+        :param limits: the request's body
+        """
+        self._send("POST", _path("containers", ref, "update"), json=limits)
+
+    def container_stats(self, ref: str) -> dict[str, Any]:
+        """GET /containers/{ref}/stats: what a container uses, as it is now
+
+        The parts of one that does not run are empty.
+        """
+        query = {"stream": "0", "one-shot": "1"}
+        return self._get(_path("containers", ref, "stats"), query)
+
     def remove_container(
         self, ref: str, *, force: bool = True, volumes: bool = True
     ) -> None:
@@ -254,7 +278,111 @@ class DockerClient:
             return answer.content
         return b"".join(_frames(answer.content))
 
+    def put_archive(self, ref: str, path: str, content: bytes) -> None:
+        """PUT /containers/{ref}/archive: unpack an archive in a container
+
+        The engine follows links of the container inside the container only.
+
+        :param path: directory to unpack in, which must be there
+        :param content: a tar archive
+        :raises NotFound: when there is no such directory
+        """
+        self._send(
+            "PUT",
+            _path("containers", ref, "archive"),
+            {"path": path},
+            data=content,
+            headers={"Content-Type": "application/x-tar"},
+        )
+
+    def get_archive(self, ref: str, path: str, *, max_size: int) -> bytes:
+        """GET /containers/{ref}/archive: a file or directory as a tar archive
+
+        :param max_size: bytes of the archive at most
+        :raises NotFound: when there is none
+        :raises DockerError: also when the archive is larger
+        """
+        answer = self._send(
+            "GET", _path("containers", ref, "archive"), {"path": path}, stream=True
+        )
+        with contextlib.closing(ByteStream(answer)) as stream:
+            content = stream.read(max_size + 1)
+        if len(content) > max_size:
+            raise errors.DockerError(f"{path} of {ref} is larger than {max_size}")
+        return content
+
+    def create_exec(self, ref: str, config: Mapping[str, Any]) -> str:
+        """POST /containers/{ref}/exec: get ready to run one more command
+
+        :param config: the request's body
+        :returns: the exec's id
+        :raises Conflict: when the container does not run, or is paused
+        """
+        path = _path("containers", ref, "exec")
+        return _parsed(self._send("POST", path, json=config, repeat=False))["Id"]
+
+    def inspect_exec(self, exec_id: str) -> dict[str, Any]:
+        """GET /exec/{exec_id}/json"""
+        return self._get(_path("exec", exec_id, "json"))
+
+    def start_exec(self, exec_id: str, *, tty: bool) -> socket.socket:
+        """POST /exec/{exec_id}/start
+
+        :returns: the command's input and output; with a terminal as they are,
+            otherwise its output is framed
+        """
+        return self._hijack(
+            _path("exec", exec_id, "start"), json={"Detach": False, "Tty": tty}
+        )
+
+    def resize_exec(self, exec_id: str, rows: int, columns: int) -> None:
+        """POST /exec/{exec_id}/resize"""
+        size = {"h": str(rows), "w": str(columns)}
+        self._send("POST", _path("exec", exec_id, "resize"), size)
+
+    def attach_container(self, ref: str, *, detach_keys: str) -> socket.socket:
+        """POST /containers/{ref}/attach
+
+        :param detach_keys: what typed ends the connection and nothing else
+        :returns: the terminal of its first process
+        """
+        query = {
+            "stream": "1",
+            "stdin": "1",
+            "stdout": "1",
+            "stderr": "1",
+            "detachKeys": detach_keys,
+        }
+        return self._hijack(_path("containers", ref, "attach"), query)
+
+    def resize_container(self, ref: str, rows: int, columns: int) -> None:
+        """POST /containers/{ref}/resize: of its terminal"""
+        size = {"h": str(rows), "w": str(columns)}
+        self._send("POST", _path("containers", ref, "resize"), size)
+
     # Images
+
+    def commit_container(
+        self, ref: str, config: Mapping[str, Any], *, pause: bool = True
+    ) -> str:
+        """POST /commit: make an image of a container
+
+        :param config: the image's; what is not given is the container's, also
+            single variables of ``Env`` and ``Labels``
+        :param pause: freeze it meanwhile
+        :returns: the image's id; it has no tag
+        """
+        query = {"container": ref, "pause": _flag(pause)}
+        answer = self._send("POST", "/commit", query, json=config, repeat=False)
+        return _parsed(answer)["Id"]
+
+    def save_image(self, ref: str) -> ByteStream:
+        """GET /images/{ref}/get: an image as ``docker save`` writes it
+
+        :raises DockerError: also when there is none
+        """
+        path = _path("images", ref, "get")
+        return ByteStream(self._send("GET", path, stream=True))
 
     def list_images(
         self, filters: Mapping[str, Sequence[str]] | None = None
@@ -313,6 +441,26 @@ class DockerClient:
         self._send("DELETE", _path("images", ref), {"force": _flag(force)})
 
     # HTTP
+
+    def _hijack(
+        self, path: str, query: Mapping[str, str] | None = None, **request: Any
+    ) -> socket.socket:
+        """Make a call whose connection becomes the two ways of a stream."""
+        answer = self._send(
+            "POST",
+            path,
+            query,
+            stream=True,
+            headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+            repeat=False,
+            # The connection must not be in the pool of a thread.
+            session=self._new_session(),
+            **request,
+        )
+        with contextlib.closing(answer):
+            stream = socket.socket(fileno=os.dup(answer.raw.fileno()))
+        stream.setblocking(True)
+        return stream
 
     def _get(
         self, path: str, query: Mapping[str, str] | None = None, **how: Any
@@ -396,6 +544,27 @@ class _TCPAdapter(requests.adapters.HTTPAdapter):
             (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
         ]
         super().init_poolmanager(*args, **kwargs)
+
+
+class ByteStream:
+    """A file of what the engine sends, as it comes: what Glance's client reads."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        self._answer = answer
+
+    def read(self, size: int = -1) -> bytes:
+        """As many bytes, fewer at the end, or all with -1.
+
+        :raises Unreachable: when the engine goes away in the middle
+        """
+        try:
+            return self._answer.raw.read(None if size < 0 else size)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            url = parse.unquote(self._answer.url)
+            raise _translated(url, error) from error
+
+    def close(self) -> None:
+        self._answer.close()
 
 
 class EventStream(Iterator[dict[str, Any]]):

@@ -18,9 +18,11 @@ import itertools
 import json
 import queue
 import re
+import socket
 import tarfile
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -49,7 +51,11 @@ class MockDockerClient:
         self.host = host
         self._containers: dict[str, dict[str, Any]] = {}
         self._logs: dict[str, bytes] = {}
+        self._files: dict[str, dict[str, tuple[tarfile.TarInfo, bytes | None]]] = {}
+        self._execs: dict[str, dict[str, Any]] = {}
         self._images: dict[str, dict[str, Any]] = {}
+        # Of each image the configuration's bytes and the layers.
+        self._saved: dict[str, tuple[bytes, list[bytes]]] = {}
         self._history: list[dict[str, Any]] = []
         self._streams: list[_MockEventStream] = []
         self._failures: dict[str, list[Exception]] = {}
@@ -159,13 +165,8 @@ class MockDockerClient:
         body = copy.deepcopy(dict(config))
         with self._lock:
             image = self._find_image(body["Image"])
-            memory = body.get("HostConfig", {}).get("Memory", 0)
-            if 0 < memory < 6 * 2**20:
-                raise errors.for_status(400, "Minimum memory limit allowed is 6MB")
-            if any(c["Name"] == f"/{name}" for c in self._containers.values()):
-                raise errors.for_status(
-                    409, f'Conflict. The container name "/{name}" is already in use'
-                )
+            _check_memory(body.get("HostConfig", {}))
+            self._refuse_taken(name)
             container_id = hashlib.sha256(
                 f"{name}{time.time_ns()}".encode()
             ).hexdigest()
@@ -192,6 +193,7 @@ class MockDockerClient:
                 },
             }
             self._logs[container_id] = b""
+            self._files[container_id] = {}
             self._emit(self._containers[container_id], "create")
         return container_id
 
@@ -249,6 +251,37 @@ class MockDockerClient:
             container["State"].update(Status="running", Paused=False)
             self._emit(container, "unpause")
 
+    def rename_container(self, ref: str, name: str) -> None:
+        self._call("rename_container")
+        with self._lock:
+            container = self._find(ref)
+            self._refuse_taken(name)
+            container["Name"] = f"/{name}"
+            self._emit(container, "rename")
+
+    def update_container(self, ref: str, limits: Mapping[str, Any]) -> None:
+        self._call("update_container")
+        with self._lock:
+            container = self._find(ref)
+            _check_memory(limits)
+            container["HostConfig"].update(copy.deepcopy(dict(limits)))
+            self._emit(container, "update")
+
+    def container_stats(self, ref: str) -> dict[str, Any]:
+        self._call("container_stats")
+        with self._lock:
+            container = self._find(ref)
+        if not container["State"]["Running"]:
+            return {"memory_stats": {}, "cpu_stats": {"cpu_usage": {"total_usage": 0}}}
+        return {
+            "memory_stats": {
+                "usage": 3 * 2**20,
+                "limit": container["HostConfig"].get("Memory") or 16 * 2**30,
+                "stats": {"total_inactive_file": 2**20},
+            },
+            "cpu_stats": {"cpu_usage": {"total_usage": 10**6}},
+        }
+
     def remove_container(
         self, ref: str, *, force: bool = True, volumes: bool = True
     ) -> None:
@@ -264,6 +297,7 @@ class MockDockerClient:
                 self._stopped(container, 137)
             del self._containers[container["Id"]]
             del self._logs[container["Id"]]
+            del self._files[container["Id"]]
             self._emit(container, "destroy")
 
     def container_logs(self, ref: str, *, tail: int | None = None) -> bytes:
@@ -276,7 +310,124 @@ class MockDockerClient:
         lines = re.findall(rb"[^\n]*\n|[^\n]+", output)
         return b"".join(lines[len(lines) - min(tail, len(lines)) :])
 
+    def put_archive(self, ref: str, path: str, content: bytes) -> None:
+        self._call("put_archive")
+        with self._lock:
+            container = self._find(ref)
+            files = self._files[container["Id"]]
+            directory = path.rstrip("/")
+            if directory and directory not in files:
+                raise errors.for_status(404, f"Could not find the file {path}")
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                for member in archive:
+                    found = archive.extractfile(member) if member.isfile() else None
+                    name = f"{directory}/{member.name.strip('/')}"
+                    files[name] = (member, found.read() if found else None)
+
+    def get_archive(self, ref: str, path: str, *, max_size: int) -> bytes:
+        self._call("get_archive")
+        with self._lock:
+            try:
+                member, content = self._files[self._find(ref)["Id"]][path]
+            except KeyError:
+                raise errors.for_status(
+                    404, f"Could not find the file {path} in container {ref}"
+                ) from None
+        target = io.BytesIO()
+        with tarfile.open(fileobj=target, mode="w") as archive:
+            member = copy.copy(member)
+            member.name = path.rpartition("/")[2]
+            archive.addfile(member, io.BytesIO(content or b""))
+        if len(target.getvalue()) > max_size:
+            raise errors.DockerError(f"{path} of {ref} is larger than {max_size}")
+        return target.getvalue()
+
+    def create_exec(self, ref: str, config: Mapping[str, Any]) -> str:
+        self._call("create_exec")
+        with self._lock:
+            container = self._running(ref)
+            if container["State"]["Paused"]:
+                raise errors.for_status(409, f"Container {ref} is paused")
+            exec_id = hashlib.sha256(f"{ref}{time.time_ns()}".encode()).hexdigest()
+            self._execs[exec_id] = {
+                "ID": exec_id,
+                "ContainerID": container["Id"],
+                "Running": False,
+                "ExitCode": None,
+                "Pid": 0,
+            }
+        return exec_id
+
+    def inspect_exec(self, exec_id: str) -> dict[str, Any]:
+        self._call("inspect_exec")
+        return dict(self._exec(exec_id))
+
+    def start_exec(self, exec_id: str, *, tty: bool) -> socket.socket:
+        self._call("start_exec")
+        state = self._exec(exec_id)
+
+        def end() -> None:
+            state.update(Running=False, ExitCode=0)
+
+        state.update(Running=True, Pid=next(self._pids))
+        return _echo(end)
+
+    def resize_exec(self, exec_id: str, rows: int, columns: int) -> None:
+        self._call("resize_exec")
+        self._exec(exec_id)
+
+    def attach_container(self, ref: str, *, detach_keys: str) -> socket.socket:
+        self._call("attach_container")
+        self._find(ref)
+        return _echo(lambda: None)
+
+    def resize_container(self, ref: str, rows: int, columns: int) -> None:
+        self._call("resize_container")
+        self._running(ref)
+
     # Images
+
+    def commit_container(
+        self, ref: str, config: Mapping[str, Any], *, pause: bool = True
+    ) -> str:
+        self._call("commit_container")
+        with self._lock:
+            container = self._find(ref)
+            base = self._images[container["Image"]]
+            described = {
+                "architecture": base["Architecture"],
+                "os": base["Os"],
+                "created": _now(),
+                "config": _merged(container["Config"], copy.deepcopy(dict(config))),
+                "rootfs": {"type": "layers", "diff_ids": base["RootFS"]["Layers"]},
+            }
+            content = json.dumps(described).encode()
+            image = _image(content)
+            self._images[image["Id"]] = image
+            self._saved[image["Id"]] = (content, self._saved[base["Id"]][1])
+        return image["Id"]
+
+    def save_image(self, ref: str) -> client.ByteStream | io.BytesIO:
+        self._call("save_image")
+        with self._lock:
+            image = self._find_image(ref)
+            config, layers = self._saved[image["Id"]]
+        files = {f"{number}/layer.tar": layer for number, layer in enumerate(layers)}
+        manifest = {
+            "Config": "config.json",
+            "RepoTags": None,
+            "Layers": list(files),
+        }
+        files["config.json"] = config
+        files["manifest.json"] = json.dumps([manifest]).encode()
+        target = io.BytesIO()
+        with tarfile.open(fileobj=target, mode="w") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        target.seek(0)
+        return target
 
     def list_images(
         self, filters: Mapping[str, Sequence[str]] | None = None
@@ -309,7 +460,8 @@ class MockDockerClient:
             with tarfile.open(fileobj=content, mode="r:") as archive:
                 loaded = [
                     (
-                        _image(_member(archive, manifest["Config"]).read()),
+                        _member(archive, manifest["Config"]).read(),
+                        [_member(archive, name).read() for name in manifest["Layers"]],
                         [_with_tag(tag) for tag in manifest.get("RepoTags") or []],
                     )
                     for manifest in json.load(_member(archive, "manifest.json"))
@@ -318,8 +470,10 @@ class MockDockerClient:
             raise errors.for_status(500, f"invalid archive: {error}") from error
         messages = []
         with self._lock:
-            for image, tags in loaded:
+            for config, layers, tags in loaded:
+                image = _image(config)
                 image = self._images.setdefault(image["Id"], image)
+                self._saved[image["Id"]] = (config, layers)
                 for tag in tags:
                     self._tag(image, tag)
                     messages.append({"stream": f"Loaded image: {tag}\n"})
@@ -358,6 +512,18 @@ class MockDockerClient:
     def _call(self, method: str) -> None:
         if pending := self._failures.get(method):
             raise pending.pop(0)
+
+    def _refuse_taken(self, name: str) -> None:
+        if any(c["Name"] == f"/{name}" for c in self._containers.values()):
+            raise errors.for_status(
+                409, f'Conflict. The container name "/{name}" is already in use'
+            )
+
+    def _exec(self, exec_id: str) -> dict[str, Any]:
+        try:
+            return self._execs[exec_id]
+        except KeyError:
+            raise errors.for_status(404, f"No such exec instance: {exec_id}") from None
 
     def _find(self, ref: str) -> dict[str, Any]:
         for container in self._containers.values():
@@ -474,6 +640,25 @@ class _MockEventStream(Iterator[dict[str, Any]]):
     def close(self) -> None:
         self._closed = True
         self._events.put(None)
+
+
+def _check_memory(limits: Mapping[str, Any]) -> None:
+    if 0 < limits.get("Memory", 0) < 6 * 2**20:
+        raise errors.for_status(400, "Minimum memory limit allowed is 6MB")
+
+
+def _echo(end: Callable[[], None]) -> socket.socket:
+    """A terminal that answers what is typed, until it is closed or ``exit``."""
+    ours, theirs = socket.socketpair()
+
+    def play() -> None:
+        with theirs:
+            while (typed := theirs.recv(4096)) and b"exit" not in typed:
+                theirs.sendall(typed)
+        end()
+
+    threading.Thread(target=play, daemon=True).start()
+    return ours
 
 
 def _check(filters: Mapping[str, Sequence[str]] | None, *known: str) -> None:

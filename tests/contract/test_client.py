@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import io
 import json
 import queue
 import re
+import tarfile
 import threading
 import time
 from concurrent import futures
@@ -21,6 +23,7 @@ from tests import archives
 from tests.conftest import IMAGE
 from tests.contract.conftest import TIMEOUT
 
+MIB = 2**20
 LABEL = "org.openstack.nova.uuid"
 
 
@@ -566,3 +569,131 @@ def test_a_tag_moves(client):
     assert "moving:1" in found["RepoTags"]
     client.remove_image("moving:1")
     client.remove_image("b:1")
+
+
+def test_a_container_is_renamed(client, container):
+    client.create_container("other", config())
+    with pytest.raises(errors.Conflict, match="other"):
+        client.rename_container("nova-1", "other")
+    client.rename_container("nova-1", "nova-2")
+    assert client.inspect_container("nova-2")["Id"] == container
+    with pytest.raises(errors.NotFound):
+        client.inspect_container("nova-1")
+
+
+def test_limits_change_while_a_container_runs(client):
+    host_config = {"NetworkMode": "none", "Memory": 64 * MIB, "MemorySwap": 64 * MIB}
+    container = client.create_container("nova-1", config(HostConfig=host_config))
+    client.start_container(container)
+    before = client.inspect_container(container)["State"]
+    for memory in (128 * MIB, 32 * MIB):
+        client.update_container(
+            container, {"Memory": memory, "MemorySwap": memory + MIB, "CpuShares": 512}
+        )
+        found = client.inspect_container(container)
+        assert found["HostConfig"]["Memory"] == memory
+        assert found["HostConfig"]["MemorySwap"] == memory + MIB
+        assert found["HostConfig"]["CpuShares"] == 512
+        assert found["State"] == before
+    with pytest.raises(errors.BadRequest):
+        client.update_container(container, {"Memory": 1024, "MemorySwap": 1024})
+
+
+def test_stats_of_a_container(client, container):
+    assert not client.container_stats(container)["memory_stats"].get("usage")
+    client.start_container(container)
+    stats = client.container_stats(container)
+    assert 0 < stats["memory_stats"]["usage"] <= stats["memory_stats"]["limit"]
+    assert stats["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+
+
+def archive_of(**files):
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def test_files_go_in_and_come_out_before_the_first_start(client, container):
+    client.put_archive(container, "/", archive_of(note=b"hello"))
+    content = client.get_archive(container, "/note", max_size=10240)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        [member] = archive
+        assert member.name == "note"
+        assert archive.extractfile(member).read() == b"hello"
+    with pytest.raises(errors.DockerError, match="larger"):
+        client.get_archive(container, "/note", max_size=100)
+    with pytest.raises(errors.NotFound):
+        client.get_archive(container, "/no/such", max_size=10240)
+    with pytest.raises(errors.NotFound):
+        client.put_archive(container, "/no/such", archive_of(note=b"hello"))
+
+
+def answer_of(stream, typed, expected):
+    """What a terminal shows, until it has shown ``expected``."""
+    stream.settimeout(TIMEOUT)
+    stream.sendall(typed)
+    shown = b""
+    while expected not in shown:
+        chunk = stream.recv(4096)
+        assert chunk, shown
+        shown += chunk
+    return shown
+
+
+def test_a_command_is_run_beside_the_first_process(client, container):
+    command = {"Cmd": ["sh"], "Tty": True, "AttachStdin": True, "AttachStdout": True}
+    with pytest.raises(errors.Conflict):
+        client.create_exec(container, command)
+    client.start_container(container)
+    run = client.create_exec(container, command)
+    with client.start_exec(run, tty=True) as stream:
+        assert client.inspect_exec(run)["Running"]
+        client.resize_exec(run, 40, 100)
+        answer_of(stream, b"echo hello\n", b"hello")
+        stream.sendall(b"exit\n")
+        while stream.recv(4096):
+            pass
+    ended = client.inspect_exec(run)
+    assert (ended["Running"], ended["ExitCode"]) == (False, 0)
+    client.pause_container(container)
+    with pytest.raises(errors.Conflict):
+        client.create_exec(container, command)
+    with pytest.raises(errors.NotFound):
+        client.inspect_exec("0" * 64)
+
+
+def test_a_terminal_is_shared_and_outlives_its_viewers(client, container):
+    client.start_container(container)
+    with client.attach_container(container, detach_keys="ctrl-p,ctrl-q") as stream:
+        client.resize_container(container, 40, 100)
+        answer_of(stream, b"echo hello\n", b"hello")
+    assert status(client, container) == "running"
+
+
+def test_an_image_is_made_of_a_container_and_comes_back(client, container):
+    base = client.inspect_image(IMAGE)
+    made = client.commit_container(
+        container, {"Cmd": ["other"], "Env": ["A=1"], "Labels": {LABEL: ""}}
+    )
+    found = client.inspect_image(made)
+    assert not found["RepoTags"]
+    assert found["Config"]["Cmd"] == ["other"]
+    assert "A=1" in found["Config"]["Env"]
+    # The container's labels are there, as the new value says.
+    assert found["Config"]["Labels"] == {LABEL: ""}
+    saved = client.save_image(made)
+    content = saved.read(512) + saved.read()
+    saved.close()
+    client.remove_image(made)
+    client.load_image([content])
+    again = client.inspect_image(made)
+    assert again["Config"]["Cmd"] == ["other"]
+    layers = base["RootFS"]["Layers"]
+    assert again["RootFS"]["Layers"][: len(layers)] == layers
+    client.remove_image(made)
+    with pytest.raises(errors.DockerError):
+        client.save_image(made)
