@@ -113,6 +113,17 @@ How many processes and threads a server may have. 0 means no limit, which lets
 one server use up the process table of the host.
 """,
     ),
+    cfg.StrOpt(
+        "crash_dump_signal",
+        default="SIGQUIT",
+        help="""
+Signal that ``openstack server dump create`` sends to a server's first process.
+
+Java, Go and others write the state of their threads to the console log on
+SIGQUIT; a program that does not handle it is not reached, as the first process
+of a container is shielded from signals that it has no handler for.
+""",
+    ),
     cfg.IntOpt(
         "console_log_size_mb",
         default=10,

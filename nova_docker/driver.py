@@ -16,6 +16,7 @@ from typing import Any
 from nova import conf as nova_conf
 from nova import exception
 from nova import objects
+from nova.compute import power_state
 from nova.image import glance
 from nova.virt import driver
 from oslo_log import log as logging
@@ -23,6 +24,7 @@ from oslo_utils import excutils
 
 from nova_docker import conf
 from nova_docker import container
+from nova_docker import diagnostics
 from nova_docker import errors
 from nova_docker.client import DockerClient
 from nova_docker.client import TLSConfig
@@ -87,6 +89,9 @@ class DockerDriver(driver.ComputeDriver):
     def get_host_uptime(self) -> str:
         return self._host.uptime()
 
+    def get_host_cpu_stats(self) -> dict[str, int]:
+        return self._host.cpu_stats()
+
     def get_host_ip_addr(self) -> str:
         return CONF.my_ip
 
@@ -109,6 +114,23 @@ class DockerDriver(driver.ComputeDriver):
 
     def get_console_output(self, context: Any, instance: objects.Instance) -> str:
         return self._guest(instance).console_output()
+
+    def get_diagnostics(self, instance: objects.Instance) -> dict[str, int]:
+        return diagnostics.legacy(
+            self._guest(instance).stats(),
+            instance.get_network_info(),
+            self._host.nic_counters(),
+        )
+
+    def get_instance_diagnostics(self, instance: objects.Instance) -> Any:
+        guest = self._guest(instance)
+        return diagnostics.standard(
+            guest.stats(),
+            instance,
+            power_state.STATE_MAP[guest.info().state],
+            instance.get_network_info(),
+            self._host.nic_counters(),
+        )
 
     # A server's life
 
@@ -199,6 +221,47 @@ class DockerDriver(driver.ComputeDriver):
         self._nics.plug(instance, network_info)
         self._guest(instance).start()
 
+    def pause(self, instance: objects.Instance) -> None:
+        self._guest(instance).pause()
+
+    def unpause(self, instance: objects.Instance) -> None:
+        self._guest(instance).unpause()
+
+    def suspend(self, context: Any, instance: objects.Instance) -> None:
+        self._guest(instance).pause()
+
+    def resume(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        network_info: Any,
+        block_device_info: Any = None,
+        share_info: Any = None,
+    ) -> None:
+        try:
+            self._guest(instance).unpause()
+        except exception.InstanceNotRunning:
+            LOG.warning(
+                "The host was restarted: a suspended server starts from its disk, "
+                "what it had in memory is lost",
+                instance=instance,
+            )
+            self.power_on(context, instance, network_info)
+
+    def quiesce(
+        self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
+    ) -> None:
+        # Who does not run does not write, and its files are in the host's cache.
+        self._guest(instance).pause()
+
+    def unquiesce(
+        self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
+    ) -> None:
+        self._guest(instance).unpause()
+
+    def trigger_crash_dump(self, instance: objects.Instance) -> None:
+        self._guest(instance).signal(CONF.docker.crash_dump_signal)
+
     def resume_state_on_host_boot(
         self,
         context: Any,
@@ -228,10 +291,8 @@ class DockerDriver(driver.ComputeDriver):
         return Guest(self._client, instance)
 
     def _containers(self) -> list[dict[str, Any]]:
-        try:
+        with errors.translated():
             return self._client.list_containers(filters=SERVERS)
-        except errors.DockerError as error:
-            raise exception.NovaException(f"The Docker engine: {error}") from error
 
     def _create(
         self,

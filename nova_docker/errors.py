@@ -7,6 +7,11 @@ HTTP client reaches them.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from nova import exception
+
 
 class DockerError(Exception):
     """The engine refused a call, failed at it, or could not be asked.
@@ -65,3 +70,28 @@ _BY_STATUS: dict[int, type[DockerError]] = {
 def for_status(status: int, message: str) -> DockerError:
     """The error for an answer of the engine."""
     return _BY_STATUS.get(status, EngineError)(message, status)
+
+
+@contextlib.contextmanager
+def translated(
+    uuid: str | None = None,
+    failure: type[exception.NovaException] | None = None,
+) -> Iterator[None]:
+    """Turn the engine's errors, about a server if given, into Nova's.
+
+    :param failure: raised with the engine's words as its ``reason`` for what
+        has no exception of its own
+    :raises InstanceNotFound: the engine has not what it was asked about
+    :raises InvalidInput: the engine does not take what it was asked
+    :raises NovaException: or ``failure``, for the rest
+    """
+    try:
+        yield
+    except NotFound as error:
+        raise exception.InstanceNotFound(instance_id=uuid) from error
+    except BadRequest as error:
+        raise exception.InvalidInput(reason=str(error)) from error
+    except DockerError as error:
+        if failure:
+            raise failure(reason=str(error)) from error
+        raise exception.NovaException(f"The Docker engine: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from nova import exception
 from nova import objects
+from nova.compute import power_state
 from nova.virt.hardware import InstanceInfo
 
 from nova_docker import container
@@ -64,31 +65,62 @@ class Guest:
                 raise exception.ImageNotFound(image_id=config["Image"]) from error
 
     def start(self) -> None:
-        """Run the container's command.
+        """Run the container's command, or let it run on when it is paused.
 
         :raises InvalidInput: when there is no such command in the image
         :raises InstancePowerOnFailure: when it cannot be run for another reason
         """
-        try:
-            with self._engine():
+        with self._engine(exception.InstancePowerOnFailure):
+            try:
                 self._client.start_container(self._name)
-        except (exception.InstanceNotFound, exception.InvalidInput):
-            raise
-        except exception.NovaException as error:
-            raise exception.InstancePowerOnFailure(reason=str(error)) from error
+            except errors.Conflict:
+                self._client.unpause_container(self._name)
 
     def stop(self, timeout: int) -> None:
         """Send the image's stop signal, and kill what runs after ``timeout`` s.
 
         :raises InstancePowerOffFailure: when it cannot be stopped
         """
-        try:
-            with self._engine():
-                self._client.stop_container(self._name, timeout)
-        except exception.InstanceNotFound:
-            raise
-        except exception.NovaException as error:
-            raise exception.InstancePowerOffFailure(reason=str(error)) from error
+        with self._engine(exception.InstancePowerOffFailure):
+            # A frozen process would use the time up and do nothing with it.
+            if timeout and self.info().state == power_state.PAUSED:
+                self._client.unpause_container(self._name)
+            self._client.stop_container(self._name, timeout)
+
+    def pause(self) -> None:
+        """Freeze its processes; nothing happens to one that is frozen.
+
+        :raises InstanceNotRunning: when there are none
+        """
+        with self._engine(), self._running():
+            if self.info().state != power_state.PAUSED:
+                self._client.pause_container(self._name)
+
+    def unpause(self) -> None:
+        """Let it run on; nothing happens to one that runs.
+
+        :raises InstanceNotRunning: when it was not frozen, but has ended
+        """
+        with self._engine(), self._running():
+            state = self.info().state
+            if state == power_state.PAUSED:
+                self._client.unpause_container(self._name)
+            elif state != power_state.RUNNING:
+                raise exception.InstanceNotRunning(instance_id=self._instance.uuid)
+
+    def signal(self, signal: str) -> None:
+        """Send a signal to the first process.
+
+        :param signal: as the engine takes it, for example ``SIGQUIT``
+        :raises InstanceNotRunning: when there is none
+        """
+        with self._engine(), self._running():
+            self._client.kill_container(self._name, signal)
+
+    def stats(self) -> dict[str, Any]:
+        """What it uses, as GET /containers/{id}/stats has it."""
+        with self._engine():
+            return self._client.container_stats(self._name)
 
     def remove(self) -> None:
         """Kill and remove the container with its anonymous volumes, if it is."""
@@ -106,13 +138,17 @@ class Guest:
         # Nova counts what follows the last line feed as a line.
         return output.removesuffix(b"\n")[-MAX_CONSOLE_BYTES:].decode("latin-1")
 
+    def _engine(
+        self, failure: type[exception.NovaException] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        return errors.translated(self._instance.uuid, failure)
+
     @contextlib.contextmanager
-    def _engine(self) -> Iterator[None]:
+    def _running(self) -> Iterator[None]:
+        """Say so when the engine refuses what only a running server can do."""
         try:
             yield
-        except errors.NotFound as error:
-            raise exception.InstanceNotFound(instance_id=self._instance.uuid) from error
-        except errors.BadRequest as error:
-            raise exception.InvalidInput(reason=str(error)) from error
-        except errors.DockerError as error:
-            raise exception.NovaException(f"The Docker engine: {error}") from error
+        except errors.Conflict as error:
+            raise exception.InstanceNotRunning(
+                instance_id=self._instance.uuid
+            ) from error

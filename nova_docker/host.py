@@ -138,6 +138,25 @@ class Host:
             if total
         }
 
+    def cpu_stats(self) -> dict[str, int]:
+        """As ComputeDriver.get_host_cpu_stats returns: ns, and MHz."""
+        spent = psutil.cpu_times()
+        frequency = psutil.cpu_freq()
+        return {
+            name: int(seconds * 10**9)
+            for name, seconds in {
+                "kernel": spent.system,
+                "idle": spent.idle,
+                "user": spent.user,
+                "iowait": spent.iowait,
+            }.items()
+        } | {"frequency": int(frequency.current) if frequency else 0}
+
+    @staticmethod
+    def nic_counters() -> dict[str, Any]:
+        """Traffic of the host's network devices, by name."""
+        return psutil.net_io_counters(pernic=True)
+
     def uptime(self) -> str:
         """In the words of uptime(1), which the API's users take apart."""
         up = int(time.time() - psutil.boot_time())

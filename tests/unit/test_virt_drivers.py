@@ -29,18 +29,18 @@ NOT_IMPLEMENTED = """
     cleanup_live_migration_destination_check confirm_migration
     default_device_names_for_instance default_root_device_name detach_interface
     detach_volume extend_volume finish_migration finish_revert_migration
-    get_all_volume_usage get_device_name_for_instance get_diagnostics
-    get_host_cpu_stats get_instance_diagnostics get_instance_disk_info
+    get_all_volume_usage get_device_name_for_instance
+    get_instance_disk_info
     get_mks_console get_serial_console get_spice_console get_vnc_console
     get_volume_connector host_maintenance_mode host_power_action
     is_share_mounted live_migration live_migration_abort
-    live_migration_force_complete migrate_disk_and_power_off mount_share pause
+    live_migration_force_complete migrate_disk_and_power_off mount_share
     poll_rebooting_instances post_live_migration_at_destination
-    post_live_migration_at_source power_update_event pre_live_migration quiesce
-    rebuild rescue restore resume
+    post_live_migration_at_source power_update_event pre_live_migration
+    rebuild rescue restore
     rollback_live_migration_at_destination set_admin_password set_host_enabled
-    snapshot soft_delete suspend swap_volume trigger_crash_dump umount_share
-    unpause unquiesce unrescue volume_snapshot_create volume_snapshot_delete
+    snapshot soft_delete swap_volume umount_share
+    unrescue volume_snapshot_create volume_snapshot_delete
 """.split()
 
 
@@ -83,6 +83,8 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
             "nova_docker.privsep.unplug": mock.Mock(),
             "nova_docker.privsep.describe": lambda netns: (None, []),
             "pyroute2.netns.listnetns": list,
+            # It would be read from a database.
+            "nova.objects.Instance.get_network_info": lambda instance: [],
             "os_vif.plug": mock.Mock(),
             "os_vif.unplug": mock.Mock(),
         }.items():
