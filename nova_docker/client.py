@@ -363,16 +363,15 @@ class DockerClient:
     # Images
 
     def commit_container(
-        self, ref: str, config: Mapping[str, Any], *, pause: bool = True
+        self, ref: str, repo: str, tag: str, config: Mapping[str, Any]
     ) -> str:
-        """POST /commit: make an image of a container
+        """POST /commit: make an image of a container, which is frozen meanwhile
 
         :param config: the image's; what is not given is the container's, also
             single variables of ``Env`` and ``Labels``
-        :param pause: freeze it meanwhile
-        :returns: the image's id; it has no tag
+        :returns: the image's id
         """
-        query = {"container": ref, "pause": _flag(pause)}
+        query = {"container": ref, "repo": repo, "tag": tag}
         answer = self._send("POST", "/commit", query, json=config, repeat=False)
         return _parsed(answer)["Id"]
 

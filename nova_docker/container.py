@@ -23,6 +23,11 @@ _LABEL = "org.openstack.nova."
 UUID_LABEL = _LABEL + "uuid"
 NAME_LABEL = _LABEL + "name"  # Nova's own, instance-00000001
 
+# Variables that the OCI runtime reads.
+_NETNS = "NOVA_NETNS"
+_ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
+_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK)
+
 # What root inside a container may do. Everything else is dropped, from
 # Docker's own default set too:
 #   AUDIT_WRITE           sshd and login refuse to work without it
@@ -87,6 +92,22 @@ def labels(instance: objects.Instance) -> dict[str, str]:
         _LABEL + "project": instance.project_id or "",
         _LABEL + "flavor": instance.flavor.name,
         _LABEL + "image": instance.image_ref or "",
+    }
+
+
+def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an image of a server must not have of that server.
+
+    :param config: ``Config`` of the container, as the engine describes it
+    :returns: ``config`` of POST /commit, which can empty but not remove
+    """
+    return {
+        "Env": [
+            f"{name}="
+            for name in _ENVIRONMENT
+            if any(item.startswith(f"{name}=") for item in config["Env"])
+        ],
+        "Labels": {name: "" for name in config["Labels"] if name.startswith(_LABEL)},
     }
 
 
@@ -174,10 +195,10 @@ def config(
     :raises ImageUnacceptable: as :func:`command` does
     """
     bridge = network_mode == "bridge"
-    # Names that the OCI runtime reads. They replace what an image may set.
-    env = [f"NOVA_NETNS={name_of(instance.uuid)}"]
+    # They replace what an image may set.
+    env = [f"{_NETNS}={name_of(instance.uuid)}"]
     if bridge:
-        env.append("NOVA_ENGINE_NETWORK=1")
+        env.append(f"{_ENGINE_NETWORK}=1")
     body: dict[str, Any] = {
         "Image": image,
         "Hostname": instance.hostname,

@@ -9,6 +9,7 @@ Each method says what happens; how it happens is in a room of its own:
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -32,9 +33,11 @@ from nova_docker.events import SERVERS
 from nova_docker.events import LifecycleEvents
 from nova_docker.guest import Guest
 from nova_docker.host import Host
+from nova_docker.image_cache import ImageCache
 from nova_docker.images import ImageStore
 from nova_docker.nics import Nics
 from nova_docker.nics import nameservers
+from nova_docker.snapshot import Snapshots
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class DockerDriver(driver.ComputeDriver):
 
     capabilities = {
         **driver.ComputeDriver.capabilities,
+        "has_imagecache": True,
         "supports_image_type_raw": True,
     }
 
@@ -56,6 +60,8 @@ class DockerDriver(driver.ComputeDriver):
         self._client = client or _client()
         self._host = Host(self._client)
         self._images = ImageStore(self._client, glance.API())
+        self._image_cache = ImageCache(self._client)
+        self._snapshots = Snapshots(self._client, glance.API())
         self._nics = Nics(virtapi, first=1 if self._engine_network else 0)
         self._events = LifecycleEvents(self._client, self.emit_event)
         # What a boot or a delete does at the same time as its main line.
@@ -67,6 +73,7 @@ class DockerDriver(driver.ComputeDriver):
         self._host.connect(CONF.docker.runtime)
         self._nics.init(self._host.engine_id)
         self._nics.sweep(self.list_instance_uuids())
+        self._snapshots.sweep()
         self._events.start()
 
     def cleanup_host(self, host: str) -> None:
@@ -272,6 +279,26 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         # Nothing happens to one that runs.
         self.power_on(context, instance, network_info)
+
+    # Its images, and the host's
+
+    def snapshot(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        image_id: str,
+        update_task_state: Callable[..., None],
+    ) -> None:
+        self._snapshots.take(context, instance, image_id, update_task_state)
+
+    def cache_image(self, context: Any, image_id: str) -> bool:
+        self._image_cache.touch(image_id)
+        return self._images.cache(context, image_id)
+
+    def manage_image_cache(
+        self, context: Any, all_instances: list[objects.Instance]
+    ) -> None:
+        self._image_cache.prune(all_instances)
 
     # Its network
 

@@ -30,6 +30,8 @@ from nova_docker.client import DockerClient
 
 LOG = logging.getLogger(__name__)
 
+_REPOSITORY = "nova-glance"
+
 # Engines take repository names in lower case alone: were "ABC…" to share the tag
 # of "abc…", one could be loaded in place of the other.
 _GLANCE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -49,6 +51,26 @@ _HOST_TROUBLE = re.compile(
     r"|cannot allocate memory|too many open files|permission denied|signal: killed"
 )
 _NOT_UNPACKED = "Error unpacking image"
+
+
+def name_of(image_id: str) -> str:
+    """What the engine calls a Glance image."""
+    return f"{_REPOSITORY}/{image_id}:latest"
+
+
+def names(client: DockerClient) -> list[str]:
+    """The ids of the Glance images that the engine has."""
+    return [
+        tag.removeprefix(f"{_REPOSITORY}/").removesuffix(":latest")
+        for found in client.list_images({"reference": [f"{_REPOSITORY}/*"]})
+        for tag in found["RepoTags"] or ()
+        if tag.startswith(f"{_REPOSITORY}/")
+    ]
+
+
+def lock_of(image_id: str) -> str:
+    """Name of the lock under which an image is loaded or removed."""
+    return f"nova-docker-image-{image_id}"
 
 
 class ImageStore:
@@ -113,8 +135,8 @@ class ImageStore:
         """
         self.check(image_meta, flavor)
         image_id = image_meta.id
-        tag = f"nova-glance/{image_id}:latest"
-        with lockutils.lock(f"nova-docker-image-{image_id}"), _host_trouble(image_id):
+        tag = name_of(image_id)
+        with lockutils.lock(lock_of(image_id)), _host_trouble(image_id):
             found = None
             with contextlib.suppress(errors.NotFound):
                 found = self._client.inspect_image(tag)
@@ -123,6 +145,21 @@ class ImageStore:
         # As large as the engine says: with containerd's image store, compressed.
         _check_fits(found["Size"], flavor)
         return found["Id"]
+
+    def cache(self, context: Any, image_id: str) -> bool:
+        """Have an image before the first server asks for it.
+
+        :returns: whether it had to be loaded
+        :raises ImageNotFound: and what else :meth:`ensure` raises
+        """
+        with _host_trouble(image_id), contextlib.suppress(errors.NotFound):
+            self._client.inspect_image(name_of(image_id))
+            return False
+        image_meta = objects.ImageMeta.from_image_ref(
+            context, self._image_api, image_id
+        )
+        self.ensure(context, image_meta)
+        return True
 
     def _load(
         self, context: Any, image_id: str, tag: str, trusted_certs: Any

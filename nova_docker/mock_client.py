@@ -388,7 +388,7 @@ class MockDockerClient:
     # Images
 
     def commit_container(
-        self, ref: str, config: Mapping[str, Any], *, pause: bool = True
+        self, ref: str, repo: str, tag: str, config: Mapping[str, Any]
     ) -> str:
         self._call("commit_container")
         with self._lock:
@@ -405,6 +405,7 @@ class MockDockerClient:
             image = _image(content)
             self._images[image["Id"]] = image
             self._saved[image["Id"]] = (content, self._saved[base["Id"]][1])
+            self._tag(image, f"{repo}:{tag}")
         return image["Id"]
 
     def save_image(self, ref: str) -> client.ByteStream | io.BytesIO:

@@ -677,10 +677,13 @@ def test_a_terminal_is_shared_and_outlives_its_viewers(client, container):
 def test_an_image_is_made_of_a_container_and_comes_back(client, container):
     base = client.inspect_image(IMAGE)
     made = client.commit_container(
-        container, {"Cmd": ["other"], "Env": ["A=1"], "Labels": {LABEL: ""}}
+        container,
+        "made",
+        "1",
+        {"Cmd": ["other"], "Env": ["A=1"], "Labels": {LABEL: ""}},
     )
-    found = client.inspect_image(made)
-    assert not found["RepoTags"]
+    found = client.inspect_image("made:1")
+    assert found["Id"] == made
     assert found["Config"]["Cmd"] == ["other"]
     assert "A=1" in found["Config"]["Env"]
     # The container's labels are there, as the new value says.

@@ -23,7 +23,7 @@ from tests import archives
 # the feature. This list only shrinks; the support matrix in doc/ says what it
 # means for users.
 NOT_IMPLEMENTED = """
-    attach_interface attach_volume block_stats cache_image
+    attach_interface attach_volume block_stats
     check_can_live_migrate_destination check_can_live_migrate_source
     check_instance_shared_storage_local check_instance_shared_storage_remote
     cleanup_live_migration_destination_check confirm_migration
@@ -39,7 +39,7 @@ NOT_IMPLEMENTED = """
     post_live_migration_at_source power_update_event pre_live_migration
     rebuild rescue restore
     rollback_live_migration_at_destination set_admin_password set_host_enabled
-    snapshot soft_delete swap_volume umount_share
+    soft_delete swap_volume umount_share
     unrescue volume_snapshot_create volume_snapshot_delete
 """.split()
 
