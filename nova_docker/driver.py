@@ -214,7 +214,7 @@ class DockerDriver(driver.ComputeDriver):
         self, instance: objects.Instance, timeout: int = 0, retry_interval: int = 0
     ) -> None:
         self._guest(instance).stop(timeout)
-        self._nics.set_carrier(instance, False)
+        self._nics.cut(instance)
 
     def power_on(
         self,

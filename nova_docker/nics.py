@@ -161,10 +161,10 @@ class Nics:
         info = os_vif_util.nova_to_osvif_instance(instance)
         self._unplug(name_of(instance.uuid), vifs, info)
 
-    def set_carrier(self, instance: objects.Instance, up: bool) -> None:
-        """Connect or cut off a server that is switched on or off."""
+    def cut(self, instance: objects.Instance) -> None:
+        """Cut off a server that is switched off; :meth:`plug` connects it again."""
         with contextlib.suppress(FileNotFoundError):
-            privsep.set_carrier(name_of(instance.uuid), up)
+            privsep.cut(name_of(instance.uuid))
 
     def sweep(self, servers: Contains[str]) -> None:
         """Remove namespaces of this engine that no server of it uses.

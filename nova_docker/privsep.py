@@ -101,16 +101,17 @@ def join_bridge(device: str, bridge: str) -> None:
 
 
 @netns_admin.entrypoint
-def set_carrier(netns: str, up: bool) -> None:
-    """Raise or cut the links of a namespace's NICs, by their host ends.
+def cut(netns: str) -> None:
+    """Cut the links of a namespace's NICs, by their host ends; plug mends them.
 
     The kernel answers for a namespace's addresses whether or not a process
     runs in it: a server that is off must not answer ping.
     """
-    ends = _host_ends(netns)
+    with _inside(netns), IPRoute() as inner:
+        ends = _host_ends(inner)
     with IPRoute() as host:
         for index in ends:
-            host.link("set", index=index, state="up" if up else "down")
+            host.link("set", index=index, state="down")
 
 
 @netns_admin.entrypoint
@@ -137,7 +138,7 @@ def describe(netns: str) -> tuple[str | None, list[str]]:
     try:
         with _inside(netns), IPRoute() as inner:
             owner = inner.get_links(LOOPBACK)[0].get("ifalias")
-        ends = _host_ends(netns)
+            ends = _host_ends(inner)
     except FileNotFoundError:
         return None, []
     with IPRoute() as host:
@@ -145,9 +146,8 @@ def describe(netns: str) -> tuple[str | None, list[str]]:
     return owner, [link.get("ifname") for link in links if link.get("ifalias") == netns]
 
 
-def _host_ends(netns: str) -> list[int]:
-    with _inside(netns), IPRoute() as inner:
-        return [link.get("link") for link in inner.get_links(kind="veth")]
+def _host_ends(inner: IPRoute) -> list[int]:
+    return [link.get("link") for link in inner.get_links(kind="veth")]
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
             "nova_docker.images.ImageStore.ensure": lambda *args: image,
             "nova_docker.privsep.warm_up": mock.Mock(),
             "nova_docker.privsep.plug": mock.Mock(),
-            "nova_docker.privsep.set_carrier": mock.Mock(),
+            "nova_docker.privsep.cut": mock.Mock(),
             "nova_docker.privsep.unplug": mock.Mock(),
             "nova_docker.privsep.describe": lambda netns: (None, []),
             "pyroute2.netns.listnetns": list,
