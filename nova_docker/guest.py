@@ -112,9 +112,12 @@ class Guest:
         """Send a signal to the first process.
 
         :param signal: as the engine takes it, for example ``SIGQUIT``
-        :raises InstanceNotRunning: when there is none
+        :raises InstanceNotRunning: when there is none, or it is frozen
         """
         with self._engine(), self._running():
+            # The engine would wake a frozen one for its own stop signal.
+            if self.info().state == power_state.PAUSED:
+                raise exception.InstanceNotRunning(instance_id=self._instance.uuid)
             self._client.kill_container(self._name, signal)
 
     def stats(self) -> dict[str, Any]:

@@ -110,6 +110,15 @@ def test_a_crash_dump_is_the_signal_that_the_operator_chose(driver, boot, image)
         CONF.clear_override("crash_dump_signal", "docker")
 
 
+def test_a_paused_server_is_not_woken_for_a_crash_dump(driver, boot, image):
+    archive = archives.busybox_archive(config={"StopSignal": "SIGQUIT"})
+    server = boot(image(archive))
+    driver.pause(server.instance)
+    with pytest.raises(exception.InstanceNotRunning):
+        driver.trigger_crash_dump(server.instance)
+    assert state(driver, server) == power_state.PAUSED
+
+
 def test_a_quiesced_server_is_frozen(driver, boot):
     server = boot()
     driver.quiesce(None, server.instance, None)
