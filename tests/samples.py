@@ -49,6 +49,7 @@ def instance(**values: Any) -> objects.Instance:
             "config_drive": "",
             "launched_at": None,
             "trusted_certs": None,
+            "os_type": None,
         }
         | values,
     )

@@ -30,6 +30,7 @@ class Glance:
     def __init__(self) -> None:
         self.archives: dict[str, bytes] = {}
         self.downloads: list[str] = []
+        self.uploads: dict[str, dict[str, Any]] = {}
 
     def download(
         self, context: Any, image_id: str, data: Any, trusted_certs: Any = None
@@ -38,6 +39,12 @@ class Glance:
         archive = self.archives[image_id]
         for start in range(0, len(archive), 65536):
             data.write(archive[start : start + 65536])
+
+    def update(
+        self, context: Any, image_id: str, image_info: Any, data: Any, purge_props: bool
+    ) -> None:
+        self.archives[image_id] = b"".join(iter(lambda: data.read(65536), b""))
+        self.uploads[image_id] = image_info
 
 
 @dataclasses.dataclass
