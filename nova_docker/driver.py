@@ -51,6 +51,7 @@ class DockerDriver(driver.ComputeDriver):
     capabilities = {
         **driver.ComputeDriver.capabilities,
         "has_imagecache": True,
+        "supports_attach_interface": True,
         "supports_image_type_raw": True,
     }
 
@@ -307,6 +308,21 @@ class DockerDriver(driver.ComputeDriver):
 
     def unplug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
         self._nics.unplug(instance, network_info)
+
+    def attach_interface(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        vif: Any,
+    ) -> None:
+        off = self._guest(instance).info().state == power_state.SHUTDOWN
+        self._nics.attach(instance, vif, connected=not off)
+
+    def detach_interface(
+        self, context: Any, instance: objects.Instance, vif: Any
+    ) -> None:
+        self._nics.detach(instance, vif)
 
     # What the verbs share
 

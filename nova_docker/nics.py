@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 from collections.abc import Container as Contains
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import os_vif
@@ -27,6 +30,7 @@ from os_vif.objects import instance_info
 from os_vif.objects import network as osvif_network
 from os_vif.objects import vif as osvif
 from oslo_log import log as logging
+from oslo_utils import excutils
 from oslo_utils import uuidutils
 from pyroute2 import netns as pr2_netns
 
@@ -41,31 +45,52 @@ LOG = logging.getLogger(__name__)
 _METRIC_STEP = 100
 
 
-def plan(network_info: model.NetworkInfo, *, first: int = 0) -> list[dict[str, Any]]:
+def plan(
+    network_info: Sequence[model.VIF],
+    *,
+    first: int = 0,
+    present: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
     """Say what a server's NICs look like in its namespace.
 
+    A NIC keeps its name for as long as the namespace lives; a new one takes the
+    first that is free.
+
     :param first: number of the first NIC; 1 where eth0 is the engine's
+    :param present: names of the NICs that are there, by MAC address
     :returns: for each VIF in order, a dict of ``name`` (eth0, ...),
         ``host_dev``, ``mac``, ``mtu`` (bytes), ``tx_checksum`` (whether the
         NIC may leave checksums to the datapath), ``addresses``
         ([(address, prefix length), ...]) and ``routes`` ([(destination,
         gateway or None, metric or 0), ...])
     """
+    present = present or {}
+    taken = set(present.values())
+    free = (n for n in itertools.count(first) if f"eth{n}" not in taken)
     return [
-        {
-            "name": f"eth{number}",
-            "host_dev": _host_dev(vif),
-            "mac": vif["address"],
-            "mtu": vif["network"].get_meta("mtu") or 1500,
-            # OVS's userspace datapaths pass unfinished checksums on to the
-            # receiver, which drops the segment: TCP hangs where ping works.
-            "tx_checksum": vif["details"].get(model.VIF_DETAILS_OVS_DATAPATH_TYPE)
-            in (None, "", model.VIF_DETAILS_OVS_DATAPATH_SYSTEM),
-            "addresses": _addresses(vif),
-            "routes": _routes(vif, _METRIC_STEP * (number - first)),
-        }
-        for number, vif in enumerate(network_info, first)
+        _nic(vif, number, _METRIC_STEP * (number - first))
+        for vif in network_info
+        for number in [_number(present.get(vif["address"]), free)]
     ]
+
+
+def _number(name: str | None, free: Iterator[int]) -> int:
+    return int(name.removeprefix("eth")) if name else next(free)
+
+
+def _nic(vif: model.VIF, number: int, metric: int) -> dict[str, Any]:
+    return {
+        "name": f"eth{number}",
+        "host_dev": _host_dev(vif),
+        "mac": vif["address"],
+        "mtu": vif["network"].get_meta("mtu") or 1500,
+        # OVS's userspace datapaths pass unfinished checksums on to the
+        # receiver, which drops the segment: TCP hangs where ping works.
+        "tx_checksum": vif["details"].get(model.VIF_DETAILS_OVS_DATAPATH_TYPE)
+        in (None, "", model.VIF_DETAILS_OVS_DATAPATH_SYSTEM),
+        "addresses": _addresses(vif),
+        "routes": _routes(vif, metric),
+    }
 
 
 def nameservers(network_info: model.NetworkInfo) -> list[str]:
@@ -124,15 +149,18 @@ class Nics:
         self._owner = owner
         privsep.warm_up()
 
-    def plug(self, instance: objects.Instance, network_info: model.NetworkInfo) -> None:
+    def plug(
+        self, instance: objects.Instance, network_info: Sequence[model.VIF]
+    ) -> None:
         """Give a server its namespace with its NICs; again does no harm.
 
         :raises VirtualInterfacePlugException: when one cannot be plugged
         """
         vifs = [_to_osvif(vif) for vif in network_info]
-        privsep.plug(
-            name_of(instance.uuid), self._owner, plan(network_info, first=self._first)
-        )
+        netns = name_of(instance.uuid)
+        present = privsep.names(netns)
+        nics = plan(network_info, first=self._first, present=present)
+        privsep.plug(netns, self._owner, nics)
         info = os_vif_util.nova_to_osvif_instance(instance)
         for vif in vifs:
             try:
@@ -143,6 +171,43 @@ class Nics:
                 ) from error
             if isinstance(vif, osvif.VIFBridge):
                 privsep.join_bridge(vif.vif_name, vif.bridge_name)
+
+    def attach(
+        self, instance: objects.Instance, vif: model.VIF, *, connected: bool
+    ) -> None:
+        """Give a server one more NIC; it needs no restart.
+
+        :param connected: False for a server that is switched off
+        :raises InterfaceAttachFailed: when it cannot be plugged; nothing is left
+        """
+        try:
+            self.plug(instance, [vif])
+            if not connected:
+                self.cut(instance)
+        except Exception as error:
+            with excutils.save_and_reraise_exception(reraise=False):
+                LOG.exception("Attaching port %s", vif["id"], instance=instance)
+                self.detach(instance, vif)
+            raise exception.InterfaceAttachFailed(
+                instance_uuid=instance.uuid
+            ) from error
+
+    def detach(self, instance: objects.Instance, vif: model.VIF) -> None:
+        """Take a NIC away, whatever of it is there.
+
+        :raises InterfaceDetachFailed: when the switch refuses
+        """
+        info = os_vif_util.nova_to_osvif_instance(instance)
+        try:
+            # What cannot be plugged was never plugged.
+            with contextlib.suppress(exception.VirtualInterfacePlugException):
+                os_vif.unplug(_to_osvif(vif), info)
+        except OsVifException as error:
+            raise exception.InterfaceDetachFailed(
+                instance_uuid=instance.uuid
+            ) from error
+        finally:
+            privsep.remove(name_of(instance.uuid), vif["address"])
 
     def unplug(
         self, instance: objects.Instance, network_info: model.NetworkInfo

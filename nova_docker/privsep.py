@@ -129,6 +129,29 @@ def unplug(netns: str) -> None:
 
 
 @netns_admin.entrypoint
+def remove(netns: str, mac: str) -> None:
+    """Remove the NIC with a MAC address from a namespace; none is passed."""
+    with (
+        contextlib.suppress(FileNotFoundError),
+        _inside(netns),
+        IPRoute() as inner,
+    ):
+        for index in inner.link_lookup(address=mac):
+            inner.link("del", index=index)
+
+
+@netns_admin.entrypoint
+def names(netns: str) -> dict[str, str]:
+    """Tell what the NICs of a namespace are called, by MAC address."""
+    try:
+        with _inside(netns), IPRoute() as inner:
+            links = inner.get_links(kind="veth")
+            return {link.get("address"): link.get("ifname") for link in links}
+    except FileNotFoundError:
+        return {}
+
+
+@netns_admin.entrypoint
 def describe(netns: str) -> tuple[str | None, list[str]]:
     """Tell whose a namespace is, and the host ends of the NICs plugged into it.
 

@@ -20,6 +20,14 @@ def test_nics_are_named_in_the_order_asked():
     assert [nic["name"] for nic in beside_dockers] == ["eth1", "eth2"]
 
 
+def test_a_nic_keeps_its_name_and_a_new_one_takes_the_first_that_is_free():
+    kept, new, newer = samples.vif(), samples.vif(), samples.vif()
+    planned = nics.plan(
+        samples.nics(kept, new, newer), present={kept["address"]: "eth1"}
+    )
+    assert [nic["name"] for nic in planned] == ["eth1", "eth0", "eth2"]
+
+
 def test_a_nic_is_as_neutron_says():
     vif = samples.vif(
         samples.subnet("192.0.2.0/24", "192.0.2.10", gateway="192.0.2.1"),

@@ -23,11 +23,11 @@ from tests import archives
 # the feature. This list only shrinks; the support matrix in doc/ says what it
 # means for users.
 NOT_IMPLEMENTED = """
-    attach_interface attach_volume block_stats
+    attach_volume block_stats
     check_can_live_migrate_destination check_can_live_migrate_source
     check_instance_shared_storage_local check_instance_shared_storage_remote
     cleanup_live_migration_destination_check confirm_migration
-    default_device_names_for_instance default_root_device_name detach_interface
+    default_device_names_for_instance default_root_device_name
     detach_volume extend_volume finish_migration finish_revert_migration
     get_all_volume_usage get_device_name_for_instance
     get_instance_disk_info
@@ -80,6 +80,8 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
             "nova_docker.privsep.warm_up": mock.Mock(),
             "nova_docker.privsep.plug": mock.Mock(),
             "nova_docker.privsep.cut": mock.Mock(),
+            "nova_docker.privsep.names": lambda netns: {},
+            "nova_docker.privsep.remove": mock.Mock(),
             "nova_docker.privsep.unplug": mock.Mock(),
             "nova_docker.privsep.describe": lambda netns: (None, []),
             "pyroute2.netns.listnetns": list,
