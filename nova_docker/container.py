@@ -8,6 +8,7 @@ Nova's for servers.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ _PREFIX = "nova-"
 _LABEL = "org.openstack.nova."
 UUID_LABEL = _LABEL + "uuid"
 NAME_LABEL = _LABEL + "name"  # Nova's own, instance-00000001
+SERVERS = {"label": [UUID_LABEL]}  # the engine's filter for them
 
 # Variables that the OCI runtime reads.
 _NETNS = "NOVA_NETNS"
@@ -71,6 +73,24 @@ _POWER_STATES = {
 def name_of(uuid: str) -> str:
     """Name of a server's container, and of its network namespace."""
     return _PREFIX + uuid
+
+
+def aside_name_of(uuid: str) -> str:
+    """Name of a server's container while another runs in its place, in rescue."""
+    return name_of(uuid) + "-rescued"
+
+
+def of_servers(listed: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """One container for each server, by uuid: a server in rescue has two.
+
+    :param listed: servers' containers, as GET /containers/json lists them
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for item in listed:
+        uuid = uuid_of(item["Labels"])
+        if uuid not in found or f"/{name_of(uuid)}" in item["Names"]:
+            found[uuid] = item
+    return found
 
 
 def uuid_of(labels: Mapping[str, str]) -> str:
@@ -185,6 +205,7 @@ def config(
     runtime: str,
     network_mode: str,
     log_size_mb: int,
+    mounts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The body of POST /containers/create for a server.
 
@@ -192,6 +213,7 @@ def config(
     :param nameservers: DNS servers; none leaves the engine's default
     :param address: the server's first fixed IP, by which it knows itself
     :param limits: what :func:`limits` returned
+    :param mounts: the engine's HostConfig.Mounts
     :raises ImageUnacceptable: as :func:`command` does
     """
     bridge = network_mode == "bridge"
@@ -220,6 +242,7 @@ def config(
             "CapAdd": list(CAPABILITIES),
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": _log(log_size_mb),
+            "Mounts": list(mounts),
         },
     }
     if words := command(image_meta):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
 
@@ -27,9 +28,9 @@ from nova_docker import conf
 from nova_docker import container
 from nova_docker import diagnostics
 from nova_docker import errors
+from nova_docker import rescue
 from nova_docker.client import DockerClient
 from nova_docker.client import TLSConfig
-from nova_docker.events import SERVERS
 from nova_docker.events import LifecycleEvents
 from nova_docker.guest import Guest
 from nova_docker.host import Host
@@ -72,6 +73,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def init_host(self, host: str) -> None:
         self._host.connect(CONF.docker.runtime)
+        rescue.mend(self._client)
         self._nics.init(self._host.engine_id)
         self._nics.sweep(self.list_instance_uuids())
         self._snapshots.sweep()
@@ -106,10 +108,11 @@ class DockerDriver(driver.ComputeDriver):
     # What is there
 
     def list_instances(self) -> list[str]:
-        return [found["Labels"][container.NAME_LABEL] for found in self._containers()]
+        found = self._containers().values()
+        return [item["Labels"][container.NAME_LABEL] for item in found]
 
     def list_instance_uuids(self) -> list[str]:
-        return [container.uuid_of(found["Labels"]) for found in self._containers()]
+        return list(self._containers())
 
     def get_num_instances(self) -> int:
         return len(self._containers())
@@ -281,6 +284,31 @@ class DockerDriver(driver.ComputeDriver):
         # Nothing happens to one that runs.
         self.power_on(context, instance, network_info)
 
+    def rescue(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        network_info: Any,
+        image_meta: objects.ImageMeta,
+        rescue_password: str | None,
+        block_device_info: Any,
+        share_info: Any,
+    ) -> None:
+        rescue.check(instance, image_meta)
+        self._images.check(image_meta, instance.flavor)
+        # The server has its name while this takes its time.
+        self._images.ensure(
+            context, image_meta, instance.flavor, instance.trusted_certs
+        )
+        with rescue.set_aside(self._client, instance) as broken:
+            mounts = rescue.mounts(instance, broken)
+            self._create(context, instance, image_meta, network_info, mounts)
+            self.power_on(context, instance, network_info)
+
+    def unrescue(self, context: Any, instance: objects.Instance) -> None:
+        rescue.bring_back(self._client, instance)
+        self.power_on(context, instance, instance.get_network_info())
+
     # Its images, and the host's
 
     def snapshot(
@@ -333,9 +361,10 @@ class DockerDriver(driver.ComputeDriver):
     def _guest(self, instance: objects.Instance) -> Guest:
         return Guest(self._client, instance)
 
-    def _containers(self) -> list[dict[str, Any]]:
+    def _containers(self) -> dict[str, dict[str, Any]]:
         with errors.translated():
-            return self._client.list_containers(filters=SERVERS)
+            listed = self._client.list_containers(filters=container.SERVERS)
+        return container.of_servers(listed)
 
     def _create(
         self,
@@ -343,6 +372,7 @@ class DockerDriver(driver.ComputeDriver):
         instance: objects.Instance,
         image_meta: objects.ImageMeta,
         network_info: Any,
+        mounts: Sequence[dict[str, Any]] = (),
     ) -> None:
         image = self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
@@ -363,6 +393,7 @@ class DockerDriver(driver.ComputeDriver):
                 runtime=CONF.docker.runtime,
                 network_mode=CONF.docker.network_mode,
                 log_size_mb=CONF.docker.console_log_size_mb,
+                mounts=mounts,
             )
         )
 

@@ -23,8 +23,6 @@ LOG = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL = 1  # seconds
 
-SERVERS = {"label": [container.UUID_LABEL]}
-
 _STATES = {
     "start": power_state.RUNNING,
     "die": power_state.SHUTDOWN,
@@ -80,7 +78,7 @@ class LifecycleEvents:
                 # are compared waits in it, and nothing falls between.
                 with self._client.events(
                     filters={
-                        **SERVERS,
+                        **container.SERVERS,
                         "type": ["container"],
                         "event": [*_STATES, "destroy"],
                     }
@@ -97,8 +95,10 @@ class LifecycleEvents:
 
     def _catch_up(self) -> None:
         found = {
-            container.uuid_of(item["Labels"]): container.power_state_of(item["State"])
-            for item in self._client.list_containers(filters=SERVERS)
+            uuid: container.power_state_of(item["State"])
+            for uuid, item in container.of_servers(
+                self._client.list_containers(filters=container.SERVERS)
+            ).items()
         }
         seen, self._seen = self._seen, found
         if seen is None:

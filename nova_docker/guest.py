@@ -126,9 +126,13 @@ class Guest:
             return self._client.container_stats(self._name)
 
     def remove(self) -> None:
-        """Kill and remove the container with its anonymous volumes, if it is."""
-        with contextlib.suppress(exception.InstanceNotFound), self._engine():
-            self._client.remove_container(self._name, force=True, volumes=True)
+        """Kill and remove the container with its anonymous volumes, if it is.
+
+        The one that is set aside for a rescue comes second: it is in use.
+        """
+        for name in (self._name, container.aside_name_of(self._instance.uuid)):
+            with contextlib.suppress(exception.InstanceNotFound), self._engine():
+                self._client.remove_container(name, force=True, volumes=True)
 
     def console_output(self) -> str:
         """The last of what the first process wrote, a character for each byte.

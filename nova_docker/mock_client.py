@@ -178,6 +178,15 @@ class MockDockerClient:
                 "Image": image["Id"],
                 "Config": _merged(image["Config"], body),
                 "HostConfig": host_config,
+                "GraphDriver": {
+                    "Name": "overlay2",
+                    "Data": {
+                        "LowerDir": f"/{container_id}-init/diff:/{image['Id'][7:]}",
+                        "UpperDir": f"/{container_id}/diff",
+                        "WorkDir": f"/{container_id}/work",
+                    },
+                },
+                "Mounts": _mounts(image["Config"], host_config),
                 "State": {
                     "Status": "created",
                     "Running": False,
@@ -722,6 +731,21 @@ def _merged(image: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]
         "Env": [*own.get("Env", ()), *inherited],
         "Labels": {**(image.get("Labels") or {}), **own.get("Labels", {})},
     }
+
+
+def _mounts(
+    image: Mapping[str, Any], host_config: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """A container's volumes: what is asked for, and what its image has."""
+    asked = {m["Target"]: m.get("Source") for m in host_config.get("Mounts", ())}
+    return [
+        {
+            "Type": "volume",
+            "Name": name or hashlib.sha256(path.encode()).hexdigest(),
+            "Destination": path,
+        }
+        for path, name in {**dict.fromkeys(image.get("Volumes") or {}), **asked}.items()
+    ]
 
 
 def _with_tag(ref: str) -> str:

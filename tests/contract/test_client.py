@@ -156,6 +156,27 @@ def test_a_container_has_what_its_image_says(client, container):
     client.remove_image("described:1")
 
 
+def test_a_container_tells_where_its_files_are(client):
+    archive = archives.busybox_archive(
+        config={"Cmd": ["true"], "Volumes": {"/data": {}}}, tags=["kept:1"]
+    )
+    client.load_image([archive])
+    mount = {"Type": "volume", "Source": "ours", "Target": "/ours"}
+    host_config = {"NetworkMode": "none", "Mounts": [mount]}
+    container = client.create_container(
+        "nova-1", config(Image="kept:1", HostConfig=host_config)
+    )
+    found = client.inspect_container(container)
+    graph = found["GraphDriver"]
+    assert graph["Name"] == "overlay2"
+    assert graph["Data"].keys() >= {"LowerDir", "UpperDir", "WorkDir"}
+    volumes = {m["Destination"]: m for m in found["Mounts"] if m["Type"] == "volume"}
+    assert volumes.keys() == {"/data", "/ours"}
+    assert volumes["/ours"]["Name"] == "ours" and volumes["/data"]["Name"]
+    client.remove_container(container)
+    client.remove_image("kept:1")
+
+
 def test_a_name_is_taken_once(client, container):
     with pytest.raises(errors.Conflict, match="nova-1"):
         client.create_container("nova-1", config())

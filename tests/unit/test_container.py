@@ -79,7 +79,7 @@ def test_a_container_is_unprivileged():
     )
     # No seccomp or AppArmor option: the engine's defaults stay on.
     assert host_config["SecurityOpt"] == ["no-new-privileges"]
-    assert "Binds" not in host_config and "Mounts" not in host_config
+    assert "Binds" not in host_config and host_config["Mounts"] == []
 
 
 def test_a_server_that_only_nova_connects_has_no_engine_network():

@@ -37,10 +37,10 @@ NOT_IMPLEMENTED = """
     live_migration_force_complete migrate_disk_and_power_off mount_share
     poll_rebooting_instances post_live_migration_at_destination
     post_live_migration_at_source power_update_event pre_live_migration
-    rebuild rescue restore
+    rebuild restore
     rollback_live_migration_at_destination set_admin_password set_host_enabled
     soft_delete swap_volume umount_share
-    unrescue volume_snapshot_create volume_snapshot_delete
+    volume_snapshot_create volume_snapshot_delete
 """.split()
 
 
