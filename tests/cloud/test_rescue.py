@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rescuing servers, as their user does."""
+
+from __future__ import annotations
+
+import pytest
+
+from nova_docker.container import aside_name_of
+from nova_docker.container import name_of
+from nova_docker.rescue import MOUNT_POINT
+from tests import archives
+
+
+@pytest.fixture
+def tools(upload, demo):
+    """Id of an image to rescue with."""
+    name = upload(archives.busybox_archive(files={"tool": b""}))
+    return demo.image.find_image(name).id
+
+
+@pytest.fixture
+def broken(boot):
+    server = boot()
+    server.run("echo broken > /state")
+    return server
+
+
+def rescue(server, image=None):
+    server.act("rescue_server", None, image, until="RESCUE")
+
+
+def test_a_server_is_mended_from_a_rescue_image(broken, tools, engine):
+    before = engine.inspect_container(name_of(broken.id))["Id"]
+    rescue(broken, tools)
+    assert broken.run(f"ls /tool; cat {MOUNT_POINT}/state") == "/tool\nbroken\n"
+    assert broken.address() in broken.run("ip -o addr show dev eth0")
+    broken.run(f"echo mended > {MOUNT_POINT}/state")
+
+    broken.act("reboot_server", "HARD", until="RESCUE")
+    assert broken.run(f"ls /tool; cat {MOUNT_POINT}/state") == "/tool\nmended\n"
+
+    broken.act("unrescue_server", until="ACTIVE")
+    assert engine.inspect_container(name_of(broken.id))["Id"] == before
+    assert broken.run("cat /state") == "mended\n"
+    assert broken.address() in broken.run("ip -o addr show dev eth0")
+
+
+def test_a_stopped_server_is_rescued_with_its_own_image(broken):
+    broken.act("stop_server", until="SHUTOFF")
+    rescue(broken)
+    assert broken.run(f"cat {MOUNT_POINT}/state") == "broken\n"
+    broken.act("unrescue_server", until="ACTIVE")
+    assert broken.run("cat /state") == "broken\n"
+
+
+def test_a_server_in_error_is_rescued(broken, admin, tools):
+    admin.compute.reset_server_state(broken.id, "error")
+    rescue(broken, tools)
+    assert broken.run(f"cat {MOUNT_POINT}/state") == "broken\n"
+
+
+def test_a_failed_rescue_loses_nothing(broken, upload, demo, engine):
+    bad = upload(archives.busybox_archive(config={"Entrypoint": ["/no/such"]}))
+    broken.act("rescue_server", None, demo.image.find_image(bad).id, until="ERROR")
+    assert "/no/such" in broken.show().fault["message"]
+    assert not engine.list_containers(filters={"name": [aside_name_of(broken.id)]})
+    broken.act("reboot_server", "HARD", until="ACTIVE")
+    assert broken.run("cat /state") == "broken\n"
+
+
+def test_a_server_in_rescue_is_deleted_whole(broken, engine):
+    rescue(broken)
+    assert engine.inspect_container(aside_name_of(broken.id))
+    # The fixture deletes it, and finds nothing left.
