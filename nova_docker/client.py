@@ -37,8 +37,9 @@ MAX_API_VERSION = "1.51"
 # Of a call that may be repeated, on a connection that the engine has closed.
 _TRIES = 3
 
-# Seconds for which an engine may be silent while it unpacks an image.
-_UNPACK_TIMEOUT = 1800
+# Seconds for which an engine may be silent while it unpacks an image, or writes
+# the memory of a container.
+_LONG_TIMEOUT = 1800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +174,23 @@ class DockerClient:
         """GET /containers/{ref}/json"""
         return self._get(_path("containers", ref, "json"))
 
-    def start_container(self, ref: str) -> None:
-        """POST /containers/{ref}/start; nothing happens to one that runs"""
-        self._send("POST", _path("containers", ref, "start"))
+    def start_container(self, ref: str, *, checkpoint: str | None = None) -> None:
+        """POST /containers/{ref}/start; nothing happens to one that runs
+
+        :param checkpoint: where to go on, in place of a new start
+        """
+        path = _path("containers", ref, "start")
+        if checkpoint is None:
+            self._send("POST", path)
+        else:
+            query = {"checkpoint": checkpoint}
+            self._send(
+                "POST",
+                path,
+                query,
+                timeout=(self._connect_timeout, _LONG_TIMEOUT),
+                repeat=False,
+            )
 
     def stop_container(self, ref: str, timeout: int) -> None:
         """POST /containers/{ref}/stop; nothing happens to one that is stopped
@@ -244,6 +259,37 @@ class DockerClient:
         """
         query = {"stream": "0", "one-shot": "1"}
         return self._get(_path("containers", ref, "stats"), query)
+
+    def create_checkpoint(self, ref: str, checkpoint: str) -> None:
+        """POST /containers/{ref}/checkpoints: write its processes to disk
+
+        They end when they are written, and run on when they cannot be.
+
+        :raises EngineError: also when it does not run, or CRIU cannot do it
+        """
+        self._send(
+            "POST",
+            _path("containers", ref, "checkpoints"),
+            json={"CheckpointID": checkpoint, "Exit": True},
+            timeout=(self._connect_timeout, _LONG_TIMEOUT),
+            repeat=False,
+        )
+
+    def list_checkpoints(self, ref: str) -> list[str]:
+        """GET /containers/{ref}/checkpoints: their names
+
+        :raises EngineError: also when the engine is not experimental
+        """
+        found = self._get(_path("containers", ref, "checkpoints"))
+        return [checkpoint["Name"] for checkpoint in found or ()]
+
+    def delete_checkpoint(self, ref: str, checkpoint: str) -> None:
+        """DELETE /containers/{ref}/checkpoints/{checkpoint}
+
+        :raises EngineError: also when there is none
+        """
+        path = _path("containers", ref, "checkpoints", checkpoint)
+        self._send("DELETE", path, repeat=False)
 
     def remove_container(
         self, ref: str, *, force: bool = True, volumes: bool = True
@@ -417,7 +463,7 @@ class DockerClient:
             headers={"Content-Type": "application/x-tar"},
             stream=True,
             # The first counts for sending too, while the engine writes to its disk.
-            timeout=(self._read_timeout, max(self._read_timeout, _UNPACK_TIMEOUT)),
+            timeout=(self._read_timeout, max(self._read_timeout, _LONG_TIMEOUT)),
             repeat=False,
         )
         messages = []

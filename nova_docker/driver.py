@@ -229,8 +229,10 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
         share_info: Any = None,
     ) -> None:
+        guest = self._guest(instance)
+        self._discard_saved(guest)
         self._nics.plug(instance, network_info)
-        self._guest(instance).start()
+        guest.start()
 
     def pause(self, instance: objects.Instance) -> None:
         self._guest(instance).pause()
@@ -239,7 +241,17 @@ class DockerDriver(driver.ComputeDriver):
         self._guest(instance).unpause()
 
     def suspend(self, context: Any, instance: objects.Instance) -> None:
-        self._guest(instance).pause()
+        guest = self._guest(instance)
+        self._discard_saved(guest)
+        if self._host.saves_memory:
+            try:
+                guest.save()
+            except exception.InstanceSuspendFailure as error:
+                LOG.warning("It stays in memory: %s", error, instance=instance)
+            else:
+                self._nics.cut(instance)
+                return
+        guest.pause()
 
     def resume(
         self,
@@ -249,8 +261,18 @@ class DockerDriver(driver.ComputeDriver):
         block_device_info: Any = None,
         share_info: Any = None,
     ) -> None:
+        guest = self._guest(instance)
+        if self._host.checkpoints and guest.is_saved():
+            self._nics.plug(instance, network_info)
+            try:
+                guest.restore()
+            except exception.InstanceResumeFailure as error:
+                # It stays suspended, and may be rebooted if that is wanted.
+                raise exception.InstanceFaultRollback(error) from error
+            self._discard_saved(guest)
+            return
         try:
-            self._guest(instance).unpause()
+            guest.unpause()
         except exception.InstanceNotRunning:
             LOG.warning(
                 "The host was restarted: a suspended server starts from its disk, "
@@ -360,6 +382,11 @@ class DockerDriver(driver.ComputeDriver):
 
     def _guest(self, instance: objects.Instance) -> Guest:
         return Guest(self._client, instance)
+
+    def _discard_saved(self, guest: Guest) -> None:
+        # It would not go with a disk that has changed.
+        if self._host.checkpoints:
+            guest.discard_saved()
 
     def _containers(self) -> dict[str, dict[str, Any]]:
         with errors.translated():

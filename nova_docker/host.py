@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from typing import Any
 
@@ -25,6 +26,15 @@ LOG = logging.getLogger(__name__)
 
 # Storage drivers that can limit a container's size whatever they lie on.
 _QUOTA_DRIVERS = ("btrfs", "zfs")
+
+
+# Where an engine finds programs, beside this process's own PATH.
+_SBIN = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin")
+
+
+def _criu() -> str | None:
+    path = os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
+    return shutil.which("criu", path=path)
 
 
 class Host:
@@ -64,6 +74,15 @@ class Host:
                 "pquota can",
                 self._info.get("Driver"),
             )
+        if self.saves_memory:
+            LOG.info("Suspended servers are written to disk by %s", _criu())
+        else:
+            LOG.info(
+                "Suspended servers stay in memory: %s",
+                "there is no criu in PATH"
+                if self.checkpoints
+                else "the Docker engine is not experimental",
+            )
 
     @property
     def engine_id(self) -> str:
@@ -80,6 +99,16 @@ class Host:
         return driver in _QUOTA_DRIVERS or (
             driver == "overlay2" and _has_project_quota(self._info["DockerRootDir"])
         )
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether the engine knows checkpoints; CRIU must be there for new ones."""
+        return bool(self._info.get("ExperimentalBuild"))
+
+    @property
+    def saves_memory(self) -> bool:
+        """Whether a server's processes can be written to disk."""
+        return self.checkpoints and _criu() is not None
 
     @property
     def architecture(self) -> str:

@@ -58,6 +58,7 @@ class MockDockerClient:
         self._saved: dict[str, tuple[bytes, list[bytes]]] = {}
         self._history: list[dict[str, Any]] = []
         self._streams: list[_MockEventStream] = []
+        self._checkpoints: dict[str, set[str]] = {}
         self._failures: dict[str, list[Exception]] = {}
         self._pids = itertools.count(1000)
         self._lock = threading.RLock()
@@ -109,6 +110,7 @@ class MockDockerClient:
             "NCPU": 8,
             "MemTotal": 16 * 2**30,
             "Driver": "overlay2",
+            "ExperimentalBuild": True,
             "DockerRootDir": "/",
             "Runtimes": {"runc": {"path": "runc"}, "nova": {"path": "nova"}},
             "Containers": len(self._containers),
@@ -211,10 +213,12 @@ class MockDockerClient:
         with self._lock:
             return copy.deepcopy(self._find(ref))
 
-    def start_container(self, ref: str) -> None:
+    def start_container(self, ref: str, *, checkpoint: str | None = None) -> None:
         self._call("start_container")
         with self._lock:
             container = self._find(ref)
+            if checkpoint is not None:
+                self._check_checkpoint(container, checkpoint)
             if container["State"]["Paused"]:
                 raise errors.for_status(
                     409, "cannot start a paused container, try unpause instead"
@@ -290,6 +294,27 @@ class MockDockerClient:
             },
             "cpu_stats": {"cpu_usage": {"total_usage": 10**6}},
         }
+
+    def create_checkpoint(self, ref: str, checkpoint: str) -> None:
+        self._call("create_checkpoint")
+        with self._lock:
+            container = self._find(ref)
+            if not container["State"]["Running"]:
+                raise errors.for_status(500, f"Container {ref} not running")
+            self._checkpoints.setdefault(container["Id"], set()).add(checkpoint)
+            self._stopped(container, 137)
+
+    def list_checkpoints(self, ref: str) -> list[str]:
+        self._call("list_checkpoints")
+        with self._lock:
+            return sorted(self._checkpoints.get(self._find(ref)["Id"], ()))
+
+    def delete_checkpoint(self, ref: str, checkpoint: str) -> None:
+        self._call("delete_checkpoint")
+        with self._lock:
+            container = self._find(ref)
+            self._check_checkpoint(container, checkpoint)
+            self._checkpoints[container["Id"]].remove(checkpoint)
 
     def remove_container(
         self, ref: str, *, force: bool = True, volumes: bool = True
@@ -546,6 +571,14 @@ class MockDockerClient:
         if container["State"]["Status"] not in _RUNNING:
             raise errors.for_status(409, f"Container {ref} is not running")
         return container
+
+    def _check_checkpoint(self, container: Mapping[str, Any], checkpoint: str) -> None:
+        if checkpoint not in self._checkpoints.get(container["Id"], ()):
+            raise errors.for_status(
+                500,
+                f"checkpoint {checkpoint} does not exist for container "
+                f"{container['Name']}",
+            )
 
     def _find_image(self, ref: str) -> dict[str, Any]:
         prefix = "sha256:" + ref.removeprefix("sha256:")

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator
 
 import pytest
 
 from tests import archives
+from tests import criu
 from tests import engine as engines
 
 IMAGE = "nova-docker-test:latest"
@@ -19,3 +21,9 @@ def engine() -> Iterator[engines.Engine]:
     with engines.running() as engine:
         engine.client.load_image([archives.busybox_archive(tags=[IMAGE])])
         yield engine
+
+
+@pytest.fixture(scope="session")
+def criu_tree(request: pytest.FixtureRequest) -> pathlib.Path:
+    """A Debian with CRIU, kept from run to run."""
+    return criu.tree(pathlib.Path(request.config.cache.mkdir("criu")))

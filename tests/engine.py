@@ -38,6 +38,9 @@ class Engine:
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.host = f"unix://{directory}/docker.sock"
+        # Programs that a test gives it.
+        self.programs = directory / "bin"
+        self.programs.mkdir()
         self.client = DockerClient(self.host)
         self.bridge = "nd-" + uuidutils.generate_uuid()[:8]
         with IPRoute() as host:
@@ -49,6 +52,7 @@ class Engine:
 
     def start(self) -> None:
         arguments = [
+            "--experimental",
             f"--bridge={self.bridge}",
             "--iptables=false",
             "--ip-forward=false",
@@ -60,7 +64,10 @@ class Engine:
         ]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["dockerd", *arguments], stdout=log, stderr=log
+                ["dockerd", *arguments],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"PATH": f"{self.programs}:{os.environ['PATH']}"},
             )
         deadline = time.monotonic() + START_TIMEOUT
         while True:

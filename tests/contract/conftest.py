@@ -18,6 +18,7 @@ import pytest
 from nova_docker.client import DockerClient
 from nova_docker.mock_client import MockDockerClient
 from tests import archives
+from tests import criu
 from tests.conftest import IMAGE
 
 TIMEOUT = 10  # seconds
@@ -36,6 +37,18 @@ def client(request: pytest.FixtureRequest) -> Iterator[Any]:
     mock = MockDockerClient()
     mock.load_image([archives.busybox_archive(tags=[IMAGE])])
     yield mock
+
+
+@pytest.fixture
+def with_criu(client: Any, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The engine finds CRIU, as the mock seems to."""
+    if isinstance(client, MockDockerClient):
+        yield
+        return
+    programs = request.getfixturevalue("engine").programs
+    program = criu.install(request.getfixturevalue("criu_tree"), programs)
+    yield
+    program.unlink()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import inspect
 import io
@@ -260,6 +261,8 @@ def test_what_runs_is_only_removed_by_force(client, container):
         lambda c: c.kill_container("nova-2"),
         lambda c: c.pause_container("nova-2"),
         lambda c: c.unpause_container("nova-2"),
+        lambda c: c.create_checkpoint("nova-2", "one"),
+        lambda c: c.list_checkpoints("nova-2"),
         lambda c: c.remove_container("nova-2"),
         lambda c: c.container_logs("nova-2"),
         lambda c: c.inspect_image("no-such-image"),
@@ -314,6 +317,36 @@ def test_a_paused_container(client, container):
     assert status(client, container) == "exited"
     with pytest.raises(errors.DockerError):
         client.unpause_container(container)
+
+
+@pytest.mark.usefixtures("with_criu")
+def test_a_checkpoint_ends_a_container_that_goes_on_from_it(client, container):
+    with pytest.raises(errors.EngineError, match="not running"):
+        client.create_checkpoint(container, "one")
+    with pytest.raises(errors.EngineError, match="does not exist"):
+        client.start_container(container, checkpoint="one")
+    assert client.list_checkpoints(container) == []
+
+    client.start_container(container)
+    client.create_checkpoint(container, "one")
+    assert status(client, container) == "exited"
+    assert client.list_checkpoints(container) == ["one"]
+
+    def runs_on():
+        # An engine may not have cleared its own copy away.
+        with contextlib.suppress(errors.EngineError):
+            client.start_container(container, checkpoint="one")
+        return status(client, container) == "running"
+
+    deadline = time.monotonic() + TIMEOUT
+    while not runs_on() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert status(client, container) == "running"
+
+    client.delete_checkpoint(container, "one")
+    assert client.list_checkpoints(container) == []
+    with pytest.raises(errors.EngineError, match="does not exist"):
+        client.delete_checkpoint(container, "one")
 
 
 def test_one_of_many_threads_gets_a_name(client):

@@ -304,6 +304,16 @@ FILTERS = {"filters": json.dumps(LABELS)}
         ),
         (lambda c: c.inspect_container("a"), "GET /containers/a/json", {}),
         (lambda c: c.start_container("a"), "POST /containers/a/start", {}),
+        (
+            lambda c: c.start_container("a", checkpoint="one"),
+            "POST /containers/a/start",
+            {"checkpoint": "one"},
+        ),
+        (
+            lambda c: c.delete_checkpoint("a", "one"),
+            "DELETE /containers/a/checkpoints/one",
+            {},
+        ),
         (lambda c: c.stop_container("a", 7), "POST /containers/a/stop", {"t": "7"}),
         (
             lambda c: c.restart_container("a", 7),

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CRIU, newer than Debian 12's, which fails on newer kernels."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+
+SUITE = "trixie"
+MIRROR = "http://deb.debian.org/debian"
+
+_WRAPPER = """#!/bin/sh
+exec {tree}/lib64/ld-linux-x86-64.so.2 \\
+    --library-path {tree}/usr/lib/x86_64-linux-gnu {tree}/usr/sbin/criu "$@"
+"""
+
+
+def tree(directory: pathlib.Path) -> pathlib.Path:
+    """A Debian with CRIU below ``directory``, made if it is not there."""
+    made = directory / SUITE
+    if not made.exists():
+        new = directory / "new"
+        shutil.rmtree(new, ignore_errors=True)
+        subprocess.run(
+            [
+                "debootstrap",
+                "--variant=minbase",
+                "--include=criu",
+                SUITE,
+                str(new),
+                MIRROR,
+            ],
+            check=True,
+            capture_output=True,
+        )
+        new.rename(made)
+    return made
+
+
+def install(tree: pathlib.Path, programs: pathlib.Path) -> pathlib.Path:
+    """Make a ``criu`` in a directory of programs, and return it."""
+    program = programs / "criu"
+    program.write_text(_WRAPPER.format(tree=tree))
+    program.chmod(0o755)
+    return program

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suspending servers to disk on a real engine."""
+
+from __future__ import annotations
+
+import pytest
+from nova import exception
+from nova.compute import power_state
+
+from nova_docker import privsep
+from tests import criu
+from tests.functional.test_driver import eventually
+
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
+
+
+@pytest.fixture(autouse=True)
+def program(engine, criu_tree, monkeypatch):
+    """CRIU, where the engine and the driver find it."""
+    monkeypatch.setenv("PATH", str(engine.programs), prepend=":")
+    made = criu.install(criu_tree, engine.programs)
+    yield made
+    made.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def counting(program, boot, image):
+    server = boot(image(config={"Entrypoint": ["sh", "-c", COUNT]}))
+    assert eventually(lambda: counted(server) > 5)
+    return server
+
+
+def counted(server):
+    return int(server.run("cat /count || echo 0") or 0)
+
+
+def state(driver, server):
+    return driver.get_info(server.instance).state
+
+
+def saved(server):
+    return server.engine.client.list_checkpoints(server.name)
+
+
+def test_a_server_is_written_to_disk_and_goes_on_where_it_was(driver, counting):
+    before = counted(counting)
+    driver.suspend(None, counting.instance)
+    assert state(driver, counting) == power_state.SHUTDOWN
+    assert counting.inspect()["State"]["Pid"] == 0
+
+    driver.resume(None, counting.instance, counting.network_info)
+
+    assert state(driver, counting) == power_state.RUNNING
+    assert before <= counted(counting) < before + 50
+    assert eventually(lambda: counted(counting) > before + 50)
+    assert "192.0.2.10/24" in counting.run("ip -o addr show dev eth0")
+    assert saved(counting) == []
+    # It has no more rights than before.
+    status = counting.run("cat /proc/1/status")
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+
+
+def test_it_goes_on_after_a_restart_of_the_host(driver, make_driver, counting, engine):
+    before = counted(counting)
+    driver.suspend(None, counting.instance)
+    engine.stop()
+    privsep.unplug(counting.name)
+    engine.start()
+    restarted = make_driver()
+    assert state(restarted, counting) == power_state.SHUTDOWN
+    restarted.resume(None, counting.instance, counting.network_info)
+    assert before <= counted(counting) < before + 50
+    assert "192.0.2.10/24" in counting.run("ip -o addr show dev eth0")
+
+
+@pytest.mark.parametrize("verb", ["reboot", "power_on"])
+def test_another_start_forgets_what_was_saved(driver, counting, verb):
+    driver.suspend(None, counting.instance)
+    if verb == "reboot":
+        driver.reboot(None, counting.instance, counting.network_info, "HARD")
+    else:
+        driver.power_off(counting.instance)
+        driver.power_on(None, counting.instance, counting.network_info)
+    assert state(driver, counting) == power_state.RUNNING
+    assert saved(counting) == []
+
+
+def test_what_cannot_be_written_is_frozen(driver, boot, image, caplog):
+    """The engine does not let CRIU write connections."""
+    script = "httpd -p 80; while :; do sleep 1000 | nc 127.0.0.1 80; done"
+    server = boot(image(config={"Entrypoint": ["sh", "-c", script]}))
+    established = "grep -c ' 01 00000000' /proc/net/tcp || true"
+    assert eventually(lambda: server.run(established) != "0\n")
+    pid = server.inspect()["State"]["Pid"]
+
+    driver.suspend(None, server.instance)
+    assert state(driver, server) == power_state.PAUSED
+    assert "stays in memory" in caplog.text
+    driver.resume(None, server.instance, server.network_info)
+    assert state(driver, server) == power_state.RUNNING
+    assert server.inspect()["State"]["Pid"] == pid
+
+
+def test_a_server_that_cannot_be_restored_stays_suspended(driver, counting, program):
+    driver.suspend(None, counting.instance)
+    works = program.read_text()
+    program.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(exception.InstanceFaultRollback):
+        driver.resume(None, counting.instance, counting.network_info)
+    assert saved(counting)
+    program.write_text(works)
+    driver.resume(None, counting.instance, counting.network_info)
+    assert state(driver, counting) == power_state.RUNNING
