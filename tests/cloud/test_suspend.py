@@ -18,8 +18,6 @@ COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
 @pytest.fixture
 def to_disk(criu_tree):
     """The cloud's engine as an operator makes it write servers to disk."""
-    # Read by its user root alone, where the tests' own directory is.
-    criu_tree.chmod(0o755)
     program = criu.install(criu_tree, settings.BIN)
     configuration = settings.ETC / "dockerd.json"
     try:
