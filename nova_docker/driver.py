@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
+from typing import NoReturn
 
 from nova import conf as nova_conf
 from nova import exception
@@ -29,6 +30,7 @@ from nova_docker import container
 from nova_docker import diagnostics
 from nova_docker import errors
 from nova_docker import rescue
+from nova_docker import unsupported
 from nova_docker.client import DockerClient
 from nova_docker.client import TLSConfig
 from nova_docker.events import LifecycleEvents
@@ -95,6 +97,12 @@ class DockerDriver(driver.ComputeDriver):
         ratios = self._get_allocation_ratios(provider_tree.data(nodename).inventory)
         reserved = self._get_reserved_host_disk_gb_from_config()
         provider_tree.update_inventory(nodename, self._host.inventory(ratios, reserved))
+        traits = self._host.traits()
+        # What an operator has added stays.
+        provider_tree.add_traits(nodename, *(t for t, has in traits.items() if has))
+        provider_tree.remove_traits(
+            nodename, *(t for t, has in traits.items() if not has)
+        )
 
     def get_host_uptime(self) -> str:
         return self._host.uptime()
@@ -143,6 +151,15 @@ class DockerDriver(driver.ComputeDriver):
             self._host.nic_counters(),
         )
 
+    def get_vnc_console(self, context: Any, instance: objects.Instance) -> NoReturn:
+        raise exception.ConsoleTypeUnavailable(console_type="vnc")
+
+    def get_spice_console(self, context: Any, instance: objects.Instance) -> NoReturn:
+        raise exception.ConsoleTypeUnavailable(console_type="spice")
+
+    def get_mks_console(self, context: Any, instance: objects.Instance) -> NoReturn:
+        raise exception.ConsoleTypeUnavailable(console_type="mks")
+
     # A server's life
 
     def spawn(
@@ -158,6 +175,7 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         accel_info: Any = None,
     ) -> None:
+        unsupported.refuse(instance.flavor, image_meta)
         container.refuse_unsupported(instance, injected_files, block_device_info)
         self._images.check(image_meta, instance.flavor)
         with self._leave_nothing_behind(instance, network_info):

@@ -18,6 +18,7 @@ from oslo_serialization import jsonutils
 from oslo_utils import units
 from oslo_utils import versionutils
 
+from nova_docker import cpu
 from nova_docker import errors
 from nova_docker.client import DockerClient
 
@@ -132,7 +133,7 @@ class Host:
                 self._info["ServerVersion"].partition("+")[0].partition("-")[0]
             ),
             "hypervisor_hostname": CONF.host,
-            "cpu_info": jsonutils.dumps({"arch": self.architecture}),
+            "cpu_info": jsonutils.dumps(cpu.describe(self.architecture)),
             "supported_instances": [
                 (self.architecture, fields.HVType.DOCKER, fields.VMMode.EXE)
             ],
@@ -174,9 +175,9 @@ class Host:
         return {
             name: int(seconds * 10**9)
             for name, seconds in {
-                "kernel": spent.system,
+                "kernel": spent.system + spent.irq + spent.softirq,
                 "idle": spent.idle,
-                "user": spent.user,
+                "user": spent.user + spent.nice,
                 "iowait": spent.iowait,
             }.items()
         } | {"frequency": int(frequency.current) if frequency else 0}
@@ -185,6 +186,13 @@ class Host:
     def nic_counters() -> dict[str, Any]:
         """Traffic of the host's network devices, by name."""
         return psutil.net_io_counters(pernic=True)
+
+    def traits(self) -> dict[str, bool]:
+        """The traits that are the driver's to say, with whether the host has them.
+
+        Those of ComputeDriver.capabilities are Nova's own to tell Placement.
+        """
+        return cpu.traits(cpu.describe(self.architecture))
 
     def uptime(self) -> str:
         """In the words of uptime(1), which the API's users take apart."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import openstack
 import openstack.config
+import psutil
 
 QUICKSTART = pathlib.Path(__file__).parents[2] / "quickstart"
 
@@ -43,3 +44,17 @@ def connect(user: str = "admin") -> Any:
         config_files=[environment()["OS_CLIENT_CONFIG_FILE"]], load_envvars=False
     )
     return openstack.connection.Connection(config=config.get_one(user))
+
+
+def nova_compute(other_than: int = 0) -> psutil.Process | None:
+    """The real nova-compute: Nova's fake one has a configuration of its own."""
+    for process in psutil.process_iter(["cmdline", "pid"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if (
+            "nova-compute" in line
+            and "nova.conf" in line
+            and "fake-compute.conf" not in line
+            and process.info["pid"] != other_than
+        ):
+            return process
+    return None

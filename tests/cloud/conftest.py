@@ -217,3 +217,23 @@ def upload(demo: Any) -> Iterator[Callable[..., str]]:
     yield create
     for image in made:
         demo.image.delete_image(image)
+
+
+@pytest.fixture
+def flavor(admin: Any) -> Iterator[Callable[..., str]]:
+    """Makes a flavor like docker.tiny; returns its name."""
+    made = []
+
+    def create(extra_specs: dict[str, str] | None = None, **values: Any) -> str:
+        found = admin.compute.create_flavor(
+            name=f"test-{uuidutils.generate_uuid()}",
+            **{"vcpus": 1, "ram": 64, "disk": 1} | values,
+        )
+        made.append(found)
+        if extra_specs:
+            admin.compute.create_flavor_extra_specs(found, extra_specs)
+        return found.name
+
+    yield create
+    for found in made:
+        admin.compute.delete_flavor(found)

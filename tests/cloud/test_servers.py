@@ -11,6 +11,7 @@ from openstack import exceptions
 
 from nova_docker.container import name_of
 from tests import archives
+from tests.cloud.cloud import nova_compute
 from tests.cloud.conftest import eventually
 
 
@@ -179,17 +180,3 @@ def test_the_host_is_what_the_engine_says(admin, engine):
     traits = set(answer.json()["traits"])
     assert "COMPUTE_IMAGE_TYPE_RAW" in traits
     assert not {"COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_VOLUME_MULTI_ATTACH"} & traits
-
-
-def nova_compute(other_than: int = 0):
-    """The real nova-compute: Nova's fake one has a configuration of its own."""
-    for process in psutil.process_iter(["cmdline", "pid"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if (
-            "nova-compute" in line
-            and "nova.conf" in line
-            and "fake-compute.conf" not in line
-            and process.info["pid"] != other_than
-        ):
-            return process
-    return None

@@ -8,6 +8,8 @@ import re
 
 import pytest
 from nova import exception
+from nova import objects
+from nova.compute.monitors.cpu import virt_driver
 from nova.objects import fields
 
 from nova_docker import errors
@@ -115,3 +117,20 @@ def test_engines_of_one_host_are_told_apart(client, mocker):
         room.connect("nova")
         ids.add(room.engine_id)
     assert len(ids) == 2
+
+
+@pytest.mark.parametrize("frequency", [None, 2596.1])
+def test_novas_monitor_takes_the_statistics(room, mocker, monkeypatch, frequency):
+    monkeypatch.setattr(type(virt_driver.CONF), "compute_driver", "x", raising=False)
+    told = frequency and mocker.Mock(current=frequency)
+    mocker.patch("psutil.cpu_freq", return_value=told)
+    tracker = mocker.Mock()
+    tracker.driver.get_host_cpu_stats = room.cpu_stats
+    metrics = objects.MonitorMetricList(objects=[])
+
+    virt_driver.Monitor(tracker).populate_metrics(metrics)
+
+    values = {metric.name: metric.value for metric in metrics.objects}
+    assert values["cpu.frequency"] == int(frequency or 0)
+    assert values["cpu.user.time"] > 0 and values["cpu.idle.time"] > 0
+    assert 0 <= values["cpu.percent"] <= 100

@@ -8,9 +8,12 @@ and nothing plugged on the host.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import pytest
+from nova import exception
 from nova import test
 from nova.tests.unit.virt import test_virt_drivers
 from nova.virt import driver as nova_driver
@@ -31,7 +34,7 @@ NOT_IMPLEMENTED = """
     detach_volume extend_volume finish_migration finish_revert_migration
     get_all_volume_usage get_device_name_for_instance
     get_instance_disk_info
-    get_mks_console get_serial_console get_spice_console get_vnc_console
+    get_serial_console
     get_volume_connector host_maintenance_mode host_power_action
     is_share_mounted live_migration live_migration_abort
     live_migration_force_complete migrate_disk_and_power_off mount_share
@@ -96,6 +99,21 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
         super().setUp()
         self.connection.init_host("myhostname")
         self.addCleanup(self.connection.cleanup_host, "myhostname")
+
+    def test_get_vnc_console(self) -> None:
+        """Nova's test case would have one, or no method."""
+        self._assert_no_console(self.connection.get_vnc_console)
+
+    def test_get_spice_console(self) -> None:
+        self._assert_no_console(self.connection.get_spice_console)
+
+    def test_get_mks_console(self) -> None:
+        self._assert_no_console(self.connection.get_mks_console)
+
+    def _assert_no_console(self, get: Callable[..., Any]) -> None:
+        instance, _network_info = self._get_running_instance()
+        with pytest.raises(exception.ConsoleTypeUnavailable):
+            get(self.ctxt, instance)
 
     def test_live_migration(self) -> None:
         """Nova's test case would have it, unlike other features."""

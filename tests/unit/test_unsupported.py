@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a container cannot have is refused by name."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from nova import exception
+
+from nova_docker import unsupported
+from tests import samples
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"hw_firmware_type": "uefi"},
+        {"hw_firmware_stateless": "true"},
+        {"os_secure_boot": "required"},
+        {"hw_tpm_version": "2.0", "hw_tpm_model": "tpm-crb"},
+        {"hw_mem_encryption": "true"},
+        {"hw_machine_type": "q35"},
+        {"hw_disk_bus": "virtio"},
+        {"hw_vif_model": "e1000"},
+        {"hw_video_model": "virtio"},
+        {"hw_cpu_policy": "dedicated"},
+        {"hw_mem_page_size": "large"},
+        {"hw_numa_nodes": "2"},
+        {"hw_watchdog_action": "reset"},
+    ],
+)
+def test_emulated_hardware_is_refused_by_name(properties):
+    image_meta = samples.image_meta(properties=properties)
+    with pytest.raises(exception.InvalidInput) as refused:
+        unsupported.refuse(samples.flavor(), image_meta)
+    for name in properties:
+        assert re.search(rf"\b{name}=\S+ \(image\)", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "extra_specs",
+    [
+        {"hw:cpu_policy": "dedicated"},
+        {"hw:mem_page_size": "large"},
+        {"hw:numa_nodes": "1"},
+        {"hw:tpm_version": "2.0"},
+        {"hw:mem_encryption": "True"},
+        {"os:secure_boot": "required"},
+        {"pci_passthrough:alias": "gpu:1"},
+        {"accel:device_profile": "fpga"},
+        {"quota:cpu_shares": "2048"},
+    ],
+)
+def test_so_is_what_a_flavor_asks_for(extra_specs):
+    flavor = samples.flavor(extra_specs=extra_specs)
+    [(name, value)] = extra_specs.items()
+    with pytest.raises(exception.InvalidInput, match=f"{name}={value} "):
+        unsupported.refuse(flavor, samples.image_meta())
+
+
+def test_what_asks_for_nothing_and_what_a_container_has_pass():
+    image_meta = samples.image_meta(
+        properties={
+            "hw_architecture": "x86_64",
+            "hw_vm_mode": "exe",
+            "hw_qemu_guest_agent": "yes",
+            "hw_cpu_policy": "shared",
+            "hw_watchdog_action": "disabled",
+            "hw_boot_menu": "false",
+            "os_secure_boot": "optional",
+            "os_distro": "debian",
+            "os_command_line": "true",
+            "img_hv_type": "docker",
+        }
+    )
+    flavor = samples.flavor(
+        extra_specs={
+            "hw:cpu_policy": "shared",
+            "hw_rng:allowed": "True",
+            "trait:CUSTOM_FAST": "required",
+            "resources:VCPU": "1",
+        }
+    )
+    unsupported.refuse(flavor, image_meta)
