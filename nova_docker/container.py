@@ -110,7 +110,6 @@ def labels(instance: objects.Instance) -> dict[str, str]:
         NAME_LABEL: instance.name,
         _LABEL + "display_name": instance.display_name or "",
         _LABEL + "project": instance.project_id or "",
-        _LABEL + "flavor": instance.flavor.name,
         _LABEL + "image": instance.image_ref or "",
     }
 
@@ -171,16 +170,15 @@ def command(image_meta: objects.ImageMeta) -> list[str] | None:
         ) from error
 
 
-def limits(flavor: Any, *, pids: int, disk_quota: bool) -> dict[str, Any]:
-    """The engine's limits for a flavor.
+def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
+    """The engine's limits for a flavor, but for that of the disk.
 
-    :param flavor: its ``memory_mb`` and ``swap`` are MiB, ``root_gb`` GiB
+    :param flavor: its ``memory_mb`` and ``swap`` are MiB
     :param pids: processes and threads at most, 0 for no limit
-    :param disk_quota: whether the storage driver can limit a container's size
-    :returns: the part of HostConfig that limits
+    :returns: a part of HostConfig, and the body of POST /containers/{id}/update
     """
     memory = flavor.memory_mb * units.Mi
-    found: dict[str, Any] = {
+    return {
         "Memory": memory,
         # The engine counts memory and swap together.
         "MemorySwap": memory + (flavor.swap or 0) * units.Mi,
@@ -189,9 +187,6 @@ def limits(flavor: Any, *, pids: int, disk_quota: bool) -> dict[str, Any]:
         "CpuQuota": flavor.vcpus * _CPU_PERIOD,
         "PidsLimit": pids or -1,
     }
-    if disk_quota and flavor.root_gb:
-        found["StorageOpt"] = {"size": f"{flavor.root_gb}G"}
-    return found
 
 
 def config(
@@ -202,6 +197,7 @@ def config(
     nameservers: Sequence[str],
     address: str | None,
     limits: Mapping[str, Any],
+    disk_gb: int,
     runtime: str,
     network_mode: str,
     log_size_mb: int,
@@ -213,6 +209,7 @@ def config(
     :param nameservers: DNS servers; none leaves the engine's default
     :param address: the server's first fixed IP, by which it knows itself
     :param limits: what :func:`limits` returned
+    :param disk_gb: size of the root disk, 0 for no limit
     :param mounts: the engine's HostConfig.Mounts
     :raises ImageUnacceptable: as :func:`command` does
     """
@@ -245,6 +242,8 @@ def config(
             "Mounts": list(mounts),
         },
     }
+    if disk_gb:
+        body["HostConfig"]["StorageOpt"] = {"size": f"{disk_gb}G"}
     if words := command(image_meta):
         body["Cmd"] = words
     return body

@@ -86,7 +86,8 @@ def memory_used(stats: Stats) -> int:
     memory = stats["memory_stats"]
     details = memory.get("stats", {})
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-    return max(memory["usage"] - cache, 0)
+    # One that does not run has no usage.
+    return max(memory.get("usage", 0) - cache, 0)
 
 
 # Names of NicDiagnostics that are not those of the legacy form.

@@ -30,6 +30,7 @@ from nova_docker import container
 from nova_docker import diagnostics
 from nova_docker import errors
 from nova_docker import rescue
+from nova_docker import resize
 from nova_docker import unsupported
 from nova_docker.client import DockerClient
 from nova_docker.client import TLSConfig
@@ -197,7 +198,10 @@ class DockerDriver(driver.ComputeDriver):
         destroy_disks: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
-        self.cleanup(context, instance, network_info)
+        # A container and its disk are one. To keep the disk is what Nova asks for
+        # when it reverts a resize on this host, and the server runs on.
+        if destroy_disks:
+            self.cleanup(context, instance, network_info)
 
     def cleanup(
         self,
@@ -229,7 +233,11 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         grace = CONF.shutdown_timeout if reboot_type == "SOFT" else 0
-        self._guest(instance).stop(grace)
+        guest = self._guest(instance)
+        guest.stop(grace)
+        if reboot_type == "HARD":
+            # Brings a server whose resize broke off in line with its flavor.
+            guest.limit(self._limits(instance.flavor))
         self.power_on(context, instance, network_info)
 
     def power_off(
@@ -349,6 +357,74 @@ class DockerDriver(driver.ComputeDriver):
         rescue.bring_back(self._client, instance)
         self.power_on(context, instance, instance.get_network_info())
 
+    # Its size
+
+    def migrate_disk_and_power_off(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        dest: str,
+        flavor: objects.Flavor,
+        network_info: Any,
+        block_device_info: Any = None,
+        timeout: int = 0,
+        retry_interval: int = 0,
+    ) -> str:
+        # Neither. Whatever may go wrong does here, where Nova can still go back.
+        with resize.rolled_back():
+            resize.refuse(instance, flavor, dest, disk_quota=self._host.disk_quota)
+            self._guest(instance).limit(self._limits(flavor))
+        return ""
+
+    def finish_migration(
+        self,
+        context: Any,
+        migration: objects.Migration,
+        instance: objects.Instance,
+        disk_info: str,
+        network_info: Any,
+        image_meta: objects.ImageMeta,
+        resize_instance: bool,
+        allocations: Any,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        share_info: Any = None,
+    ) -> None:
+        if power_on:
+            self.power_on(context, instance, network_info)
+
+    def confirm_migration(
+        self,
+        context: Any,
+        migration: objects.Migration,
+        instance: objects.Instance,
+        network_info: Any,
+    ) -> None:
+        """There is no old server beside the new one."""
+
+    def finish_revert_migration(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        network_info: Any,
+        migration: objects.Migration,
+        block_device_info: Any = None,
+        power_on: bool = True,
+        share_info: Any = None,
+    ) -> None:
+        self._guest(instance).limit(self._limits(instance.flavor))
+        if power_on:
+            self.power_on(context, instance, network_info)
+
+    def check_instance_shared_storage_local(
+        self, context: Any, instance: objects.Instance
+    ) -> str:
+        return CONF.host
+
+    def check_instance_shared_storage_remote(self, context: Any, data: str) -> bool:
+        # A container is on one engine, and that on one host.
+        return data == CONF.host
+
     # Its images, and the host's
 
     def snapshot(
@@ -406,6 +482,9 @@ class DockerDriver(driver.ComputeDriver):
         if self._host.checkpoints:
             guest.discard_saved()
 
+    def _limits(self, flavor: objects.Flavor) -> dict[str, Any]:
+        return container.limits(flavor, pids=CONF.docker.pids_limit)
+
     def _containers(self) -> dict[str, dict[str, Any]]:
         with errors.translated():
             listed = self._client.list_containers(filters=container.SERVERS)
@@ -430,11 +509,8 @@ class DockerDriver(driver.ComputeDriver):
                 image,
                 nameservers=nameservers(network_info),
                 address=addresses[0]["address"] if addresses else None,
-                limits=container.limits(
-                    instance.flavor,
-                    pids=CONF.docker.pids_limit,
-                    disk_quota=self._host.disk_quota,
-                ),
+                limits=self._limits(instance.flavor),
+                disk_gb=instance.flavor.root_gb if self._host.disk_quota else 0,
                 runtime=CONF.docker.runtime,
                 network_mode=CONF.docker.network_mode,
                 log_size_mb=CONF.docker.console_log_size_mb,

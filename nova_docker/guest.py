@@ -12,8 +12,10 @@ from nova import exception
 from nova import objects
 from nova.compute import power_state
 from nova.virt.hardware import InstanceInfo
+from oslo_utils import units
 
 from nova_docker import container
+from nova_docker import diagnostics
 from nova_docker import errors
 from nova_docker.client import DockerClient
 
@@ -160,6 +162,31 @@ class Guest:
             if self.info().state == power_state.PAUSED:
                 raise exception.InstanceNotRunning(instance_id=self._instance.uuid)
             self._client.kill_container(self._name, signal)
+
+    def limit(self, limits: dict[str, Any]) -> None:
+        """Change its limits; its processes run on.
+
+        :param limits: what :func:`nova_docker.container.limits` returned
+        :raises ResizeError: when it uses more memory than it would have, and when
+            the engine fails; the limits are the old ones then
+        """
+        used = diagnostics.memory_used(self.stats())
+        if used > limits["Memory"]:
+            raise exception.ResizeError(
+                reason=f"the server uses {-(-used // units.Mi)} MiB of memory, "
+                f"the flavor has {limits['Memory'] // units.Mi}"
+            )
+        with self._engine(exception.ResizeError):
+            before = self._client.inspect_container(self._name)["HostConfig"]
+            try:
+                self._client.update_container(self._name, limits)
+            except errors.DockerError:
+                # One that did not answer in time may have done it.
+                with contextlib.suppress(errors.DockerError):
+                    self._client.update_container(
+                        self._name, {name: before[name] for name in limits}
+                    )
+                raise
 
     def stats(self) -> dict[str, Any]:
         """What it uses, as GET /containers/{id}/stats has it."""

@@ -23,7 +23,7 @@ def test_a_server_boots_and_has_an_address(boot, engine):
     server = boot()
     assert f"inet {server.address()}/24" in server.run("ip -o addr show dev eth0")
     container = engine.inspect_container(name_of(server.id))
-    assert container["Config"]["Labels"]["org.openstack.nova.flavor"] == "docker.tiny"
+    assert container["Config"]["Labels"]["org.openstack.nova.uuid"] == server.id
     assert container["HostConfig"]["Memory"] == 64 * 2**20
 
 

@@ -18,6 +18,7 @@ def config(instance=None, image_meta=None, **values):
             "nameservers": [],
             "address": None,
             "limits": {},
+            "disk_gb": 0,
             "runtime": "nova",
             "network_mode": "none",
             "log_size_mb": 10,
@@ -40,7 +41,6 @@ def test_labels_say_whose_server_it_is():
         "org.openstack.nova.name": "instance-0000001a",
         "org.openstack.nova.display_name": "web 1",
         "org.openstack.nova.project": "project",
-        "org.openstack.nova.flavor": "docker.tiny",
         "org.openstack.nova.image": instance.image_ref,
     }
     assert container.uuid_of(labels) == instance.uuid
@@ -111,31 +111,29 @@ def test_the_console_log_is_bounded():
 
 
 def test_a_flavor_becomes_limits():
-    flavor = samples.flavor(memory_mb=512, swap=256, vcpus=2, root_gb=5)
-    assert container.limits(flavor, pids=100, disk_quota=True) == {
+    flavor = samples.flavor(memory_mb=512, swap=256, vcpus=2)
+    assert container.limits(flavor, pids=100) == {
         "Memory": 512 * 2**20,
         "MemorySwap": (512 + 256) * 2**20,
         "CpuShares": 2048,
         "CpuPeriod": 100_000,
         "CpuQuota": 200_000,
         "PidsLimit": 100,
-        "StorageOpt": {"size": "5G"},
     }
 
 
 def test_no_swap_in_the_flavor_is_no_swap_in_the_server():
-    limits = container.limits(samples.flavor(), pids=100, disk_quota=False)
+    limits = container.limits(samples.flavor(), pids=100)
     assert limits["MemorySwap"] == limits["Memory"]
 
 
 def test_a_root_disk_is_only_limited_where_the_engine_can():
-    unlimited = samples.flavor(root_gb=0)
-    for flavor, quota in ((samples.flavor(), False), (unlimited, True)):
-        assert "StorageOpt" not in container.limits(flavor, pids=1, disk_quota=quota)
+    assert config(disk_gb=5)["HostConfig"]["StorageOpt"] == {"size": "5G"}
+    assert "StorageOpt" not in config(disk_gb=0)["HostConfig"]
 
 
 def test_shares_stay_in_what_the_kernel_takes():
-    limits = container.limits(samples.flavor(vcpus=512), pids=1, disk_quota=False)
+    limits = container.limits(samples.flavor(vcpus=512), pids=1)
     assert limits["CpuShares"] == 262_144
 
 

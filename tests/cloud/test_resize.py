@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resizing a server on its host, as its user does."""
+
+from __future__ import annotations
+
+import pytest
+from oslo_utils import units
+
+from nova_docker.container import name_of
+from tests.cloud.cloud import nova_compute
+from tests.cloud.conftest import eventually
+
+
+@pytest.fixture
+def limits(engine):
+    def read(server):
+        """Memory in MiB, and CPUs."""
+        found = engine.inspect_container(name_of(server.id))["HostConfig"]
+        return found["Memory"] // units.Mi, found["CpuQuota"] // found["CpuPeriod"]
+
+    return read
+
+
+@pytest.fixture
+def process(engine):
+    def read(server):
+        state = engine.inspect_container(name_of(server.id))["State"]
+        return state["Pid"], state["StartedAt"]
+
+    return read
+
+
+@pytest.fixture
+def large(demo, flavor):
+    return demo.compute.find_flavor(flavor(ram=128, vcpus=2)).id
+
+
+@pytest.fixture
+def small(demo, flavor):
+    return demo.compute.find_flavor(flavor(ram=32)).id
+
+
+def test_a_resize_is_confirmed(boot, large, limits, process):
+    server = boot()
+    before = process(server), server.address()
+    server.act("resize_server", large, until="VERIFY_RESIZE")
+    assert limits(server) == (128, 2)
+    server.act("confirm_server_resize", until="ACTIVE")
+    assert limits(server) == (128, 2)
+    assert (process(server), server.address()) == before
+    assert server.address() in server.run("ip -o addr show dev eth0")
+    server.act("reboot_server", "HARD", until="ACTIVE")
+    assert limits(server) == (128, 2)
+
+
+def test_a_resize_is_reverted(boot, large, limits, process):
+    server = boot()
+    before = process(server)
+    server.act("resize_server", large, until="VERIFY_RESIZE")
+    server.act("revert_server_resize", until="ACTIVE")
+    assert limits(server) == (64, 1)
+    assert process(server) == before
+    assert server.address() in server.run("ip -o addr show dev eth0")
+
+
+def test_a_stopped_server_stays_stopped(boot, large, limits):
+    server = boot(networks="none")
+    server.act("stop_server", until="SHUTOFF")
+    server.act("resize_server", large, until="VERIFY_RESIZE")
+    server.act("revert_server_resize", until="SHUTOFF")
+    assert limits(server) == (64, 1)
+    server.act("resize_server", large, until="VERIFY_RESIZE")
+    server.act("confirm_server_resize", until="SHUTOFF")
+    server.act("start_server", until="ACTIVE")
+    assert limits(server) == (128, 2)
+
+
+def test_a_server_is_not_shrunk_below_what_it_uses(boot, demo, small, limits, process):
+    server = boot(networks="none")
+    server.run("dd if=/dev/zero of=/dev/shm/kept bs=1M count=50")
+    before = process(server)
+    demo.compute.resize_server(server.id, small)
+    assert eventually(lambda: server.show().fault)
+    eventually(lambda: server.show().task_state is None)
+    assert server.status == "ACTIVE"
+    assert "has 32" in server.show().fault["message"]
+    assert limits(server) == (64, 1)
+    assert process(server) == before
+    assert server.show().flavor.name == "docker.tiny"
+
+
+def test_a_nova_compute_that_is_killed_harms_no_server(
+    boot, demo, large, limits, process
+):
+    server = boot(networks="none")
+    before = process(server)
+    demo.compute.resize_server(server.id, large)
+    assert eventually(lambda: server.show().task_state, interval=0.01)
+    compute = nova_compute()
+    compute.kill()
+    assert eventually(lambda: nova_compute(other_than=compute.pid))
+    # Nova goes back, or the message arrives again and it goes on.
+    eventually(
+        lambda: not server.show().task_state and server.status != "RESIZE", timeout=60
+    )
+    assert process(server) == before
+    vcpus = server.show().flavor.vcpus
+    assert limits(server) == {1: (64, 1), 2: (128, 2)}[vcpus]

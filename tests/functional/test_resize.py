@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resizing a server in place, on a real engine."""
+
+from __future__ import annotations
+
+import pytest
+from nova import exception
+from nova.compute import power_state
+from oslo_utils import units
+
+from nova_docker import errors
+from nova_docker.driver import CONF
+from tests import samples
+
+SMALL = samples.flavor(memory_mb=32)
+LARGE = samples.flavor(name="large", memory_mb=256, swap=64, vcpus=2)
+
+
+def resize(driver, server, flavor, **values):
+    """What Nova calls on this host, until the user confirms or reverts."""
+    arguments = {"dest": CONF.my_ip, "network_info": server.network_info} | values
+    driver.migrate_disk_and_power_off(None, server.instance, flavor=flavor, **arguments)
+    server.instance.old_flavor = server.instance.flavor
+    server.instance.flavor = flavor
+    finish(driver, server)
+
+
+def finish(driver, server, power_on=True):
+    driver.finish_migration(
+        None,
+        None,
+        server.instance,
+        "",
+        server.network_info,
+        samples.image_meta(),
+        False,
+        {},
+        power_on=power_on,
+    )
+
+
+def revert(driver, server, power_on=True):
+    # As Nova finds out what to keep, and the rest of revert_resize.
+    data = driver.check_instance_shared_storage_local(None, server.instance)
+    shared = driver.check_instance_shared_storage_remote(None, data)
+    driver.destroy(None, server.instance, server.network_info, destroy_disks=not shared)
+    server.instance.flavor = server.instance.old_flavor
+    driver.finish_revert_migration(
+        None, server.instance, server.network_info, None, power_on=power_on
+    )
+
+
+def limits(server):
+    """Of memory in MiB, memory with swap, and CPUs: the engine's and the kernel's."""
+    host_config = server.inspect()["HostConfig"]
+    found = (
+        host_config["Memory"] // units.Mi,
+        host_config["MemorySwap"] // units.Mi,
+        host_config["CpuQuota"] // host_config["CpuPeriod"],
+    )
+    if server.inspect()["State"]["Running"]:
+        read = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
+        other = "cat /sys/fs/cgroup/memory.max"
+        kernel = int(server.run(f"{read} 2>/dev/null || {other}"))
+        assert kernel // units.Mi == found[0]
+    return found
+
+
+def use_memory(server, mib):
+    """Let the server keep memory, in a file system that lies in it."""
+    server.run(f"dd if=/dev/zero of=/dev/shm/kept bs=1M count={mib}")
+
+
+def process(server):
+    state = server.inspect()["State"]
+    return state["Pid"], state["StartedAt"]
+
+
+def test_limits_change_while_the_process_runs_on(driver, boot):
+    server = boot(flavor=SMALL)
+    before = process(server)
+    assert limits(server) == (32, 32, 1)
+
+    resize(driver, server, LARGE)
+    assert limits(server) == (256, 320, 2)
+    driver.confirm_migration(None, None, server.instance, server.network_info)
+
+    resize(driver, server, SMALL)
+    assert limits(server) == (32, 32, 1)
+    revert(driver, server)
+    assert limits(server) == (256, 320, 2)
+
+    assert process(server) == before
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+
+
+@pytest.mark.parametrize("reboot_type", ["SOFT", "HARD"])
+def test_a_reboot_keeps_the_new_limits(driver, boot, monkeypatch, reboot_type):
+    monkeypatch.setattr(type(CONF), "shutdown_timeout", 1, raising=False)
+    server = boot(flavor=SMALL)
+    resize(driver, server, LARGE)
+    driver.reboot(None, server.instance, server.network_info, reboot_type)
+    assert limits(server) == (256, 320, 2)
+
+
+def test_a_stopped_server_stays_stopped(driver, boot):
+    server = boot(flavor=SMALL)
+    driver.power_off(server.instance)
+    driver.migrate_disk_and_power_off(
+        None, server.instance, CONF.my_ip, LARGE, server.network_info
+    )
+    server.instance.old_flavor, server.instance.flavor = SMALL, LARGE
+    finish(driver, server, power_on=False)
+    assert limits(server) == (256, 320, 2)
+    revert(driver, server, power_on=False)
+    assert limits(server) == (32, 32, 1)
+    assert driver.get_info(server.instance).state == power_state.SHUTDOWN
+    driver.power_on(None, server.instance, server.network_info)
+    assert limits(server) == (32, 32, 1)
+
+
+def test_a_server_is_not_shrunk_below_what_it_uses(driver, boot):
+    server = boot(flavor=LARGE)
+    use_memory(server, 60)
+    before = process(server)
+    with pytest.raises(exception.InstanceFaultRollback) as refused:
+        resize(driver, server, SMALL)
+    reason = refused.value.inner_exception
+    assert isinstance(reason, exception.ResizeError)
+    assert "uses 6" in str(reason) and "has 32" in str(reason)
+    assert limits(server) == (256, 320, 2)
+    assert process(server) == before
+
+
+def test_a_revert_that_does_not_fit_harms_nothing_and_a_hard_reboot_does_it(
+    driver, boot
+):
+    server = boot(flavor=SMALL)
+    resize(driver, server, LARGE)
+    use_memory(server, 60)
+    before = process(server)
+    with pytest.raises(exception.ResizeError, match="has 32"):
+        revert(driver, server)
+    assert process(server) == before
+    driver.reboot(None, server.instance, server.network_info, "HARD")
+    assert limits(server) == (32, 32, 1)
+
+
+@pytest.mark.parametrize(
+    ("flavor", "arguments", "error"),
+    [
+        (LARGE, {"dest": "192.0.2.99"}, exception.MigrationPreCheckError),
+        (samples.flavor(root_gb=0), {}, exception.ResizeError),
+        (samples.flavor(ephemeral_gb=1), {}, exception.ResizeError),
+        (
+            samples.flavor(extra_specs={"hw:cpu_policy": "dedicated"}),
+            {},
+            exception.InvalidInput,
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_refused_without_harm(
+    driver, boot, flavor, arguments, error
+):
+    server = boot(flavor=SMALL)
+    before = process(server)
+    with pytest.raises(exception.InstanceFaultRollback) as refused:
+        resize(driver, server, flavor, **arguments)
+    assert isinstance(refused.value.inner_exception, error)
+    assert limits(server) == (32, 32, 1)
+    assert process(server) == before
+
+
+def test_an_engine_that_fails_leaves_the_old_limits(driver, boot, monkeypatch):
+    server = boot(flavor=SMALL)
+    client = driver._client
+    update = client.update_container
+
+    def update_and_time_out(*arguments):
+        monkeypatch.undo()
+        update(*arguments)
+        raise errors.Timeout("no answer in time")
+
+    monkeypatch.setattr(client, "update_container", update_and_time_out)
+    with pytest.raises(exception.InstanceFaultRollback) as refused:
+        resize(driver, server, LARGE)
+    assert "no answer in time" in str(refused.value.inner_exception)
+    assert limits(server) == (32, 32, 1)
+
+
+def test_a_nova_compute_that_was_killed_goes_back(make_driver, driver, boot):
+    """It finds the server in RESIZE_MIGRATING, with the old flavor."""
+    server = boot(flavor=SMALL)
+    before = process(server)
+    driver.migrate_disk_and_power_off(
+        None, server.instance, CONF.my_ip, LARGE, server.network_info
+    )
+    restarted = make_driver()
+    restarted.finish_revert_migration(None, server.instance, server.network_info, None)
+    assert limits(server) == (32, 32, 1)
+    assert process(server) == before
