@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import itertools
+from collections.abc import Callable
 from collections.abc import Container as Contains
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -158,17 +159,17 @@ class Nics:
         """
         vifs = [_to_osvif(vif) for vif in network_info]
         netns = name_of(instance.uuid)
+        info = os_vif_util.nova_to_osvif_instance(instance)
         present = privsep.names(netns)
+        for vif in vifs:
+            if vif.address not in present:
+                # A switch that has the port of a device that went, by a restart
+                # of the host, would not see the new one of that name.
+                _switch(os_vif.unplug, vif, info)
         nics = plan(network_info, first=self._first, present=present)
         privsep.plug(netns, self._owner, nics)
-        info = os_vif_util.nova_to_osvif_instance(instance)
         for vif in vifs:
-            try:
-                os_vif.plug(vif, info)
-            except OsVifException as error:
-                raise exception.VirtualInterfacePlugException(
-                    f"Cannot plug port {vif.id}: {error}"
-                ) from error
+            _switch(os_vif.plug, vif, info)
             if isinstance(vif, osvif.VIFBridge):
                 privsep.join_bridge(vif.vif_name, vif.bridge_name)
 
@@ -312,6 +313,19 @@ def _to_osvif(vif: model.VIF) -> osvif.VIFBase:
             f"{vif['vnic_type']}, which a container cannot have"
         )
     return converted
+
+
+def _switch(
+    change: Callable[..., None],
+    vif: osvif.VIFBase,
+    info: instance_info.InstanceInfo,
+) -> None:
+    try:
+        change(vif, info)
+    except OsVifException as error:
+        raise exception.VirtualInterfacePlugException(
+            f"Cannot plug port {vif.id}: {error}"
+        ) from error
 
 
 def _leftover(device: str) -> osvif.VIFOpenVSwitch:

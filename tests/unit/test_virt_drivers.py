@@ -14,7 +14,6 @@ from unittest import mock
 
 import pytest
 from nova import exception
-from nova import exception
 from nova import test
 from nova.tests.unit.virt import test_virt_drivers
 from nova.virt import driver as nova_driver

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NICs that come, go and come back, on a real engine and switch."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from nova import exception
+
+from nova_docker import privsep
+from tests import samples
+from tests.functional.test_driver import eventually
+
+
+def links(server):
+    return server.run("ls /sys/class/net").split()
+
+
+def serve(server):
+    server.run("echo hello > /index.html; httpd -p 80 -h / || true")
+
+
+def answers(client, address):
+    request = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n'"
+    try:
+        return "hello" in client.run(f"{request} | nc -w 5 {address} 80")
+    except subprocess.CalledProcessError:
+        return False
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "stopped"])
+def test_a_nic_is_attached_in_each_state(driver, boot, nic, state):
+    server, client = boot(), boot()
+    vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.100"))
+    if state == "paused":
+        driver.pause(server.instance)
+    if state == "stopped":
+        driver.power_off(server.instance)
+
+    driver.attach_interface(None, server.instance, None, vif)
+    server.network_info.append(vif)
+
+    if state == "paused":
+        driver.unpause(server.instance)
+    if state == "stopped":
+        driver.power_on(None, server.instance, server.network_info)
+    assert links(server) == ["eth0", "eth1", "lo"]
+    assert "192.0.2.100/24" in server.run("ip -o addr show dev eth1")
+    # By the new address alone: the other NIC goes.
+    driver.detach_interface(None, server.instance, server.network_info.pop(0))
+    serve(server)
+    assert eventually(lambda: answers(client, "192.0.2.100"))
+
+
+def test_what_is_detached_leaves_and_the_rest_keeps_its_name(driver, boot, nic, switch):
+    first = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
+    second = nic(samples.subnet("203.0.113.0/24", "203.0.113.5"))
+    server = boot(nics=[first, second])
+
+    driver.detach_interface(None, server.instance, first)
+    server.network_info.remove(first)
+
+    assert links(server) == ["eth1", "lo"]
+    assert switch.ports() == {second["devname"]}
+    driver.reboot(None, server.instance, server.network_info, "HARD")
+    assert links(server) == ["eth1", "lo"]
+    assert "203.0.113.5/24" in server.run("ip -o addr show dev eth1")
+    driver.attach_interface(None, server.instance, None, first)
+    server.network_info.append(first)
+    assert links(server) == ["eth0", "eth1", "lo"]
+
+
+def test_detaching_again_does_no_harm(driver, boot):
+    server = boot()
+    [vif] = server.network_info
+    for _ in range(2):
+        driver.detach_interface(None, server.instance, vif)
+    assert links(server) == ["lo"]
+
+
+def test_a_port_that_cannot_be_attached_leaves_nothing(driver, boot, nic, switch):
+    server = boot()
+    before = switch.ports()
+    vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.100"), vnic_type="direct")
+    vif["type"] = "hw_veb"
+    with pytest.raises(exception.InterfaceAttachFailed):
+        driver.attach_interface(None, server.instance, None, vif)
+    assert links(server) == ["eth0", "lo"]
+    assert switch.ports() == before
+
+
+def test_a_server_is_reached_again_after_its_namespace_was_lost(driver, boot):
+    server, client = boot(), boot()
+    driver.power_off(server.instance)
+    # What a restart of the host does to it; the switch still has the port.
+    privsep.unplug(server.name)
+
+    driver.power_on(None, server.instance, server.network_info)
+
+    serve(server)
+    assert eventually(lambda: answers(client, "192.0.2.10"))
