@@ -58,7 +58,7 @@ def refuse(
 
 @contextlib.contextmanager
 def rolled_back() -> Iterator[None]:
-    """Let Nova leave the server as it was, with the reason as its fault.
+    """Let Nova leave the server as it was, and keep the reason with the action.
 
     What else a driver raises, Nova takes for a server that is broken.
     """
