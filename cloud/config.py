@@ -47,6 +47,7 @@ DIRECTORIES = {
     DATA / "glance": settings.USER,
     DATA / "ovn": settings.USER,
     RUN / "ovn": settings.USER,
+    RUN / "metadata": settings.USER,
     RUN / "neutron": settings.USER,
     RUN / "locks": settings.USER,
 }

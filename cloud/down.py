@@ -32,7 +32,8 @@ def down(*, purge: bool) -> None:
         _stop_services()
         supervisor.shutdown()
     strays.kill()
-    _remove_namespaces(engine.servers_on_disk())
+    _remove_namespaces(f"nova-{uuid}" for uuid in engine.servers_on_disk())
+    _remove_namespaces(switch.metadata_namespaces())
     _unmount()
     for link in (settings.ENGINE_BRIDGE, *switch.INTERFACES):
         switch.remove_interface(link)
@@ -84,14 +85,14 @@ def _stop_servers() -> None:
     if engine.is_foreign():
         containers = {u: c for u, c in containers.items() if u in known}
     engine.stop(list(containers.values()))
-    _remove_namespaces({*containers, *known})
+    _remove_namespaces(f"nova-{uuid}" for uuid in {*containers, *known})
 
 
-def _remove_namespaces(servers: set[str]) -> None:
-    """Remove the servers' network namespaces, and their NICs with them."""
-    for uuid in servers:
-        if pathlib.Path(f"/run/netns/nova-{uuid}").exists():
-            shell.run("ip", "netns", "delete", f"nova-{uuid}", check=False)
+def _remove_namespaces(names: Iterable[str]) -> None:
+    """Remove network namespaces, and their NICs with them."""
+    for name in names:
+        if pathlib.Path("/run/netns", name).exists():
+            shell.run("ip", "netns", "delete", name, check=False)
 
 
 def _unmount() -> None:

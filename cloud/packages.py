@@ -26,6 +26,7 @@ DEBIAN = (
     "adduser",
     "busybox-static",
     "ethtool",
+    "haproxy",
     "iproute2",
     "iptables",
     "kmod",
@@ -45,6 +46,7 @@ UNITS = (
     "containerd",
     "docker",
     "epmd",
+    "haproxy",
     "mariadb",
     "openvswitch-switch",
     "ovn-central",
@@ -184,11 +186,13 @@ def make_user() -> None:
         shell.run("usermod", "--append", "--groups=docker", settings.USER)
     privsep = f"{settings.BIN}/privsep-helper"
     config = settings.ETC / "nova/nova.conf"
+    rootwrap = f"{settings.BIN}/neutron-rootwrap {settings.ETC}/neutron/rootwrap.conf"
     settings.SUDOERS.touch(mode=0o440)
     settings.SUDOERS.write_text(
-        "# Made by nova-docker's quickstart: all that nova-compute may do as root.\n"
+        "# Made by nova-docker's quickstart: all that nova-compute, and Neutron's\n"
+        "# agent, may do as root.\n"
         f"{settings.USER} ALL=(root) NOPASSWD: "
-        f"{privsep} --config-file {config} *\n"
+        f"{privsep} --config-file {config} *, {rootwrap} *\n"
     )
 
 

@@ -222,6 +222,7 @@ def openstack() -> list[Service]:
             priority=60,
         ),
         worker("neutron-ovn-maintenance-worker", neutron),
+        worker("neutron-ovn-agent", ("neutron/ovn-agent.ini",)),
     ]
 
 

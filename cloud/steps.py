@@ -65,7 +65,7 @@ def steps() -> list[Step]:
         Step(
             "neutron",
             "Neutron",
-            start("neutron", "neutron-ovn-maintenance-worker"),
+            start("neutron", "neutron-ovn-maintenance-worker", "neutron-ovn-agent"),
             ("schema-neutron", "switch", "rabbitmq"),
         ),
         Step(

@@ -137,6 +137,12 @@ def has_chassis() -> bool:
     return bool(found.strip())
 
 
+def metadata_namespaces() -> list[str]:
+    """Return where Neutron's agent serves metadata, one for each network."""
+    files = (RUN / "metadata/ovn-metadata-proxy").glob("*.conf")
+    return [f"ovnmeta-{file.stem}" for file in files]
+
+
 def add_chassis(name: str) -> None:
     """Have OVN know a host that has no switch, so that Neutron binds ports to it."""
     southbound = ("ovn-sbctl", f"--db=unix:{SOUTH}", "--timeout=10")

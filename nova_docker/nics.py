@@ -45,6 +45,9 @@ LOG = logging.getLogger(__name__)
 # the first: what is asked for first wins, as the lowest metric does.
 _METRIC_STEP = 100
 
+# Where Neutron serves Nova's metadata.
+_METADATA = "169.254.169.254/32"
+
 
 def plan(
     network_info: Sequence[model.VIF],
@@ -129,6 +132,10 @@ def _routes(vif: model.VIF, metric: int) -> list[tuple[str, str | None, int]]:
             hosts[default] = gateway
         # The default route last: its gateway may need one of the others.
         routes += [(cidr, via, metric) for cidr, via in sorted(hosts.items())[::-1]]
+    # OVN tells of it by DHCP alone, and its routers pass no link-local address.
+    bound_by = (vif["details"].get("bound_drivers") or {}).values()
+    if "ovn" in bound_by and _METADATA not in (cidr for cidr, _, _ in routes):
+        routes.append((_METADATA, None, metric))
     return routes
 
 

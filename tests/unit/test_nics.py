@@ -202,3 +202,15 @@ def test_a_port_that_neutron_does_not_wire_ends_the_boot_if_that_is_fatal():
         assert booted
     finally:
         nics.CONF.clear_override("vif_plugging_is_fatal")
+
+
+def test_metadata_of_ovn_are_on_the_link():
+    subnet = samples.subnet("192.0.2.0/24", "192.0.2.10", gateway="192.0.2.1")
+    details = {"bound_drivers": {"0": "ovn"}}
+    [nic] = nics.plan(samples.nics(samples.vif(subnet, details=details)))
+    assert ("169.254.169.254/32", None, 0) in nic["routes"]
+    own = samples.subnet(
+        "192.0.2.0/24", "192.0.2.10", routes={"169.254.169.254/32": "192.0.2.2"}
+    )
+    [nic] = nics.plan(samples.nics(samples.vif(own, details=details)))
+    assert nic["routes"] == [("169.254.169.254/32", "192.0.2.2", 0)]
