@@ -322,21 +322,23 @@ class DockerClient:
             kind != _MULTIPLEXED and self.inspect_container(ref)["Config"]["Tty"]
         ):
             return answer.content
-        return b"".join(_frames(answer.content))
+        return b"".join(frames(answer.content))
 
     def put_archive(self, ref: str, path: str, content: bytes) -> None:
         """PUT /containers/{ref}/archive: unpack an archive in a container
 
-        The engine follows links of the container inside the container only.
+        The engine follows links of the container inside the container only. What
+        is there is replaced.
 
         :param path: directory to unpack in, which must be there
         :param content: a tar archive
         :raises NotFound: when there is no such directory
+        :raises DockerError: also when a file would replace a directory
         """
         self._send(
             "PUT",
             _path("containers", ref, "archive"),
-            {"path": path},
+            {"path": path, "noOverwriteDirNonDir": "1"},
             data=content,
             headers={"Content-Type": "application/x-tar"},
         )
@@ -796,7 +798,8 @@ def _json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
         yield json.loads(pending)
 
 
-def _frames(content: bytes) -> Iterator[bytes]:
+def frames(content: bytes) -> Iterator[bytes]:
+    """What the engine has framed, of an output without a terminal."""
     start = 0
     while start < len(content):
         payload = start + _FRAME_HEADER

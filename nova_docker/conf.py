@@ -113,6 +113,24 @@ How many processes and threads a server may have. 0 means no limit, which lets
 one server use up the process table of the host.
 """,
     ),
+    cfg.BoolOpt(
+        "inject_key",
+        default=True,
+        help="""
+Put the SSH key of a new server into ``authorized_keys`` of the user that the
+image property ``os_admin_user`` names, root by default, so that an image needs
+an SSH server but no cloud-init.
+""",
+    ),
+    cfg.BoolOpt(
+        "inject_password",
+        default=False,
+        help="""
+Set the administrator's password of a new server by its image's ``chpasswd``, as
+soon as it runs. The password is in the config drive, if the server has one,
+whatever this option says.
+""",
+    ),
     cfg.StrOpt(
         "crash_dump_signal",
         default="SIGQUIT",

@@ -16,7 +16,6 @@ from typing import Any
 from nova import exception
 from nova import objects
 from nova.compute import power_state
-from nova.virt import configdrive
 from oslo_utils import units
 
 _PREFIX = "nova-"
@@ -29,6 +28,9 @@ SERVERS = {"label": [UUID_LABEL]}  # the engine's filter for them
 _NETNS = "NOVA_NETNS"
 _ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
 _ENVIRONMENT = (_NETNS, _ENGINE_NETWORK)
+
+# By this cloud-init knows where it is, as it cannot tell by the DMI of the host.
+_PRODUCT = "product_name=OpenStack Nova"
 
 # What root inside a container may do. Everything else is dropped, from
 # Docker's own default set too:
@@ -130,19 +132,14 @@ def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def refuse_unsupported(
-    instance: objects.Instance, injected_files: Any, block_device_info: Any
-) -> None:
+def refuse_unsupported(block_device_info: Any) -> None:
     """Refuse what was asked for and would silently be missing.
 
-    :param injected_files: as ComputeDriver.spawn is given them
     :param block_device_info: as ComputeDriver.spawn is given it
     :raises InvalidInput: with the first of it
     """
     devices = block_device_info or {}
     for asked, what in (
-        (configdrive.required_by(instance), "a config drive"),
-        (injected_files, "injected files"),
         (devices.get("block_device_mapping"), "volumes"),
         (devices.get("ephemerals"), "ephemeral disks"),
     ):
@@ -168,6 +165,11 @@ def command(image_meta: objects.ImageMeta) -> list[str] | None:
             image_id=image_meta.id,
             reason=f"its property os_command_line cannot be split into words: {error}",
         ) from error
+
+
+def admin_user(image_meta: objects.ImageMeta) -> str:
+    """Who keys and passwords are for: image property ``os_admin_user``, or root."""
+    return image_meta.properties.get("os_admin_user") or "root"
 
 
 def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
@@ -215,7 +217,7 @@ def config(
     """
     bridge = network_mode == "bridge"
     # They replace what an image may set.
-    env = [f"{_NETNS}={name_of(instance.uuid)}"]
+    env = [f"{_NETNS}={name_of(instance.uuid)}", _PRODUCT]
     if bridge:
         env.append(f"{_ENGINE_NETWORK}=1")
     body: dict[str, Any] = {
@@ -231,6 +233,7 @@ def config(
             "Runtime": runtime,
             "NetworkMode": "bridge" if bridge else "none",
             "Dns": list(nameservers),
+            "Mounts": list(mounts),
             "ExtraHosts": [f"{instance.hostname}:{address}"] if address else [],
             # Nova decides what runs after a crash or a reboot of the host.
             "RestartPolicy": {"Name": "no"},
@@ -239,7 +242,6 @@ def config(
             "CapAdd": list(CAPABILITIES),
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": _log(log_size_mb),
-            "Mounts": list(mounts),
         },
     }
     if disk_gb:

@@ -8,6 +8,7 @@ Each method says what happens; how it happens is in a room of its own:
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from typing import Any
 from typing import NoReturn
 
 from nova import conf as nova_conf
+from nova import crypto
 from nova import exception
 from nova import objects
+from nova.api.metadata import password
 from nova.compute import power_state
 from nova.image import glance
 from nova.virt import driver
@@ -26,9 +29,11 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from nova_docker import conf
+from nova_docker import config_drive
 from nova_docker import container
 from nova_docker import diagnostics
 from nova_docker import errors
+from nova_docker import injection
 from nova_docker import rescue
 from nova_docker import resize
 from nova_docker import unsupported
@@ -56,6 +61,7 @@ class DockerDriver(driver.ComputeDriver):
         **driver.ComputeDriver.capabilities,
         "has_imagecache": True,
         "supports_attach_interface": True,
+        "supports_device_tagging": True,
         "supports_image_type_raw": True,
     }
 
@@ -78,7 +84,9 @@ class DockerDriver(driver.ComputeDriver):
         self._host.connect(CONF.docker.runtime)
         rescue.mend(self._client)
         self._nics.init(self._host.engine_id)
-        self._nics.sweep(self.list_instance_uuids())
+        servers = self.list_instance_uuids()
+        self._nics.sweep(servers)
+        config_drive.sweep(servers)
         self._snapshots.sweep()
         self._events.start()
 
@@ -177,17 +185,26 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
     ) -> None:
         unsupported.refuse(instance.flavor, image_meta)
-        container.refuse_unsupported(instance, injected_files, block_device_info)
+        container.refuse_unsupported(block_device_info)
         self._images.check(image_meta, instance.flavor)
         with self._leave_nothing_behind(instance, network_info):
             with self._nics.wired(instance, network_info):
                 plugging = self._beside.submit(self._nics.plug, instance, network_info)
                 try:
-                    self._create(context, instance, image_meta, network_info)
+                    self._create(
+                        context,
+                        instance,
+                        image_meta,
+                        network_info,
+                        injected_files,
+                        admin_password,
+                    )
                 finally:
                     plugging.result()
             if power_on:
                 self._guest(instance).start()
+        if power_on and CONF.docker.inject_password and admin_password:
+            self._inject_password(instance, image_meta, admin_password)
 
     def destroy(
         self,
@@ -220,6 +237,7 @@ class DockerDriver(driver.ComputeDriver):
                 self._nics.unplug(instance, network_info)
         finally:
             removing.result()
+            config_drive.remove(instance.uuid)
 
     def reboot(
         self,
@@ -321,6 +339,16 @@ class DockerDriver(driver.ComputeDriver):
     def trigger_crash_dump(self, instance: objects.Instance) -> None:
         self._guest(instance).signal(CONF.docker.crash_dump_signal)
 
+    def set_admin_password(self, instance: objects.Instance, new_pass: str) -> None:
+        user = container.admin_user(instance.image_meta)
+        self._guest(instance).set_password(user, new_pass)
+        if instance.key_data and instance.key_data.startswith("ssh-rsa"):
+            # For `nova get-password`, as in libvirt's driver.
+            secret = crypto.ssh_encrypt_text(instance.key_data, new_pass)
+            encoded = base64.b64encode(secret).decode()
+            instance.system_metadata.update(password.convert_password(None, encoded))
+            instance.save()
+
     def resume_state_on_host_boot(
         self,
         context: Any,
@@ -350,7 +378,9 @@ class DockerDriver(driver.ComputeDriver):
         )
         with rescue.set_aside(self._client, instance) as broken:
             mounts = rescue.mounts(instance, broken)
-            self._create(context, instance, image_meta, network_info, mounts)
+            self._create(
+                context, instance, image_meta, network_info, [], rescue_password, mounts
+            )
             self.power_on(context, instance, network_info)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
@@ -496,11 +526,14 @@ class DockerDriver(driver.ComputeDriver):
         instance: objects.Instance,
         image_meta: objects.ImageMeta,
         network_info: Any,
+        injected_files: Any,
+        admin_password: str | None,
         mounts: Sequence[dict[str, Any]] = (),
     ) -> None:
         image = self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
         )
+        instance.device_metadata = config_drive.device_metadata(context, instance)
         addresses = network_info.fixed_ips() if network_info else []
         self._guest(instance).create(
             container.config(
@@ -514,9 +547,36 @@ class DockerDriver(driver.ComputeDriver):
                 runtime=CONF.docker.runtime,
                 network_mode=CONF.docker.network_mode,
                 log_size_mb=CONF.docker.console_log_size_mb,
-                mounts=mounts,
+                mounts=[
+                    *mounts,
+                    *config_drive.write(
+                        instance, injected_files, admin_password, network_info
+                    ),
+                ],
             )
         )
+        injection.inject_files(self._client, instance, injected_files)
+        if CONF.docker.inject_key and instance.key_data:
+            injection.inject_key(
+                self._client,
+                instance,
+                instance.key_data,
+                container.admin_user(image_meta),
+            )
+
+    def _inject_password(
+        self,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        admin_password: str,
+    ) -> None:
+        """Set the password of a new server; it is none the worse without."""
+        try:
+            self._guest(instance).set_password(
+                container.admin_user(image_meta), admin_password
+            )
+        except exception.NovaException as error:
+            LOG.warning("The password is not set: %s", error, instance=instance)
 
     @contextlib.contextmanager
     def _leave_nothing_behind(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,11 +19,20 @@ from nova_docker import container
 from nova_docker import diagnostics
 from nova_docker import errors
 from nova_docker.client import DockerClient
+from nova_docker.client import frames
 
 # As much as Nova's other drivers return.
 MAX_CONSOLE_BYTES = 100 * 1024
 
 _SAVED = "suspended"  # the engine's name for a checkpoint
+# Where programs of an image are, whatever its PATH is.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NO_COMMAND = (126, 127)  # as shells say it
+
+# Of a program that is run beside the first process.
+_SECONDS = 30
+_MAX_OUTPUT = 4096
+_LOOKS = 20
 
 
 class Guest:
@@ -188,6 +198,60 @@ class Guest:
                     )
                 raise
 
+    def set_password(self, user: str, password: str) -> None:
+        """Have the image's chpasswd set a user's password.
+
+        :raises SetAdminPasswdNotSupported: when the image has none
+        :raises InstancePasswordSetFailed: when it fails, with its words, or does
+            not end in time
+        """
+        if any(mark in user + password for mark in "\r\n\0") or ":" in user:
+            raise exception.InstancePasswordSetFailed(
+                instance=self._instance.uuid, reason="it has a line break or colon"
+            )
+        code, output = self._run(["chpasswd"], f"{user}:{password}\n".encode())
+        if code in _NO_COMMAND:
+            raise exception.SetAdminPasswdNotSupported(
+                instance=self._instance.uuid, reason="the image has no chpasswd"
+            )
+        if code != 0:
+            raise exception.InstancePasswordSetFailed(
+                instance=self._instance.uuid, reason=output
+            )
+
+    def _run(self, command: list[str], typed: bytes) -> tuple[int | None, str]:
+        """Run a program of the image as root.
+
+        Engine calls: POST /containers/{id}/exec, POST /exec/{id}/start and GET
+        /exec/{id}/json.
+
+        :param typed: what it reads, which no process list shows
+        :returns: its exit code, None when it is silent for too long or writes
+            too much, and what it wrote
+        """
+        with errors.translated(self._instance.uuid):
+            run = self._client.create_exec(
+                self._name,
+                {
+                    "Cmd": command,
+                    "User": "0",
+                    "Env": [f"PATH={_PATH}"],
+                    "AttachStdin": True,
+                    "AttachStdout": True,
+                    "AttachStderr": True,
+                },
+            )
+            with self._client.start_exec(run, tty=False) as stream:
+                output = _converse(stream, typed)
+            state = self._client.inspect_exec(run)
+            # The engine closes the output a moment before it knows the code.
+            for _ in range(_LOOKS):
+                if not state["Running"]:
+                    break
+                time.sleep(1 / _LOOKS)
+                state = self._client.inspect_exec(run)
+        return state["ExitCode"], output.decode(errors="replace")
+
     def stats(self) -> dict[str, Any]:
         """What it uses, as GET /containers/{id}/stats has it."""
         with self._engine():
@@ -227,3 +291,17 @@ class Guest:
             raise exception.InstanceNotRunning(
                 instance_id=self._instance.uuid
             ) from error
+
+
+def _converse(stream: socket.socket, typed: bytes) -> bytes:
+    """What a program answers to ``typed``, framed, and cut off if need be."""
+    deadline = time.monotonic() + _SECONDS
+    output = b""
+    with contextlib.suppress(OSError):
+        stream.settimeout(_SECONDS)
+        stream.sendall(typed)
+        stream.shutdown(socket.SHUT_WR)
+        while len(output) < _MAX_OUTPUT and (chunk := stream.recv(_MAX_OUTPUT)):
+            output += chunk
+            stream.settimeout(max(deadline - time.monotonic(), 0.001))
+    return b"".join(frames(output))

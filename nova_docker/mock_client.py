@@ -356,6 +356,8 @@ class MockDockerClient:
                 for member in archive:
                     found = archive.extractfile(member) if member.isfile() else None
                     name = f"{directory}/{member.name.strip('/')}"
+                    if name in files and files[name][0].isdir() != member.isdir():
+                        raise errors.for_status(400, f"cannot overwrite {name}")
                     files[name] = (member, found.read() if found else None)
 
     def get_archive(self, ref: str, path: str, *, max_size: int) -> bytes:

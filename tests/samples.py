@@ -50,6 +50,7 @@ def instance(**values: Any) -> objects.Instance:
             "launched_at": None,
             "trusted_certs": None,
             "os_type": None,
+            "key_data": None,
         }
         | values,
     )

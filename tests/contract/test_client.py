@@ -686,6 +686,17 @@ def test_files_go_in_and_come_out_before_the_first_start(client, container):
         client.put_archive(container, "/no/such", archive_of(note=b"hello"))
 
 
+def test_a_file_does_not_take_the_place_of_a_directory(client, container):
+    directory = tarfile.TarInfo("kept")
+    directory.type = tarfile.DIRTYPE
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        archive.addfile(directory)
+    client.put_archive(container, "/", target.getvalue())
+    with pytest.raises(errors.DockerError, match="overwrite"):
+        client.put_archive(container, "/", archive_of(kept=b""))
+
+
 def answer_of(stream, typed, expected):
     """What a terminal shows, until it has shown ``expected``."""
     stream.settimeout(TIMEOUT)

@@ -40,7 +40,7 @@ def switch() -> Iterator[ovs.OpenVSwitch]:
 def configuration(
     engine: Engine, switch: ovs.OpenVSwitch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    host.configure(engine, switch, tmp_path_factory.mktemp("locks"))
+    host.configure(engine, switch, tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture
@@ -54,6 +54,10 @@ def make_driver(
 ) -> Iterator[Callable[[], DockerDriver]]:
     """Starts a driver, as a start of nova-compute does."""
     monkeypatch.setattr("nova.image.glance.API", lambda: glance)
+    # They would be read from a database.
+    monkeypatch.setattr(
+        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
+    )
     started = []
 
     def start() -> DockerDriver:
@@ -121,6 +125,9 @@ def boot(
     def spawn(
         image_meta: objects.ImageMeta | None = None,
         nics: list[model.VIF] | None = None,
+        *,
+        files: list[tuple[str, bytes]] | None = None,
+        password: str | None = None,
         **values: Any,
     ) -> Server:
         if nics is None:
@@ -132,8 +139,8 @@ def boot(
             samples.request_context(),
             server.instance,
             image_meta or default,
-            [],
-            None,
+            files or [],
+            password,
             {},
             server.network_info,
         )
@@ -142,6 +149,20 @@ def boot(
     yield spawn
     for server in servers:
         driver.destroy(None, server.instance, server.network_info)
+
+
+@pytest.fixture
+def configure() -> Iterator[Callable[[str, Any], None]]:
+    """Sets an option of [docker] for a test."""
+    changed: list[str] = []
+
+    def override(name: str, value: Any) -> None:
+        host.CONF.set_override(name, value, "docker")
+        changed.append(name)
+
+    yield override
+    for name in changed:
+        host.CONF.clear_override(name, "docker")
 
 
 @pytest.fixture

@@ -74,10 +74,11 @@ class Server:
         return self.engine.client.inspect_container(self.name)
 
 
-def configure(engine: Engine, switch: ovs.OpenVSwitch, locks: pathlib.Path) -> None:
+def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> None:
     """nova.conf for the private engine and switch."""
     CONF([], project="nova", default_config_files=[])
-    lockutils.set_defaults(str(locks))
+    lockutils.set_defaults(str(state))
+    CONF.set_override("state_path", str(state))
     CONF.set_override("host", "test-host")
     CONF.set_override("host", engine.host, "docker")
     CONF.set_override("ovs_bridge", ovs.BRIDGE, "neutron")

@@ -86,7 +86,10 @@ def test_a_server_that_only_nova_connects_has_no_engine_network():
     instance = samples.instance()
     body = config(instance)
     assert body["HostConfig"]["NetworkMode"] == "none"
-    assert body["Env"] == [f"NOVA_NETNS=nova-{instance.uuid}"]
+    assert body["Env"] == [
+        f"NOVA_NETNS=nova-{instance.uuid}",
+        "product_name=OpenStack Nova",
+    ]
 
 
 def test_bridge_mode_keeps_the_engines_network():

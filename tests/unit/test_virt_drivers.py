@@ -40,7 +40,7 @@ NOT_IMPLEMENTED = """
     poll_rebooting_instances post_live_migration_at_destination
     post_live_migration_at_source power_update_event pre_live_migration
     rebuild restore
-    rollback_live_migration_at_destination set_admin_password set_host_enabled
+    rollback_live_migration_at_destination set_host_enabled
     soft_delete swap_volume umount_share
     volume_snapshot_create volume_snapshot_delete
 """.split()
