@@ -65,6 +65,14 @@ class Server:
             if network is None or port.network_id == network
         )
 
+    def port_of(self, nic: str) -> Any:
+        mac = self.run(f"cat /sys/class/net/{nic}/address").strip()
+        return next(
+            port
+            for port in self.user.network.ports(device_id=self.id)
+            if port.mac_address == mac
+        )
+
     def console(self, lines: int | None = None) -> str:
         return self.user.compute.get_server_console_output(self.id, lines)["output"]
 
@@ -146,7 +154,10 @@ def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[No
 
 @pytest.fixture
 def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
-    """Boots a server, deleted when the test ends; ACTIVE unless ``until`` differs."""
+    """Boots a server, deleted when the test ends; ACTIVE unless ``until`` differs.
+
+    ``existing`` is the id of one whose boot was asked for already.
+    """
     servers = []
 
     def create(
@@ -155,18 +166,20 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
         flavor: str = "docker.tiny",
         networks: Any = None,
         until: str | None = "ACTIVE",
+        existing: str | None = None,
         **values: Any,
     ) -> Server:
-        if networks is None:
-            networks = [{"uuid": demo.network.find_network("private").id}]
-        made = demo.compute.create_server(
-            name="test",
-            image_id=demo.image.find_image(image, ignore_missing=False).id,
-            flavor_id=demo.compute.find_flavor(flavor, ignore_missing=False).id,
-            networks=networks,
-            **values,
-        )
-        server = Server(made.id, demo)
+        if existing is None:
+            if networks is None:
+                networks = [{"uuid": demo.network.find_network("private").id}]
+            existing = demo.compute.create_server(
+                name="test",
+                image_id=demo.image.find_image(image, ignore_missing=False).id,
+                flavor_id=demo.compute.find_flavor(flavor, ignore_missing=False).id,
+                networks=networks,
+                **values,
+            ).id
+        server = Server(existing, demo)
         servers.append(server)
         if until:
             eventually(lambda: server.status in (until, "ERROR"))

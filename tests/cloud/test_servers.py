@@ -102,11 +102,6 @@ def test_a_bad_image_is_an_error_that_says_why(boot, upload, content, values, re
     assert reason in server.show().fault["message"]
 
 
-def test_a_config_drive_is_refused_and_not_left_out(boot):
-    server = boot(config_drive=True, until="ERROR")
-    assert "config drive" in server.show().fault["message"]
-
-
 def test_an_archive_cannot_name_itself_after_a_local_image(boot, upload, engine):
     names = {tag for image in engine.list_images() for tag in image["RepoTags"] or []}
     image = upload(archives.busybox_archive(tags=["debian:latest", *names]))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces of servers that come and go as they run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cloud.conftest import eventually
+
+
+@pytest.fixture
+def port(demo):
+    """A port of its own on the private network, deleted when the test ends."""
+    made = demo.network.create_port(network_id=demo.network.find_network("private").id)
+    yield made
+    demo.network.delete_port(made)
+
+
+def names(server):
+    return server.run("ls /sys/class/net").split()
+
+
+def attach(server, port):
+    server.user.compute.create_server_interface(server.id, port_id=port.id)
+
+
+def detach(server, port):
+    server.user.compute.delete_server_interface(port.id, server=server.id)
+    gone = eventually(
+        lambda: (
+            port.id
+            not in {p.id for p in server.user.network.ports(device_id=server.id)}
+        )
+    )
+    assert gone
+
+
+def address(port):
+    return next(ip["ip_address"] for ip in port.fixed_ips if "." in ip["ip_address"])
+
+
+def test_an_interface_comes_while_a_server_runs_and_goes(boot, port, demo):
+    server, other = boot(), boot()
+    attach(server, port)
+    assert names(server) == ["eth0", "eth1", "lo"]
+    assert address(port) in server.run("ip -o addr show dev eth1")
+    assert eventually(lambda: demo.network.get_port(port.id).status == "ACTIVE")
+    server.run("nc -ll -p 8080 -e echo hello &")
+    group = demo.network.find_security_group(
+        "default", project_id=demo.current_project_id
+    )
+    rule = demo.network.create_security_group_rule(
+        security_group_id=group.id,
+        direction="ingress",
+        protocol="tcp",
+        port_range_min=8080,
+        port_range_max=8080,
+    )
+    try:
+        assert eventually(
+            lambda: (
+                "hello"
+                in other.run(f"nc -w 5 {address(port)} 8080 </dev/null", check=False)
+            )
+        )
+    finally:
+        demo.network.delete_security_group_rule(rule)
+    detach(server, port)
+    assert names(server) == ["eth0", "lo"]
+
+
+def test_an_interface_keeps_its_name_when_another_has_gone(boot, port):
+    server = boot()
+    attach(server, port)
+    detach(server, server.port_of("eth0"))
+    assert names(server) == ["eth1", "lo"]
+    server.act("reboot_server", "HARD", until="ACTIVE")
+    assert names(server) == ["eth1", "lo"]
+    assert address(port) in server.run("ip -o addr show dev eth1")
+
+
+@pytest.mark.parametrize(
+    ("action", "back", "status"),
+    [
+        ("stop_server", "start_server", "SHUTOFF"),
+        ("pause_server", "unpause_server", "PAUSED"),
+    ],
+)
+def test_an_interface_comes_while_a_server_does_not_run(
+    boot, port, action, back, status
+):
+    server = boot()
+    server.act(action, until=status)
+    attach(server, port)
+    server.act(back, until="ACTIVE")
+    assert address(port) in server.run("ip -o addr show dev eth1")
