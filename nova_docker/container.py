@@ -200,10 +200,10 @@ def config(
     address: str | None,
     limits: Mapping[str, Any],
     disk_gb: int,
+    mounts: Sequence[Mapping[str, Any]] = (),
     runtime: str,
     network_mode: str,
     log_size_mb: int,
-    mounts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The body of POST /containers/create for a server.
 
@@ -233,7 +233,6 @@ def config(
             "Runtime": runtime,
             "NetworkMode": "bridge" if bridge else "none",
             "Dns": list(nameservers),
-            "Mounts": list(mounts),
             "ExtraHosts": [f"{instance.hostname}:{address}"] if address else [],
             # Nova decides what runs after a crash or a reboot of the host.
             "RestartPolicy": {"Name": "no"},
@@ -242,6 +241,7 @@ def config(
             "CapAdd": list(CAPABILITIES),
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": _log(log_size_mb),
+            "Mounts": list(mounts),
         },
     }
     if disk_gb:

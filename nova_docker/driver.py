@@ -191,19 +191,25 @@ class DockerDriver(driver.ComputeDriver):
             with self._nics.wired(instance, network_info):
                 plugging = self._beside.submit(self._nics.plug, instance, network_info)
                 try:
+                    instance.device_metadata = config_drive.device_metadata(
+                        context, instance
+                    )
+                    mounts = config_drive.write(
+                        instance, injected_files, admin_password, network_info
+                    )
                     self._create(
                         context,
                         instance,
                         image_meta,
                         network_info,
+                        mounts,
                         injected_files,
-                        admin_password,
                     )
                 finally:
                     plugging.result()
             if power_on:
                 self._guest(instance).start()
-        if power_on and CONF.docker.inject_password and admin_password:
+        if power_on:
             self._inject_password(instance, image_meta, admin_password)
 
     def destroy(
@@ -378,10 +384,9 @@ class DockerDriver(driver.ComputeDriver):
         )
         with rescue.set_aside(self._client, instance) as broken:
             mounts = rescue.mounts(instance, broken)
-            self._create(
-                context, instance, image_meta, network_info, [], rescue_password, mounts
-            )
+            self._create(context, instance, image_meta, network_info, mounts)
             self.power_on(context, instance, network_info)
+        self._inject_password(instance, image_meta, rescue_password)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
         rescue.bring_back(self._client, instance)
@@ -526,14 +531,12 @@ class DockerDriver(driver.ComputeDriver):
         instance: objects.Instance,
         image_meta: objects.ImageMeta,
         network_info: Any,
-        injected_files: Any,
-        admin_password: str | None,
         mounts: Sequence[dict[str, Any]] = (),
+        injected_files: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         image = self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
         )
-        instance.device_metadata = config_drive.device_metadata(context, instance)
         addresses = network_info.fixed_ips() if network_info else []
         self._guest(instance).create(
             container.config(
@@ -547,12 +550,7 @@ class DockerDriver(driver.ComputeDriver):
                 runtime=CONF.docker.runtime,
                 network_mode=CONF.docker.network_mode,
                 log_size_mb=CONF.docker.console_log_size_mb,
-                mounts=[
-                    *mounts,
-                    *config_drive.write(
-                        instance, injected_files, admin_password, network_info
-                    ),
-                ],
+                mounts=mounts,
             )
         )
         injection.inject_files(self._client, instance, injected_files)
@@ -568,9 +566,11 @@ class DockerDriver(driver.ComputeDriver):
         self,
         instance: objects.Instance,
         image_meta: objects.ImageMeta,
-        admin_password: str,
+        admin_password: str | None,
     ) -> None:
-        """Set the password of a new server; it is none the worse without."""
+        """Set the password of a new server, if asked to; it boots without, too."""
+        if not CONF.docker.inject_password or not admin_password:
+            return
         try:
             self._guest(instance).set_password(
                 container.admin_user(image_meta), admin_password
