@@ -12,6 +12,7 @@ import io
 import pathlib
 import shlex
 import tarfile
+from collections.abc import Sequence
 
 from cloud import engine
 from cloud import settings
@@ -73,26 +74,38 @@ def make_debian_tree() -> None:
         f'echo {key} > "$1/root/.ssh/authorized_keys"',
         'rm -f "$1"/etc/ssh/ssh_host_*',
     )
+    debootstrap(
+        unfinished,
+        ("openssh-server", "iproute2", "iputils-ping", "netbase"),
+        *authorize,
+        f'install -m 755 {SERVER_INIT} "$1/usr/local/sbin/"',
+    )
+    unfinished.rename(_tree("debian"))
+
+
+def debootstrap(target: pathlib.Path, packages: Sequence[str], *hooks: str) -> None:
+    """Make a tar archive of a small Debian.
+
+    :param hooks: shell lines run at the end, in which ``$1`` is its directory
+    """
     shell.run(
-        # It is needed last: what the others wait for goes first.
+        # What others wait for goes first.
         *("nice", "-n", "5", "mmdebstrap"),
         "--mode=root",
         "--format=tar",
         "--variant=minbase",
-        "--include=openssh-server,iproute2,iputils-ping,netbase",
+        f"--include={','.join(packages)}",
         # A tree that is only read once needs no care for power cuts.
         "--dpkgopt=force-unsafe-io",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
-        *(f"--customize-hook={line}" for line in authorize),
-        f'--customize-hook=install -m 755 {SERVER_INIT} "$1/usr/local/sbin/"',
+        *(f"--customize-hook={line}" for line in hooks),
         SUITE,
-        unfinished,
+        target,
         *_mirrors(),
         env=shell.installer_env(),
     )
-    unfinished.rename(_tree("debian"))
 
 
 def save_busybox() -> None:

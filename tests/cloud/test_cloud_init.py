@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metadata of all kinds, and a Debian with cloud-init that makes use of them."""
+
+from __future__ import annotations
+
+import base64
+import crypt
+import json
+
+import pytest
+
+from cloud import images
+from tests import archives
+from tests.cloud.conftest import eventually
+
+PACKAGES = ("cloud-init", "openssh-server", "iproute2", "netbase")
+
+# The stages that systemd would run.
+INIT = b"""#!/bin/sh
+cloud-init init --local
+cloud-init init
+cloud-init modules --mode=config
+cloud-init modules --mode=final
+mkdir -p /run/sshd
+echo the SSH server starts
+exec /usr/sbin/sshd -D -e
+"""
+
+USER_DATA = """#cloud-config
+password: s3cret
+chpasswd: {expire: false}
+write_files: [{path: /srv/note, content: from the user}]
+"""
+
+
+@pytest.fixture(scope="module")
+def debian(tmp_path_factory):
+    """An archive of the image."""
+    tree = tmp_path_factory.mktemp("debian") / "tree.tar"
+    images.debootstrap(tree, PACKAGES)
+    init = archives.tar({"usr/sbin/boot": INIT})
+    config = {"Cmd": None, "Entrypoint": ["/usr/sbin/boot"]}
+    path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+    return archives.archive([tree.read_bytes(), init], config=config | {"Env": [path]})
+
+
+@pytest.mark.parametrize("config_drive", [True, False])
+def test_cloud_init_does_what_the_user_asked_for(boot, upload, debian, config_drive):
+    server = boot(
+        upload(debian),
+        flavor="docker.small",
+        config_drive=config_drive,
+        key_name="quickstart",
+        user_data=base64.b64encode(USER_DATA.encode()).decode(),
+    )
+    assert eventually(lambda: "SSH server starts" in server.console()), server.console()
+    assert server.run("cat /srv/note") == "from the user"
+    assert server.run("hostname") == "test\n"
+    assert "ssh-ed25519 " in server.run("cat /home/debian/.ssh/authorized_keys")
+    password = server.run("getent shadow debian").split(":")[1]
+    assert crypt.crypt("s3cret", password) == password
+    # It has left the NICs as they were.
+    assert server.address() in server.run("ip address show dev eth0")
+    source = server.run("cat /run/cloud-init/result.json")
+    assert ("seed" if config_drive else "DataSourceOpenStack") in source
+
+
+def metadata(server, name="meta_data.json"):
+    """A file of a server's config drive."""
+    path = f"/var/lib/cloud/seed/config_drive/openstack/latest/{name}"
+    return json.loads(server.run(f"cat {path}"))
+
+
+def served(server, name="meta_data.json"):
+    """The same of the metadata service, asked from inside a server."""
+    request = f"GET /openstack/latest/{name} HTTP/1.0\\r\\n\\r\\n"
+    script = f"printf '{request}' | nc -w 5 169.254.169.254 80"
+    answer = eventually(lambda: server.run(script, check=False), timeout=30)
+    return json.loads(answer.replace("\r\n", "\n").partition("\n\n")[2])
+
+
+def test_an_image_may_ask_for_a_config_drive(boot, upload):
+    archive = archives.archive([archives.busybox_layer()])
+    server = boot(upload(archive, img_config_drive="mandatory"))
+    assert metadata(server)["uuid"] == server.id
+    assert metadata(server)["admin_pass"]
+
+
+def test_a_nic_has_the_tag_that_was_asked_for(boot, demo):
+    private = demo.network.find_network("private").id
+    server = boot(networks=[{"uuid": private, "tag": "front"}], config_drive=True)
+    [device] = metadata(server)["devices"]
+    assert device["tags"] == ["front"]
+    assert device["mac"] == server.port().mac_address
+    assert served(server)["devices"] == [device]
+
+
+def test_vendor_data_are_the_clouds(boot):
+    server = boot(config_drive=True)
+    vendor_data = {"cloud": "nova-docker quickstart"}
+    assert metadata(server, "vendor_data.json") == vendor_data
+    assert served(server, "vendor_data.json") == vendor_data
