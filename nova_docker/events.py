@@ -83,6 +83,9 @@ class LifecycleEvents:
                         "event": [*_STATES, "destroy"],
                     }
                 ) as self._stream:
+                    if self._stopping.is_set():
+                        # Before there was a stream that could have been closed.
+                        break
                     self._catch_up()
                     for event in self._stream:
                         self._tell(event)

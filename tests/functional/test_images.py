@@ -50,9 +50,9 @@ def small_engine():
         subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", directory], check=True
         )
+        (directory / "d").mkdir()
         engine = Engine(directory / "d")
         try:
-            (directory / "d").mkdir()
             engine.start()
             yield engine
         finally:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 
 import pytest
 from nova.virt import event as virtevent
@@ -117,3 +118,24 @@ def test_an_event_that_nova_cannot_take_does_not_end_the_following(client, serve
         assert heard.qsize() > 4
     finally:
         room.stop()
+
+
+def test_a_stop_that_comes_while_the_stream_is_opened_is_no_less_a_stop(client):
+    opening, goes_on = threading.Event(), threading.Event()
+    events_of = client.events
+
+    def slow(**arguments):
+        opening.set()
+        assert goes_on.wait(TIMEOUT)
+        return events_of(**arguments)
+
+    client.events = slow
+    room = events.LifecycleEvents(client, lambda event: None)
+    room.start()
+    assert opening.wait(TIMEOUT)
+    stopping = threading.Thread(target=room.stop, daemon=True)
+    stopping.start()
+    assert room._stopping.wait(TIMEOUT)
+    goes_on.set()
+    stopping.join(TIMEOUT)
+    assert not stopping.is_alive()
