@@ -63,6 +63,7 @@ class DockerDriver(driver.ComputeDriver):
         "supports_attach_interface": True,
         "supports_device_tagging": True,
         "supports_image_type_raw": True,
+        "supports_tagged_attach_interface": True,
     }
 
     def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
@@ -496,7 +497,9 @@ class DockerDriver(driver.ComputeDriver):
         vif: Any,
     ) -> None:
         off = self._guest(instance).info().state == power_state.SHUTDOWN
-        self._nics.attach(instance, vif, connected=not off)
+        with self._nics.attached(instance, vif, connected=not off):
+            instance.device_metadata = config_drive.device_metadata(context, instance)
+            instance.save()
 
     def detach_interface(
         self, context: Any, instance: objects.Instance, vif: Any

@@ -180,18 +180,21 @@ class Nics:
             if isinstance(vif, osvif.VIFBridge):
                 privsep.join_bridge(vif.vif_name, vif.bridge_name)
 
-    def attach(
+    @contextlib.contextmanager
+    def attached(
         self, instance: objects.Instance, vif: model.VIF, *, connected: bool
-    ) -> None:
-        """Give a server one more NIC; it needs no restart.
+    ) -> Iterator[None]:
+        """Give a server one more NIC, which stays if the block succeeds.
 
         :param connected: False for a server that is switched off
-        :raises InterfaceAttachFailed: when it cannot be plugged; nothing is left
+        :raises InterfaceAttachFailed: when it cannot be plugged or the block
+            fails; nothing is left
         """
         try:
             self.plug(instance, [vif])
             if not connected:
                 self.cut(instance)
+            yield
         except Exception as error:
             with excutils.save_and_reraise_exception(reraise=False):
                 LOG.exception("Attaching port %s", vif["id"], instance=instance)

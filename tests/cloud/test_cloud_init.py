@@ -95,6 +95,19 @@ def test_a_nic_has_the_tag_that_was_asked_for(boot, demo):
     assert served(server)["devices"] == [device]
 
 
+def test_a_nic_that_is_attached_has_its_tag_until_it_is_detached(boot, demo):
+    server = boot()
+    demo.compute.create_server_interface(
+        server.id, net_id=server.port().network_id, tag="late"
+    )
+    [mac] = server.run("cat /sys/class/net/eth1/address").split()
+    # Nova serves an answer for 15 seconds.
+    [device] = eventually(lambda: served(server)["devices"], timeout=30)
+    assert (device["tags"], device["mac"]) == (["late"], mac)
+    demo.compute.delete_server_interface(server.port_of("eth1").id, server=server.id)
+    assert eventually(lambda: not served(server)["devices"], timeout=30)
+
+
 def test_vendor_data_are_the_clouds(boot):
     server = boot(config_drive=True)
     vendor_data = {"cloud": "nova-docker quickstart"}

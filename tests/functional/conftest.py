@@ -54,10 +54,11 @@ def make_driver(
 ) -> Iterator[Callable[[], DockerDriver]]:
     """Starts a driver, as a start of nova-compute does."""
     monkeypatch.setattr("nova.image.glance.API", lambda: glance)
-    # They would be read from a database.
+    # There is no database.
     monkeypatch.setattr(
         "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
     )
+    monkeypatch.setattr("nova.objects.Instance.save", lambda instance: None)
     started = []
 
     def start() -> DockerDriver:

@@ -90,6 +90,23 @@ def test_a_port_that_cannot_be_attached_leaves_nothing(driver, boot, nic, switch
     assert switch.ports() == before
 
 
+def test_an_attachment_that_cannot_be_recorded_leaves_nothing(
+    driver, boot, nic, switch, monkeypatch
+):
+    server = boot()
+    before = switch.ports()
+    vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.100"))
+
+    def fail(instance):
+        raise exception.InstanceNotFound(instance_id=instance.uuid)
+
+    monkeypatch.setattr("nova.objects.Instance.save", fail)
+    with pytest.raises(exception.InterfaceAttachFailed):
+        driver.attach_interface(None, server.instance, None, vif)
+    assert links(server) == ["eth0", "lo"]
+    assert switch.ports() == before
+
+
 def test_a_server_is_reached_again_after_its_namespace_was_lost(driver, boot):
     server, client = boot(), boot()
     driver.power_off(server.instance)
