@@ -286,9 +286,15 @@ def _await_compute(host: str, service: str) -> None:
     def ready() -> bool:
         if supervisor.state(service)["statename"] == "FATAL":
             raise shell.Failed(f"{service} does not stay up; its log is {log}")
-        return _consumes(host)
+        return _consumes(host) and _is_up(host)
 
     shell.wait_until(ready, f"{service} is not ready, see {log}", interval=0.5)
+
+
+def _is_up(host: str) -> bool:
+    """Tell whether the scheduler takes ``host``: one that was away is down."""
+    services = connect().compute.services(binary="nova-compute", host=host)
+    return any(service.state == "up" for service in services)
 
 
 def _consumes(host: str) -> bool:
