@@ -700,7 +700,8 @@ def _echo(end: Callable[[], None]) -> socket.socket:
         with theirs:
             while (typed := theirs.recv(4096)) and b"exit" not in typed:
                 theirs.sendall(typed)
-        end()
+            # Who sees the terminal closed finds the command ended.
+            end()
 
     threading.Thread(target=play, daemon=True).start()
     return ours
