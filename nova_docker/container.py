@@ -132,23 +132,6 @@ def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def refuse_unsupported(block_device_info: Any) -> None:
-    """Refuse what was asked for and would silently be missing.
-
-    :param block_device_info: as ComputeDriver.spawn is given it
-    :raises InvalidInput: with the first of it
-    """
-    devices = block_device_info or {}
-    for asked, what in (
-        (devices.get("block_device_mapping"), "volumes"),
-        (devices.get("ephemerals"), "ephemeral disks"),
-    ):
-        if asked:
-            raise exception.InvalidInput(
-                reason=f"the Docker driver does not support {what}"
-            )
-
-
 def command(image_meta: objects.ImageMeta) -> list[str] | None:
     """The command that the image property ``os_command_line`` asks for.
 

@@ -71,9 +71,10 @@ class DockerDriver(driver.ComputeDriver):
         super().__init__(virtapi)
         self._client = client or _client()
         self._host = Host(self._client)
-        self._images = ImageStore(self._client, glance.API())
+        image_api = glance.API()
+        self._images = ImageStore(self._client, image_api)
         self._image_cache = ImageCache(self._client)
-        self._snapshots = Snapshots(self._client, glance.API())
+        self._snapshots = Snapshots(self._client, image_api)
         self._nics = Nics(virtapi, first=1 if self._engine_network else 0)
         self._events = LifecycleEvents(self._client, self.emit_event)
         # What a boot or a delete does at the same time as its main line.
@@ -186,7 +187,7 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
     ) -> None:
         unsupported.refuse(instance.flavor, image_meta)
-        container.refuse_unsupported(block_device_info)
+        unsupported.refuse_devices(block_device_info)
         self._images.check(image_meta, instance.flavor)
         with self._leave_nothing_behind(instance, network_info):
             with self._nics.wired(instance, network_info):

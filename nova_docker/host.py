@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import time
@@ -115,6 +116,10 @@ class Host:
     def architecture(self) -> str:
         return fields.Architecture.canonicalize(self._info["Architecture"])
 
+    @functools.cached_property
+    def _cpus(self) -> dict[str, Any]:
+        return cpu.describe(self.architecture)
+
     def resources(self) -> dict[str, Any]:
         """As ComputeDriver.get_available_resource returns: MiB and GiB."""
         memory = psutil.virtual_memory()
@@ -133,7 +138,7 @@ class Host:
                 self._info["ServerVersion"].partition("+")[0].partition("-")[0]
             ),
             "hypervisor_hostname": CONF.host,
-            "cpu_info": jsonutils.dumps(cpu.describe(self.architecture)),
+            "cpu_info": jsonutils.dumps(self._cpus),
             "supported_instances": [
                 (self.architecture, fields.HVType.DOCKER, fields.VMMode.EXE)
             ],
@@ -192,7 +197,7 @@ class Host:
 
         Those of ComputeDriver.capabilities are Nova's own to tell Placement.
         """
-        return cpu.traits(cpu.describe(self.architecture))
+        return cpu.traits(self._cpus)
 
     def uptime(self) -> str:
         """In the words of uptime(1), which the API's users take apart."""

@@ -661,18 +661,8 @@ def test_stats_of_a_container(client, container):
     assert stats["cpu_stats"]["cpu_usage"]["total_usage"] > 0
 
 
-def archive_of(**files):
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return target.getvalue()
-
-
 def test_files_go_in_and_come_out_before_the_first_start(client, container):
-    client.put_archive(container, "/", archive_of(note=b"hello"))
+    client.put_archive(container, "/", archives.tar({"note": b"hello"}))
     content = client.get_archive(container, "/note", max_size=10240)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         [member] = archive
@@ -683,7 +673,7 @@ def test_files_go_in_and_come_out_before_the_first_start(client, container):
     with pytest.raises(errors.NotFound):
         client.get_archive(container, "/no/such", max_size=10240)
     with pytest.raises(errors.NotFound):
-        client.put_archive(container, "/no/such", archive_of(note=b"hello"))
+        client.put_archive(container, "/no/such", archives.tar({"note": b"hello"}))
 
 
 def test_a_file_does_not_take_the_place_of_a_directory(client, container):
@@ -694,7 +684,7 @@ def test_a_file_does_not_take_the_place_of_a_directory(client, container):
         archive.addfile(directory)
     client.put_archive(container, "/", target.getvalue())
     with pytest.raises(errors.DockerError, match="overwrite"):
-        client.put_archive(container, "/", archive_of(kept=b""))
+        client.put_archive(container, "/", archives.tar({"kept": b""}))
 
 
 def answer_of(stream, typed, expected):
