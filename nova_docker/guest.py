@@ -25,6 +25,7 @@ from nova_docker.client import frames
 MAX_CONSOLE_BYTES = 100 * 1024
 
 _SAVED = "suspended"  # the engine's name for a checkpoint
+_CLEARED = 90  # seconds
 # Where programs of an image are, whatever its PATH is.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NO_COMMAND = (126, 127)  # as shells say it
@@ -143,17 +144,19 @@ class Guest:
         """
         with self._engine(exception.InstanceResumeFailure):
             # An engine whose own copy of what it wrote a moment ago is not
-            # cleared away yet refuses to take another (Docker before 25).
-            for delay in (0.2, 0.5, 1, 2, 4):
+            # cleared away yet refuses to take another (Docker before 25). It
+            # clears up by and by, and sooner the more it is asked to do.
+            deadline = time.monotonic() + _CLEARED
+            while True:
                 try:
                     self._client.start_container(self._name, checkpoint=_SAVED)
                 except errors.EngineError as error:
-                    if "already exists" not in error.message:
+                    late = time.monotonic() > deadline
+                    if late or "already exists" not in error.message:
                         raise
-                    time.sleep(delay)
+                    time.sleep(0.2)
                 else:
                     return
-            self._client.start_container(self._name, checkpoint=_SAVED)
 
     def discard_saved(self) -> None:
         """Forget what was saved, if anything was."""

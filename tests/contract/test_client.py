@@ -333,12 +333,12 @@ def test_a_checkpoint_ends_a_container_that_goes_on_from_it(client, container):
     assert client.list_checkpoints(container) == ["one"]
 
     def runs_on():
-        # An engine may not have cleared its own copy away.
+        # An engine may not have cleared its own copy away, see Guest.restore.
         with contextlib.suppress(errors.EngineError):
             client.start_container(container, checkpoint="one")
         return status(client, container) == "running"
 
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + 9 * TIMEOUT
     while not runs_on() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert status(client, container) == "running"
