@@ -23,6 +23,8 @@ _LABEL = "org.openstack.nova."
 UUID_LABEL = _LABEL + "uuid"
 NAME_LABEL = _LABEL + "name"  # Nova's own, instance-00000001
 SERVERS = {"label": [UUID_LABEL]}  # the engine's filter for them
+# An image may say what its serial console is: "attach" or "shell".
+CONSOLE_LABEL = "org.openstack.nova-docker.console"
 
 # Variables that the OCI runtime reads.
 _NETNS = "NOVA_NETNS"
@@ -60,6 +62,10 @@ CAPABILITIES = (
 _CPU_PERIOD = 100_000  # microseconds: the kernel's own default
 _SHARES_PER_VCPU = 1024
 _MAX_SHARES = 262_144  # the kernel refuses more
+
+# First processes at whose terminal one can work.
+_SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
+_LOGINS = ("agetty", "getty", "init", "login", "systemd")
 
 _POWER_STATES = {
     "created": power_state.SHUTDOWN,
@@ -103,6 +109,23 @@ def uuid_of(labels: Mapping[str, str]) -> str:
 def power_state_of(status: str) -> int:
     """Nova's power state for the engine's ``State.Status``."""
     return _POWER_STATES.get(status, power_state.NOSTATE)
+
+
+def has_interactive_process(found: Mapping[str, Any]) -> bool:
+    """Whether one can work at the terminal of a container's first process.
+
+    :param found: what GET /containers/{id}/json answered
+    """
+    wish = found["Config"]["Labels"].get(CONSOLE_LABEL)
+    if wish in ("attach", "shell"):
+        return bool(wish == "attach")
+    program = found["Path"].rpartition("/")[2]
+    # A shell that has a script does what that says.
+    options = all(
+        word.startswith("--") or (word.startswith("-") and "c" not in word)
+        for word in found["Args"]
+    )
+    return program in _LOGINS or (program in _SHELLS and options)
 
 
 def labels(instance: objects.Instance) -> dict[str, str]:

@@ -39,6 +39,7 @@ from nova_docker import resize
 from nova_docker import unsupported
 from nova_docker.client import DockerClient
 from nova_docker.client import TLSConfig
+from nova_docker.console import SerialConsoles
 from nova_docker.events import LifecycleEvents
 from nova_docker.guest import Guest
 from nova_docker.host import Host
@@ -76,6 +77,7 @@ class DockerDriver(driver.ComputeDriver):
         self._image_cache = ImageCache(self._client)
         self._snapshots = Snapshots(self._client, image_api)
         self._nics = Nics(virtapi, first=1 if self._engine_network else 0)
+        self._consoles = SerialConsoles(self._client)
         self._events = LifecycleEvents(self._client, self.emit_event)
         # What a boot or a delete does at the same time as its main line.
         self._beside = futures.ThreadPoolExecutor(thread_name_prefix="docker")
@@ -94,6 +96,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def cleanup_host(self, host: str) -> None:
         self._events.stop()
+        self._consoles.stop()
         self._beside.shutdown()
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
@@ -144,6 +147,10 @@ class DockerDriver(driver.ComputeDriver):
 
     def get_console_output(self, context: Any, instance: objects.Instance) -> str:
         return self._guest(instance).console_output()
+
+    def get_serial_console(self, context: Any, instance: objects.Instance) -> Any:
+        self._guest(instance).info()  # or InstanceNotFound
+        return self._consoles.console(instance.uuid)
 
     def get_diagnostics(self, instance: objects.Instance) -> dict[str, int]:
         return diagnostics.legacy(

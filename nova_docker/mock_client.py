@@ -173,12 +173,17 @@ class MockDockerClient:
                 f"{name}{time.time_ns()}".encode()
             ).hexdigest()
             host_config = body.pop("HostConfig", {})
+            merged = _merged(image["Config"], body)
+            words = [*(merged.get("Entrypoint") or ()), *(merged.get("Cmd") or ())]
             self._containers[container_id] = {
                 "Id": container_id,
                 "Name": f"/{name}",
                 "Created": _now(),
+                "Path": words[0],
+                "Args": words[1:],
                 "Image": image["Id"],
-                "Config": _merged(image["Config"], body),
+                "Config": merged,
+                "ExecIDs": None,
                 "HostConfig": host_config,
                 "GraphDriver": {
                     "Name": "overlay2",

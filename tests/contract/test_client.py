@@ -721,6 +721,15 @@ def test_a_command_is_run_beside_the_first_process(client, container):
         client.inspect_exec("0" * 64)
 
 
+def test_a_container_tells_what_it_runs(client):
+    made = client.create_container(
+        "nova-2", config(Entrypoint=["sh", "-c"], Cmd=["sleep 60"])
+    )
+    found = client.inspect_container(made)
+    assert (found["Path"], found["Args"]) == ("sh", ["-c", "sleep 60"])
+    assert not found["ExecIDs"]
+
+
 def test_a_terminal_is_shared_and_outlives_its_viewers(client, container):
     client.start_container(container)
     with client.attach_container(container, detach_keys="ctrl-p,ctrl-q") as stream:

@@ -153,3 +153,25 @@ def test_shares_stay_in_what_the_kernel_takes():
 )
 def test_the_engines_states_are_novas(status, state):
     assert container.power_state_of(status) == state
+
+
+@pytest.mark.parametrize(
+    ("words", "interactive"),
+    [
+        (["/bin/sh"], True),
+        (["bash", "-l"], True),
+        (["bash", "--norc"], True),
+        (["/sbin/init"], True),
+        (["/lib/systemd/systemd", "--system"], True),
+        (["sh", "-c", "httpd"], False),
+        (["bash", "-lc", "httpd"], False),
+        (["sh", "/start"], False),
+        (["/usr/sbin/sshd", "-D"], False),
+    ],
+)
+def test_shells_and_logins_are_worked_at(words, interactive):
+    found = {"Path": words[0], "Args": words[1:], "Config": {"Labels": {}}}
+    assert container.has_interactive_process(found) == interactive
+    for wish in ("attach", "shell"):
+        found["Config"]["Labels"] = {container.CONSOLE_LABEL: wish}
+        assert container.has_interactive_process(found) == (wish == "attach")

@@ -33,7 +33,6 @@ NOT_IMPLEMENTED = """
     detach_volume extend_volume
     get_all_volume_usage get_device_name_for_instance
     get_instance_disk_info
-    get_serial_console
     get_volume_connector host_maintenance_mode host_power_action
     is_share_mounted live_migration live_migration_abort
     live_migration_force_complete mount_share
