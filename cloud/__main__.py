@@ -10,6 +10,7 @@ import time
 from cloud import config
 from cloud import down
 from cloud import engine
+from cloud import packages
 from cloud import progress
 from cloud import settings
 from cloud import shell
@@ -35,8 +36,8 @@ The cloud is up after {time.monotonic() - began:.0f} s. To use it:
   openstack server create --image busybox --flavor docker.tiny \\
       --network private --wait first
 
-The server "quickstart" (image debian) answers SSH at its floating IP; its image
-trusts the key made for this cloud:
+The server "quickstart" (image debian) answers SSH at its floating IP, with the
+key pair made for this cloud:
 
   ssh -i {settings.SSH_KEY} root@{address}
 
@@ -92,6 +93,15 @@ def take_down(*options: str) -> None:
         down.down(purge="--purge" in options)
 
 
+def tempest(*tests: str) -> None:
+    """Run OpenStack's own tests against the cloud; exit with 1 if any fails."""
+    up()
+    with shell.state_lock():
+        shell.set_log(settings.LOG / "tempest.log")
+        packages.install_tempest()
+    sys.exit(shell.run_python_here("cloud.tempest", *tests))
+
+
 def fake_compute() -> None:
     """Bring the cloud up with a nova-compute that tests/bench measures against."""
     with shell.state_lock():
@@ -104,6 +114,7 @@ VERBS = {
     "status": status,
     "env": env,
     "down": take_down,
+    "tempest": tempest,
     "fake-compute": fake_compute,
 }
 

@@ -104,30 +104,44 @@ def users() -> None:
 
 def upload_images() -> None:
     """Give Glance the archives that were made for it."""
-    api = connect().image
+    cloud = connect()
+    api = cloud.image
     for name in images.NAMES:
         existing = list(api.images(name=name))
         if any(image.status == "active" for image in existing):
             continue
         for image in existing:
             api.delete_image(image)
-        made = api.post(
-            "/images",
-            json={
-                "name": name,
-                "container_format": "docker",
-                "disk_format": "raw",
-                "visibility": "public",
-            },
-        )
-        made.raise_for_status()
         with images.archive(name).open("rb") as archive:
-            api.put(
-                f"/images/{made.json()['id']}/file",
-                data=archive,
-                headers={"Content-Type": "application/octet-stream"},
-            ).raise_for_status()
+            upload(cloud, new_image(cloud, name), archive)
         images.archive(name).unlink()
+
+
+def new_image(cloud: Connection, name: str) -> str:
+    """Return the id of a public image that has no data yet."""
+    made = cloud.image.post(
+        "/images",
+        json={
+            "name": name,
+            "container_format": "docker",
+            "disk_format": "raw",
+            "visibility": "public",
+        },
+    )
+    made.raise_for_status()
+    return str(made.json()["id"])
+
+
+def upload(cloud: Connection, image_id: str, data: Any) -> None:
+    """Give an image its data.
+
+    :param data: a file, or chunks of bytes
+    """
+    cloud.image.put(
+        f"/images/{image_id}/file",
+        data=data,
+        headers={"Content-Type": "application/octet-stream"},
+    ).raise_for_status()
 
 
 def networks() -> None:

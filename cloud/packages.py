@@ -80,6 +80,7 @@ REQUIREMENTS = (
     settings.SOURCE / "requirements.txt",
 )
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
+TEMPEST = settings.SOURCE / "cloud/tempest-requirements.txt"
 
 
 def make_venv() -> None:
@@ -214,6 +215,14 @@ def install_openstack() -> None:
     compileall = ("-m", "compileall", "-q", "-j", "0", "-x", "/tests/")
     shell.run(settings.BIN / "python", *compileall, settings.VENV / "lib", check=False)
     memory.set("openstack_revision", revision)
+
+
+def install_tempest() -> None:
+    """Install OpenStack's own tests, which nothing else needs."""
+    revision = digest([TEMPEST, CONSTRAINTS])
+    if memory.get("tempest_revision") != revision:
+        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={TEMPEST}")
+        memory.set("tempest_revision", revision)
 
 
 def _pip_install(*arguments: str) -> None:

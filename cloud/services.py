@@ -221,6 +221,7 @@ def openstack() -> list[Service]:
             version=packages.project_revision(),
             priority=60,
         ),
+        worker("nova-serialproxy", nova, port=PORTS["nova-serialproxy"]),
         worker("neutron-ovn-maintenance-worker", neutron),
         worker("neutron-ovn-agent", ("neutron/ovn-agent.ini",)),
     ]
@@ -265,17 +266,19 @@ def worker(
     program: str | None = None,
     version: str = "",
     priority: int = 50,
+    port: int | None = None,
 ) -> Service:
-    """Return a process that listens to the broker alone.
+    """Return a process that listens to the broker alone, or to one port too.
 
-    What has to work next shows whether it does: nothing waits here.
+    What has to work next shows whether it hears the broker: nothing waits for it.
     """
     options = (f"--config-file {ETC}/{file}" for file in files)
     return Service(
         name,
         " ".join([f"{BIN}/{program or name}", *options]),
-        lambda: True,
+        lambda: port is None or shell.listens(port),
         user=settings.USER,
+        port=port,
         env={"HOME": f"{DATA}/nova"},
         config=files,
         version=version + packages.openstack_revision(),

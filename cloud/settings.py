@@ -47,6 +47,7 @@ PORTS = {
     "neutron": 9696,
     "nova-api": 8774,
     "nova-metadata": 8775,
+    "nova-serialproxy": 6083,
     "ovsdb": 6640,
     "rabbitmq": 5679,
     "rabbitmq-dist": 25679,

@@ -98,14 +98,26 @@ def run_python(module: str, *arguments: str) -> None:
 
     :raises Failed: with the last line that it printed
     """
-    python = settings.BIN / "python"
-    env = clean_env(
+    if run(*_python(module, *arguments), env=_python_env(), check=False):
+        raise Failed(log().read_text().strip().splitlines()[-1])
+
+
+def run_python_here(module: str, *arguments: str) -> int:
+    """As :func:`run_python`, before the operator's eyes; return its exit status."""
+    command = _python(module, *arguments)
+    return subprocess.run(command, env=_python_env(), check=False).returncode
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [str(settings.BIN / "python"), "-m", module, *arguments]
+
+
+def _python_env() -> dict[str, str]:
+    return clean_env(
         PYTHONPATH=str(settings.SOURCE),
         PYTHONDONTWRITEBYTECODE="1",
         NOVA_DOCKER_CLOUD_DIR=str(settings.STATE),
     )
-    if run(python, "-m", module, *arguments, env=env, check=False):
-        raise Failed(log().read_text().strip().splitlines()[-1])
 
 
 def clean_env(**more: str) -> dict[str, str]:

@@ -71,7 +71,13 @@ def steps() -> list[Step]:
         Step(
             "nova",
             "Nova",
-            start("nova-conductor", "nova-scheduler", "nova-api", "nova-metadata"),
+            start(
+                "nova-conductor",
+                "nova-scheduler",
+                "nova-api",
+                "nova-metadata",
+                "nova-serialproxy",
+            ),
             ("schema-nova", "schema-nova-api", "rabbitmq"),
         ),
         Step(

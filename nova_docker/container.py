@@ -60,6 +60,7 @@ CAPABILITIES = (
 )
 
 _CPU_PERIOD = 100_000  # microseconds: the kernel's own default
+_MAX_HOSTNAME = 64
 _SHARES_PER_VCPU = 1024
 _MAX_SHARES = 262_144  # the kernel refuses more
 
@@ -228,7 +229,7 @@ def config(
         env.append(f"{_ENGINE_NETWORK}=1")
     body: dict[str, Any] = {
         "Image": image,
-        "Hostname": instance.hostname,
+        "Hostname": _hostname(instance),
         "Env": env,
         "Labels": labels(instance),
         # A shell with no terminal would see its input end and exit at once.
@@ -239,7 +240,11 @@ def config(
             "Runtime": runtime,
             "NetworkMode": "bridge" if bridge else "none",
             "Dns": list(nameservers),
-            "ExtraHosts": [f"{instance.hostname}:{address}"] if address else [],
+            "ExtraHosts": [
+                f"{name}:{address}"
+                for name in dict.fromkeys([instance.hostname, _hostname(instance)])
+                if address
+            ],
             # Nova decides what runs after a crash or a reboot of the host.
             "RestartPolicy": {"Name": "no"},
             "Privileged": False,
@@ -255,6 +260,17 @@ def config(
     if words := command(image_meta):
         body["Cmd"] = words
     return body
+
+
+def _hostname(instance: objects.Instance) -> str:
+    """A server's name as the kernel takes it.
+
+    Nova's may be qualified and 255 characters long, the kernel's has 64 at most.
+    """
+    name: str = instance.hostname
+    if len(name) > _MAX_HOSTNAME:
+        name = name.partition(".")[0][:_MAX_HOSTNAME]
+    return name
 
 
 def _log(size_mb: int) -> dict[str, Any]:

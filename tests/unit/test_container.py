@@ -31,6 +31,22 @@ def test_a_container_is_named_after_its_server():
     assert container.name_of("1-2-3") == "nova-1-2-3"
 
 
+@pytest.mark.parametrize(
+    ("hostname", "seen"),
+    [
+        ("web", "web"),
+        ("web.example.com", "web.example.com"),
+        ("x" * 52 + "-web.example.com", "x" * 52 + "-web"),
+    ],
+)
+def test_a_name_that_is_too_long_for_the_kernel_is_cut(hostname, seen):
+    instance = samples.instance(hostname=hostname)
+    made = config(instance, address="192.0.2.1")
+    assert made["Hostname"] == seen
+    known = [line.partition(":")[0] for line in made["HostConfig"]["ExtraHosts"]]
+    assert known == list(dict.fromkeys([hostname, seen]))
+
+
 def test_labels_say_whose_server_it_is():
     instance = samples.instance()
 
