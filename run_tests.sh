@@ -59,6 +59,9 @@ missing_packages() {
         command -v debootstrap >/dev/null || echo debootstrap
         command -v sudo >/dev/null || echo sudo
     fi
+    if has_part cloud; then
+        command -v chromium >/dev/null || echo chromium
+    fi
     if has_part unit || has_part functional || has_part cloud; then
         dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null |
             grep -qx installed || echo busybox-static

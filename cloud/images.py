@@ -22,6 +22,8 @@ from cloud.settings import memory
 NAMES = ("busybox", "debian")
 
 SUITE = "bookworm"
+# What people, and Tempest, expect to find in a server.
+COMMANDS = ("curl", "iproute2", "iputils-ping", "netbase", "sudo")
 SERVER_INIT = settings.SOURCE / "cloud/debian/server-init"
 
 
@@ -69,7 +71,7 @@ def make_debian_tree() -> None:
     unfinished = _tree("debian").with_suffix(".part")
     debootstrap(
         unfinished,
-        ("openssh-server", "iproute2", "iputils-ping", "netbase", "sudo"),
+        ("openssh-server", *COMMANDS),
         'rm -f "$1"/etc/ssh/ssh_host_*',
         'echo PermitRootLogin yes > "$1/etc/ssh/sshd_config.d/root.conf"',
         f'install -m 755 {SERVER_INIT} "$1/usr/local/sbin/"',

@@ -219,6 +219,7 @@ def install_openstack() -> None:
 
 def install_tempest() -> None:
     """Install OpenStack's own tests, which nothing else needs."""
+    _apt_install(("iputils-ping",))
     revision = digest([TEMPEST, CONSTRAINTS])
     if memory.get("tempest_revision") != revision:
         _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={TEMPEST}")

@@ -243,7 +243,7 @@ def config(
             "ExtraHosts": [
                 f"{name}:{address}"
                 for name in dict.fromkeys([instance.hostname, _hostname(instance)])
-                if address
+                if name and address
             ],
             # Nova decides what runs after a crash or a reboot of the host.
             "RestartPolicy": {"Name": "no"},
@@ -267,7 +267,7 @@ def _hostname(instance: objects.Instance) -> str:
 
     Nova's may be qualified and 255 characters long, the kernel's has 64 at most.
     """
-    name: str = instance.hostname
+    name: str = instance.hostname or ""
     if len(name) > _MAX_HOSTNAME:
         name = name.partition(".")[0][:_MAX_HOSTNAME]
     return name

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
+import cryptography.exceptions
 from nova import exception
 from nova import objects
 from oslo_concurrency import lockutils
@@ -83,6 +84,8 @@ class ImageStore:
     def __init__(self, client: DockerClient, image_api: Any) -> None:
         self._client = client
         self._image_api = image_api
+        # Image and certificates, of what was found to be signed.
+        self._trusted: set[tuple[str, ...]] = set()
 
     @staticmethod
     def check(
@@ -123,8 +126,9 @@ class ImageStore:
         there "POST /images/load".
 
         :param flavor: the expanded image must fit its root disk, if given
-        :param trusted_certs: certificates, one of which must have signed an
-            image that is to be loaded (``Instance.trusted_certs``)
+        :param trusted_certs: certificates, one of which must vouch for who has
+            signed the image (``Instance.trusted_certs``). One that is on the
+            engine is loaded anew for the first who ask for these.
         :returns: the engine's id of the image, ``sha256:…``
         :raises ImageUnacceptable: when it is not a loadable archive: why
         :raises FlavorDiskSmallerThanImage: when it does not fit
@@ -140,8 +144,11 @@ class ImageStore:
             found = None
             with contextlib.suppress(errors.NotFound):
                 found = self._client.inspect_image(tag)
-            if not found:
+            trusted = (image_id, *sorted(trusted_certs.ids)) if trusted_certs else None
+            if not found or (trusted and trusted not in self._trusted):
                 found = self._load(context, image_id, tag, trusted_certs)
+            if trusted:
+                self._trusted.add(trusted)
         # As large as the engine says: with containerd's image store, compressed.
         _check_fits(found["Size"], flavor)
         return found["Id"]
@@ -170,9 +177,15 @@ class ImageStore:
             # Not later: an HTTP client that sends what it is given by an iterator
             # takes an OSError of the iterator for one of its own connection.
             with _host_trouble(image_id):
-                self._image_api.download(
-                    context, image_id, data=sink, trusted_certs=trusted_certs
-                )
+                try:
+                    self._image_api.download(
+                        context, image_id, data=sink, trusted_certs=trusted_certs
+                    )
+                except cryptography.exceptions.InvalidSignature as error:
+                    # Nova would look for another host, and say nothing.
+                    raise exception.ImageUnacceptable(
+                        image_id=image_id, reason="it is not what was signed"
+                    ) from error
 
         download = _Download(fetch)
         archive = ImageArchive(download, tag, self._client.version().get("Arch"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the cloud, started anew by tests."""
+"""The processes of the cloud, stopped and started by tests."""
 
 from __future__ import annotations
 
@@ -7,18 +7,35 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
+import psutil
+from pyroute2 import netns
+
+from cloud import engine
 from cloud import services
 from cloud import settings
 from cloud import supervisor
+from nova_docker import privsep
+from tests.cloud import cloud as connection
 
 NOVA_CONF = settings.ETC / "nova/nova.conf"
 
 
+def start(name: str) -> None:
+    """Start a service, and wait until it is ready."""
+    [service] = [each for each in services.services() if each.name == name]
+    supervisor.start(service)
+    if name == "nova-compute":
+        # What is asked for while it starts up may be taken for a boot that it
+        # was killed at: it answers when that is over.
+        compute = connection.connect("admin").compute
+        [host] = compute.hypervisors(hypervisor_hostname_pattern=settings.HOST)
+        compute.get_hypervisor_uptime(host)
+
+
 def restart(name: str) -> None:
     """Start a service anew, and wait until it is ready."""
-    [service] = [each for each in services.services() if each.name == name]
     supervisor.stop(name)
-    supervisor.start(service)
+    start(name)
 
 
 @contextlib.contextmanager
@@ -35,3 +52,23 @@ def configured(path: pathlib.Path, old: str, new: str, *names: str) -> Iterator[
         path.write_text(before)
         for name in names:
             restart(name)
+
+
+def reboot_host() -> None:
+    """Do to the cloud's servers what a power cut does to them.
+
+    The engine dies, and so do all their processes, namespaces and NICs.
+    """
+    supervisor.stop("nova-compute")
+    own = str(engine.OWN_SOCKET)
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "dockerd" and own in str(process.info["cmdline"]):
+            process.kill()
+            process.wait()
+    # supervisord starts it again; it ends what its predecessor has left running.
+    start("dockerd")
+    directory = engine.info(engine.OWN_SOCKET)["DockerRootDir"]
+    for name in netns.listnetns():
+        if directory in (privsep.describe(name)[0] or ""):
+            privsep.unplug(name)
+    start("nova-compute")

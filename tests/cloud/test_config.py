@@ -10,6 +10,7 @@ import pytest
 from openstack import exceptions
 from oslo_utils import uuidutils
 
+from tests.cloud import services
 from tests.cloud.conftest import eventually
 
 SEED = "/var/lib/cloud/seed"
@@ -48,6 +49,18 @@ def test_a_config_drive_is_where_cloud_init_looks(boot, demo, key):
     demo.compute.rebuild_server(server.id, image=image, metadata={"a": "2"})
     eventually(lambda: server.status == "ACTIVE" and not server.show().task_state)
     assert metadata(server)["meta"] == {"a": "2"}
+
+
+def test_all_servers_have_a_config_drive_where_nova_says_so(boot):
+    with services.configured(
+        services.NOVA_CONF,
+        "[DEFAULT]\n",
+        "[DEFAULT]\nforce_config_drive = true\n",
+        "nova-compute",
+    ):
+        server = boot()
+        assert metadata(server)["uuid"] == server.id
+        assert server.show().has_config_drive
 
 
 def test_a_server_without_a_config_drive_has_none(boot):

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import json
+
 import os_traits
 import psutil
 import pytest
 
+from cloud import databases
 from nova_docker import cpu
 from tests import archives
 from tests.cloud.cloud import nova_compute
@@ -91,6 +94,22 @@ def test_what_the_host_is_and_since_when(admin, host):
     )
     assert host.host_ip == "127.0.0.1"
     assert " up " in host.uptime and "load average" in host.uptime
+
+
+def test_the_use_of_its_processors_is_measured():
+    """By Nova's CPU monitor, for its notifications: no API shows it."""
+
+    def metrics():
+        query = f"SELECT metrics FROM {database}.compute_nodes WHERE {where}"
+        [[found]] = databases.sql(query)
+        return {item["name"]: item["value"] for item in json.loads(found or "[]")}
+
+    database, where = "nova_cell1", "hypervisor_type = 'docker' AND deleted = 0"
+    # With the host's resources, once in a minute.
+    assert eventually(lambda: "cpu.percent" in metrics())
+    found = metrics()
+    assert 0 <= found["cpu.percent"] <= 1
+    assert found["cpu.frequency"] > 0 and found["cpu.idle.time"] > 0
 
 
 def test_a_disabled_host_gets_no_servers_and_keeps_its_own(admin, boot, host, traits):

@@ -8,6 +8,7 @@ from oslo_utils import uuidutils
 
 from nova_docker.container import name_of
 from tests import archives
+from tests.cloud import services
 from tests.cloud.conftest import eventually
 
 
@@ -76,6 +77,55 @@ def test_a_server_is_rebuilt_from_another_image_and_back_from_its_own(
         assert address in server.run("ip -o addr show dev eth0")
 
 
+def test_a_stopped_server_is_rebuilt_with_a_new_name_and_stays_stopped(boot, demo):
+    server = boot()
+    server.run("echo old > /file")
+    server.act("stop_server", until="SHUTOFF")
+    image = demo.image.find_image("busybox").id
+    demo.compute.rebuild_server(server.id, image=image, name="renamed")
+    eventually(lambda: server.status == "SHUTOFF" and not server.show().task_state)
+    assert (server.status, server.show().name) == ("SHUTOFF", "renamed")
+    server.act("start_server", until="ACTIVE")
+    assert server.run("cat /file || echo no file") == "no file\n"
+    assert server.address() in server.run("ip -o addr show dev eth0")
+
+
+def test_a_server_is_not_lost_to_an_image_that_cannot_be_loaded(boot, demo, upload):
+    server = boot()
+    server.run("echo kept > /file")
+    bad = demo.image.find_image(upload(b"not an archive" * 99)).id
+    demo.compute.rebuild_server(server.id, image=bad)
+    assert eventually(lambda: server.status == "ERROR")
+    assert "archive" in server.show().fault["message"]
+    assert server.run("cat /file") == "kept\n"
+    server.act("reboot_server", "HARD", until="ACTIVE")
+    assert server.run("cat /file") == "kept\n"
+    assert server.address() in server.run("ip -o addr show dev eth0")
+
+
+def test_a_shelved_server_stays_on_the_host_until_it_is_offloaded(boot, admin, engine):
+    """Where Nova's option says so, servers are shelved and not offloaded."""
+    with services.configured(
+        services.NOVA_CONF,
+        "[DEFAULT]\n",
+        "[DEFAULT]\nshelved_offload_time = -1\n",
+        "nova-compute",
+    ):
+        server = boot()
+        server.run("echo kept > /file")
+        server.act("shelve_server", until="SHELVED")
+        assert engine.list_containers(filters={"name": [name_of(server.id)]})
+        server.act("unshelve_server", until="ACTIVE")
+        assert server.run("cat /file") == "kept\n"
+        server.act("shelve_server", until="SHELVED")
+    admin.compute.shelve_offload_server(server.id)
+    assert eventually(lambda: server.status == "SHELVED_OFFLOADED")
+    assert not engine.list_containers(filters={"name": [name_of(server.id)]})
+    server.act("unshelve_server", until="ACTIVE")
+    assert server.run("cat /file") == "kept\n"
+    assert server.address() in server.run("ip -o addr show dev eth0")
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_shelved_server_leaves_the_host_and_comes_back(boot, engine, stopped):
     server = boot()
@@ -109,3 +159,32 @@ def test_an_image_is_on_the_host_before_the_first_server(admin, upload, engine):
         admin.compute.remove_host_from_aggregate(aggregate, host)
     finally:
         admin.compute.delete_aggregate(aggregate)
+
+
+def test_images_that_no_server_needs_leave_the_host(boot, upload, engine, demo):
+    used, unused = (upload(archives.busybox_archive()) for _ in range(2))
+    theirs = archives.busybox_archive(tags=["operator/tool:1"])
+    with services.configured(
+        services.NOVA_CONF,
+        "[vnc]\n",
+        "[image_cache]\n"
+        "manager_interval = 1\n"
+        "remove_unused_original_minimum_age_seconds = 1\n\n[vnc]\n",
+        "nova-compute",
+    ):
+        engine.load_image([theirs])
+        try:
+            boot(used)
+            gone = boot(unused)
+            assert has(engine, demo, unused)
+            demo.compute.delete_server(gone.id)
+            assert eventually(lambda: not has(engine, demo, unused))
+            assert has(engine, demo, used)
+            assert engine.inspect_image("operator/tool:1")
+        finally:
+            engine.remove_image("operator/tool:1")
+
+
+def has(engine, demo, name):
+    image_id = demo.image.find_image(name).id
+    return engine.list_images({"reference": [f"nova-glance/{image_id}:latest"]})

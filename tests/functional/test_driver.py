@@ -308,6 +308,47 @@ def test_a_failed_boot_says_why_and_leaves_nothing(
     assert driver.list_instances() == []
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"properties": {"os_command_line": "'"}},
+        {"archive": b"not an archive" * 99},
+    ],
+)
+def test_a_server_is_not_lost_to_an_image_that_cannot_be_loaded(
+    driver, boot, image, broken
+):
+    server = boot()
+    before = server.inspect()["State"]
+    with pytest.raises(exception.ImageUnacceptable):
+        rebuild(driver, server, image(**broken))
+    assert server.inspect()["State"] == before
+
+
+def test_a_server_is_rebuilt_by_nova_with_an_image_that_is_there(
+    driver, boot, image, glance
+):
+    server, image_meta = boot(), image(files={"other": b""})
+    with pytest.raises(NotImplementedError):
+        rebuild(driver, server, image_meta)
+    assert image_meta.id in glance.downloads
+
+
+def rebuild(driver, server, image_meta):
+    driver.rebuild(
+        samples.request_context(),
+        server.instance,
+        image_meta,
+        [],
+        None,
+        {},
+        [],
+        None,
+        None,
+        network_info=server.network_info,
+    )
+
+
 def test_a_second_boot_moves_no_image(boot, image, glance):
     once = image(files={"once": b"once"})
     boot(once), boot(once)

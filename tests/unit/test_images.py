@@ -21,6 +21,7 @@ import cryptography.exceptions
 import pytest
 from nova import conf as nova_conf
 from nova import exception
+from nova import objects
 from nova.image import glance
 
 from nova_docker import errors
@@ -297,6 +298,7 @@ class TestGlanceFails:
 
     def test_a_wrong_signature(self, store, server, engine, monkeypatch):
         seen = []
+        certificates = objects.TrustedCerts(ids=["one"])
 
         class Verifier:
             update = staticmethod(seen.append)
@@ -305,17 +307,29 @@ class TestGlanceFails:
                 raise cryptography.exceptions.InvalidSignature
 
         def verifier(_self: Any, _context: Any, image_id: str, trusted: Any) -> Any:
-            assert (image_id, trusted) == (IMAGE_ID, "certificates")
+            assert (image_id, trusted) == (IMAGE_ID, certificates)
             return Verifier()
 
         monkeypatch.setattr(glance.GlanceImageServiceV2, "_get_verifier", verifier)
-        with pytest.raises(cryptography.exceptions.InvalidSignature):
-            ensure(store, None, "certificates")
+        with pytest.raises(exception.ImageUnacceptable, match="what was signed"):
+            ensure(store, None, certificates)
         assert engine.tags == []
         assert b"".join(seen) == server.data
 
         monkeypatch.setattr(Verifier, "verify", lambda self: None)
-        assert ensure(store, None, "certificates")
+        assert ensure(store, None, certificates)
+
+    def test_it_is_signed_for_all_who_ask(self, store, server, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            glance.GlanceImageServiceV2,
+            "_get_verifier",
+            lambda _self, _context, _id, trusted: asked.append(trusted),
+        )
+        one, other = (objects.TrustedCerts(ids=[name]) for name in ("one", "other"))
+        for certificates in (None, one, one, None, other, one, other):
+            ensure(store, None, certificates)
+        assert asked == [None, one, other]
 
 
 class TestTheArchiveIsRefused:

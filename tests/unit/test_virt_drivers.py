@@ -38,7 +38,7 @@ NOT_IMPLEMENTED = """
     live_migration_force_complete mount_share
     poll_rebooting_instances post_live_migration_at_destination
     post_live_migration_at_source power_update_event pre_live_migration
-    rebuild restore
+    restore
     rollback_live_migration_at_destination set_host_enabled
     soft_delete swap_volume umount_share
     volume_snapshot_create volume_snapshot_delete

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interactive serial consoles through nova-serialproxy."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import queue
+import subprocess
+import threading
+
+import pytest
+import websocket
+
+from tests.cloud.conftest import eventually
+
+SECONDS = 60
+
+# As Horizon's page does it, less the drawing of a terminal.
+PAGE = """<!DOCTYPE html>
+<title>Serial console</title>
+<pre id="shown"></pre>
+<script>
+const shown = document.getElementById("shown");
+const socket = new WebSocket("%s", ["binary", "base64"]);
+socket.binaryType = "arraybuffer";
+socket.onopen = () => socket.send("echo from a page: $((40 + 2))\\n");
+socket.onclose = () => fetch("/closed", {method: "POST"});
+socket.onmessage = (event) => {
+  shown.textContent += new TextDecoder().decode(event.data);
+  if (shown.textContent.includes("from a page: 42"))
+    fetch("/shown", {method: "POST", body: shown.textContent});
+};
+</script>
+"""
+
+
+@pytest.fixture
+def url_of(demo):
+    """The address of a server's console, as Nova gives it to the user."""
+
+    def get(server):
+        answer = demo.compute.post(
+            f"/servers/{server.id}/remote-consoles",
+            json={"remote_console": {"protocol": "serial", "type": "serial"}},
+            microversion="2.8",
+        )
+        answer.raise_for_status()
+        return answer.json()["remote_console"]["url"]
+
+    return get
+
+
+@pytest.fixture
+def view(url_of):
+    """Opens a server's console in a websocket client."""
+    with contextlib.ExitStack() as viewers:
+
+        def connect(server):
+            return viewers.enter_context(
+                contextlib.closing(
+                    websocket.create_connection(
+                        url_of(server), timeout=SECONDS, subprotocols=["binary"]
+                    )
+                )
+            )
+
+        yield connect
+
+
+def shown(viewer, expected):
+    """What a viewer sees, until that has ``expected`` in it."""
+    seen = b""
+    while expected not in seen:
+        frame = viewer.recv()
+        assert frame, seen
+        seen += frame
+    return seen
+
+
+def rest(viewer):
+    """What a viewer sees to the end."""
+    seen = b""
+    with contextlib.suppress(websocket.WebSocketConnectionClosedException):
+        while frame := viewer.recv():
+            seen += frame
+    return seen
+
+
+def test_people_work_together_at_the_terminal_of_the_first_process(boot, view):
+    server = boot()
+    first, second = view(server), view(server)
+    # The size of a terminal is told by the terminal.
+    first.send_binary(b"\x1b[8;43;121techo pid $$; stty size\n")
+    assert b"pid 1\r\n" in shown(first, b"43 121\r\n")
+    assert b"pid 1\r\n" in shown(second, b"43 121\r\n")
+    first.close()
+    # Docker's keys to leave.
+    second.send_binary(b"\x10\x11")
+    rest(second)
+    again = view(server)
+    again.send_binary(b"echo still $((40 + 2))\n")
+    shown(again, b"still 42\r\n")
+    assert server.status == "ACTIVE"
+
+
+def test_a_server_without_a_shell_of_its_own_gives_one(boot, view):
+    server = boot("debian", flavor="docker.small")
+    viewer = view(server)
+    viewer.send_binary(b"echo $((40 + 2)) $(id -un)\n")
+    shown(viewer, b"42 root\r\n")
+    assert "bash -l" in server.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    viewer.close()
+    assert eventually(
+        lambda: "bash -l" not in server.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
+        timeout=10,
+    )
+    assert server.status == "ACTIVE"
+
+
+def test_a_console_tells_when_its_server_does_not_run(boot, view):
+    server = boot()
+    viewer = view(server)
+    shown(viewer, b"\x1b[18t")
+    server.act("stop_server", until="SHUTOFF")
+    rest(viewer)
+    assert b"The server does not run" in rest(view(server))
+    server.act("start_server", until="ACTIVE")
+    server.act("pause_server", until="PAUSED")
+    assert b"The server is paused" in rest(view(server))
+
+
+def test_a_stranger_does_not_get_in(boot, url_of):
+    url = url_of(boot())
+    viewer = websocket.create_connection(url[:-4] + "0000", timeout=SECONDS)
+    with contextlib.closing(viewer):
+        assert rest(viewer) == b""
+
+
+def test_a_page_in_a_browser_is_a_console(boot, url_of, tmp_path):
+    page = PAGE % url_of(boot())
+    told: queue.Queue[tuple[str, str]] = queue.Queue()
+
+    class Pages(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+        def do_POST(self):
+            size = int(self.headers["Content-Length"])
+            told.put((self.path, self.rfile.read(size).decode()))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as pages:
+        threading.Thread(target=pages.serve_forever, daemon=True).start()
+        with subprocess.Popen(
+            [
+                "chromium",
+                "--headless=new",
+                # The tests are root.
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                f"--user-data-dir={tmp_path}",
+                f"http://127.0.0.1:{pages.server_port}/",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as browser:
+            try:
+                path, text = told.get(timeout=SECONDS)
+            finally:
+                browser.terminate()
+        pages.shutdown()
+    assert path == "/shown", text
+    assert "from a page: 42" in text

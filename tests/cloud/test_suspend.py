@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suspending servers to disk, on an engine that is experimental and has CRIU."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud import settings
+from nova_docker.container import name_of
+from tests import archives
+from tests import criu
+from tests.cloud import services
+from tests.cloud.conftest import eventually
+
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
+
+
+@pytest.fixture
+def to_disk(criu_tree):
+    """The cloud's engine as an operator makes it write servers to disk."""
+    program = criu.install(criu_tree, settings.BIN)
+    configuration = settings.ETC / "dockerd.json"
+    try:
+        with services.configured(
+            configuration,
+            configuration.read_text(),
+            '{"experimental": true}\n',
+            "dockerd",
+            "nova-compute",
+        ):
+            yield
+    finally:
+        program.unlink()
+
+
+def test_a_suspended_server_goes_on_where_it_was_after_a_power_cut(
+    to_disk, boot, upload, engine
+):
+    archive = archives.busybox_archive(config={"Entrypoint": ["sh", "-c", COUNT]})
+    server = boot(upload(archive))
+
+    def counted():
+        return int(server.run("cat /count || echo 0") or 0)
+
+    assert eventually(lambda: counted() > 5)
+    before = counted()
+    server.act("suspend_server", until="SUSPENDED")
+    assert engine.list_checkpoints(name_of(server.id))
+    assert not engine.inspect_container(name_of(server.id))["State"]["Running"]
+
+    services.reboot_host()
+
+    assert server.status == "SUSPENDED"
+    server.act("resume_server", until="ACTIVE")
+    assert before <= counted() < before + 50
+    assert server.address() in server.run("ip -o addr show dev eth0")
+    assert engine.list_checkpoints(name_of(server.id)) == []
