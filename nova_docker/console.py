@@ -119,6 +119,8 @@ class SerialConsoles:
                         _relay(viewer, shown)
             except terminal.Unavailable as error:
                 viewer.sendall(f"{error}\r\n".encode())
+            except OSError as error:
+                LOG.debug("A serial console of server %s broke off: %s", uuid, error)
             except Exception:
                 LOG.exception("The serial console of server %s failed", uuid)
                 viewer.sendall(b"The console does not work.\r\n")

@@ -112,7 +112,7 @@ class _Shell:
         self._client = client
         self._name = name
         for left in set(others) - self._live:
-            with contextlib.suppress(errors.DockerError):
+            with contextlib.suppress(errors.DockerError, OSError):
                 state = client.inspect_exec(left)
                 if state["ProcessConfig"]["arguments"] == ["-c", _SHELL]:
                     self._hang_up(state)
@@ -157,7 +157,7 @@ class _Shell:
     def close(self) -> None:
         self.stream.close()
         # It would go on without a viewer: the engine keeps its terminal open.
-        with contextlib.suppress(errors.DockerError):
+        with contextlib.suppress(errors.DockerError, OSError):
             self._hang_up(self._client.inspect_exec(self._exec))
         self._live.discard(self._exec)
 
