@@ -24,7 +24,8 @@ PAGE = """<!DOCTYPE html>
 const shown = document.getElementById("shown");
 const socket = new WebSocket("%s", ["binary", "base64"]);
 socket.binaryType = "arraybuffer";
-socket.onopen = () => socket.send("echo from a page: $((40 + 2))\\n");
+const typed = new TextEncoder().encode("echo from a page: $((40 + 2))\\n");
+socket.onopen = () => socket.send(typed);
 socket.onclose = () => fetch("/closed", {method: "POST"});
 socket.onmessage = (event) => {
   shown.textContent += new TextDecoder().decode(event.data);
@@ -90,6 +91,8 @@ def rest(viewer):
 def test_people_work_together_at_the_terminal_of_the_first_process(boot, view):
     server = boot()
     first, second = view(server), view(server)
+    for viewer in (first, second):
+        shown(viewer, b"\x1b[18t")
     # The size of a terminal is told by the terminal.
     first.send_binary(b"\x1b[8;43;121techo pid $$; stty size\n")
     assert b"pid 1\r\n" in shown(first, b"43 121\r\n")
