@@ -13,23 +13,22 @@ from pyroute2 import netns
 from cloud import engine
 from cloud import services
 from cloud import settings
+from cloud import steps
 from cloud import supervisor
 from nova_docker import privsep
-from tests.cloud import cloud as connection
 
 NOVA_CONF = settings.ETC / "nova/nova.conf"
 
 
 def start(name: str) -> None:
     """Start a service, and wait until it is ready."""
-    [service] = [each for each in services.services() if each.name == name]
-    supervisor.start(service)
     if name == "nova-compute":
         # What is asked for while it starts up may be taken for a boot that it
-        # was killed at: it answers when that is over.
-        compute = connection.connect("admin").compute
-        [host] = compute.hypervisors(hypervisor_hostname_pattern=settings.HOST)
-        compute.get_hypervisor_uptime(host)
+        # was killed at.
+        steps.start_compute()
+        return
+    [service] = [each for each in services.services() if each.name == name]
+    supervisor.start(service)
 
 
 def restart(name: str) -> None:
