@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
 import time
@@ -74,6 +75,8 @@ def status() -> None:
 
 def env(user: str = "admin") -> None:
     """Print shell lines that make a shell the cloud's user."""
+    if user not in config.USERS:
+        raise shell.Failed(f"{user}: the users are {' and '.join(config.USERS)}")
     variables = {
         **{f"OS_{k.upper()}": v for k, v in config.credentials(user).items()},
         "OS_REGION_NAME": settings.REGION,
@@ -86,20 +89,23 @@ def env(user: str = "admin") -> None:
     print(f'export PATH={settings.BIN}:"$PATH"')
 
 
-def take_down(*options: str) -> None:
+def take_down(purge: str = "") -> None:
+    if purge not in ("", "--purge"):
+        raise shell.Failed(f"{purge}: the only option of down is --purge")
     with shell.state_lock():
         settings.LOG.mkdir(exist_ok=True)
         shell.set_log(settings.LOG / "down.log")
-        down.down(purge="--purge" in options)
+        down.down(purge=bool(purge))
 
 
-def tempest(*tests: str) -> None:
+def tempest(tests: str = "") -> None:
     """Run OpenStack's own tests against the cloud; exit with 1 if any fails."""
     up()
     with shell.state_lock():
         shell.set_log(settings.LOG / "tempest.log")
         packages.install_tempest()
-    sys.exit(shell.run_python_here("cloud.tempest", *tests))
+    arguments = [tests] if tests else []
+    sys.exit(shell.run_python_here("cloud.tempest", *arguments))
 
 
 def fake_compute() -> None:
@@ -121,6 +127,10 @@ VERBS = {
 
 def main() -> None:
     verb, *arguments = sys.argv[1:] or ["up"]
+    try:
+        inspect.signature(VERBS[verb]).bind(*arguments)
+    except TypeError:
+        sys.exit(f"quickstart: too many words: {' '.join(arguments)}")
     try:
         VERBS[verb](*arguments)
     except shell.Failed as error:

@@ -26,6 +26,8 @@ from cloud.settings import STATE
 
 TEMPLATES = settings.SOURCE / "cloud/config"
 
+USERS = ("admin", "demo")
+
 # Directories of the state, and whose they are.
 DIRECTORIES = {
     ETC: "root",
@@ -138,7 +140,7 @@ def _write_clouds_yaml() -> None:
             "region_name": settings.REGION,
             "identity_api_version": "3",
         }
-        for user in ("admin", "demo")
+        for user in USERS
     }
     settings.CLOUDS_YAML.touch(mode=0o600)
     # JSON is YAML.

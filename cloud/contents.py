@@ -199,7 +199,7 @@ def networks() -> None:
     for subnet in subnets:
         if subnet.id not in attached:
             network.add_interface_to_router(router, subnet_id=subnet.id)
-    for user in ("admin", "demo"):
+    for user in config.USERS:
         _open_default_group(connect(user))
 
 
@@ -219,7 +219,7 @@ def _open_default_group(cloud: Connection) -> None:
 def flavors() -> None:
     """Make the flavors, and both users' key pair."""
     public_key = settings.SSH_KEY.with_suffix(".key.pub").read_text()
-    for user in ("admin", "demo"):
+    for user in config.USERS:
         compute = connect(user).compute
         if user == "admin":
             for flavor in FLAVORS:
