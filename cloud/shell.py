@@ -10,6 +10,7 @@ import os
 import pathlib
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -104,6 +105,7 @@ def run_python(module: str, *arguments: str) -> None:
 
 def run_python_here(module: str, *arguments: str) -> int:
     """As :func:`run_python`, before the operator's eyes; return its exit status."""
+    sys.stdout.flush()
     command = _python(module, *arguments)
     return subprocess.run(command, env=_python_env(), check=False).returncode
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``./quickstart tempest``, with a few of OpenStack's own tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from tests.cloud import cloud
+
+
+def tempest(tests):
+    return subprocess.run(
+        [cloud.QUICKSTART, "tempest", tests],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_openstacks_own_tests_pass_and_are_counted():
+    done = tempest(r"test_server_basic_ops|keypairs\.test_keypairs\.|diagnostics")
+    assert done.returncode == 0, done.stdout
+    [counts] = re.findall(r"(?m)^Tempest: (.*)$", done.stdout)
+    passed, rest = counts.split(" ", 1)
+    assert int(passed) > 5
+    # One of the tests of diagnostics.
+    assert rest == "passed, 0 failed, 0 skipped, 1 left out"
+    assert "Nova's own list of five" in done.stdout
+
+
+def test_tests_that_are_not_there_are_no_success():
+    done = tempest("no such test")
+    assert done.returncode == 1
+    assert "there is no such test: no such test" in done.stdout
