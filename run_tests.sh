@@ -56,11 +56,13 @@ missing_packages() {
         command -v iptables >/dev/null || echo iptables
         command -v ip >/dev/null || echo iproute2
         command -v ovs-vswitchd >/dev/null || echo openvswitch-switch
-        command -v debootstrap >/dev/null || echo debootstrap
         command -v sudo >/dev/null || echo sudo
     fi
     if has_part cloud; then
         command -v chromium >/dev/null || echo chromium
+    fi
+    if has_part functional || has_part cloud; then
+        command -v debootstrap >/dev/null || echo debootstrap
     fi
     if has_part unit || has_part functional || has_part cloud; then
         dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null |
