@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import pathlib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from oslo_privsep import priv_context
 from pyroute2 import IPRoute
 from pyroute2 import netns as pr2_netns
 from pyroute2.ethtool.ioctl import IoctlEthtool
+from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
 
 netns_admin = priv_context.PrivContext(
@@ -111,7 +113,8 @@ def cut(netns: str) -> None:
         ends = _host_ends(inner)
     with IPRoute() as host:
         for index in ends:
-            host.link("set", index=index, state="down")
+            with _unless_gone():
+                host.link("set", index=index, state="down")
 
 
 @netns_admin.entrypoint
@@ -124,7 +127,8 @@ def unplug(netns: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         with _inside(netns), IPRoute() as inner:
             for link in inner.get_links(kind="veth"):
-                inner.link("del", index=link["index"])
+                with _unless_gone():
+                    inner.link("del", index=link["index"])
         pr2_netns.remove(netns)
 
 
@@ -137,7 +141,8 @@ def remove(netns: str, mac: str) -> None:
         IPRoute() as inner,
     ):
         for index in inner.link_lookup(address=mac):
-            inner.link("del", index=index)
+            with _unless_gone():
+                inner.link("del", index=index)
 
 
 @netns_admin.entrypoint
@@ -164,9 +169,24 @@ def describe(netns: str) -> tuple[str | None, list[str]]:
             ends = _host_ends(inner)
     except FileNotFoundError:
         return None, []
+    devices = []
     with IPRoute() as host:
-        links = [host.get_links(index)[0] for index in ends]
-    return owner, [link.get("ifname") for link in links if link.get("ifalias") == netns]
+        for index in ends:
+            with _unless_gone():
+                [link] = host.get_links(index)
+                if link.get("ifalias") == netns:
+                    devices.append(link.get("ifname"))
+    return owner, devices
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Pass a NIC that went meanwhile: the engine takes its own away by itself."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
 
 
 def _host_ends(inner: IPRoute) -> list[int]:

@@ -438,6 +438,26 @@ def test_bridge_mode_gives_dockers_address_first(
         CONF.clear_override("network_mode", "docker")
 
 
+def test_a_nic_that_the_engine_takes_away_meanwhile_is_passed(
+    driver, boot, monkeypatch
+):
+    server = boot()
+
+    class Late(nics.privsep.IPRoute):
+        def get_links(self, *args, **kwargs):
+            found = list(self.__getattr__("get_links")(*args, **kwargs))
+            gone = {"index": 999999, "link": 999999}
+            return [*found, gone] if kwargs.get("kind") == "veth" else found
+
+    with monkeypatch.context() as late:
+        late.setattr(nics.privsep, "IPRoute", Late)
+        driver.power_off(server.instance)
+        assert len(nics.privsep.describe(server.name)[1]) == 1
+        nics.privsep.unplug(server.name)
+    driver.power_on(None, server.instance, server.network_info)
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+
+
 def test_the_engines_network_takes_no_part_otherwise(boot):
     networks = boot().inspect()["NetworkSettings"]["Networks"]
     assert list(networks) == ["none"]
