@@ -8,7 +8,6 @@ Each method says what happens; how it happens is in a room of its own:
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -18,10 +17,8 @@ from typing import Any
 from typing import NoReturn
 
 from nova import conf as nova_conf
-from nova import crypto
 from nova import exception
 from nova import objects
-from nova.api.metadata import password
 from nova.compute import power_state
 from nova.image import glance
 from nova.virt import driver
@@ -34,6 +31,7 @@ from nova_docker import container
 from nova_docker import diagnostics
 from nova_docker import errors
 from nova_docker import injection
+from nova_docker import password
 from nova_docker import rescue
 from nova_docker import resize
 from nova_docker import unsupported
@@ -218,7 +216,7 @@ class DockerDriver(driver.ComputeDriver):
             if power_on:
                 self._guest(instance).start()
         if power_on:
-            self._inject_password(instance, image_meta, admin_password)
+            password.inject(self._guest(instance), instance, image_meta, admin_password)
 
     def rebuild(
         self,
@@ -380,14 +378,7 @@ class DockerDriver(driver.ComputeDriver):
         self._guest(instance).signal(CONF.docker.crash_dump_signal)
 
     def set_admin_password(self, instance: objects.Instance, new_pass: str) -> None:
-        user = container.admin_user(instance.image_meta)
-        self._guest(instance).set_password(user, new_pass)
-        if instance.key_data and instance.key_data.startswith("ssh-rsa"):
-            # For `nova get-password`, as in libvirt's driver.
-            secret = crypto.ssh_encrypt_text(instance.key_data, new_pass)
-            encoded = base64.b64encode(secret).decode()
-            instance.system_metadata.update(password.convert_password(None, encoded))
-            instance.save()
+        password.change(self._guest(instance), instance, new_pass)
 
     def resume_state_on_host_boot(
         self,
@@ -420,7 +411,7 @@ class DockerDriver(driver.ComputeDriver):
             mounts = rescue.mounts(instance, broken)
             self._create(context, instance, image_meta, network_info, mounts)
             self.power_on(context, instance, network_info)
-        self._inject_password(instance, image_meta, rescue_password)
+        password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
         rescue.bring_back(self._client, instance)
@@ -609,22 +600,6 @@ class DockerDriver(driver.ComputeDriver):
                 instance.key_data,
                 container.admin_user(image_meta),
             )
-
-    def _inject_password(
-        self,
-        instance: objects.Instance,
-        image_meta: objects.ImageMeta,
-        admin_password: str | None,
-    ) -> None:
-        """Set the password of a new server, if asked to; it boots without, too."""
-        if not CONF.docker.inject_password or not admin_password:
-            return
-        try:
-            self._guest(instance).set_password(
-                container.admin_user(image_meta), admin_password
-            )
-        except exception.NovaException as error:
-            LOG.warning("The password is not set: %s", error, instance=instance)
 
     @contextlib.contextmanager
     def _leave_nothing_behind(
