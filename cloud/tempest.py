@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
-import subunit  # type: ignore
+import subunit
 import testtools
 from openstack.connection import Connection
 
