@@ -42,7 +42,7 @@ def test_servers_reach_each_other_over_ipv6(boot):
 
 
 def test_ssh_answers_at_a_floating_ip(boot, floating_ip):
-    server = boot("debian", flavor="docker.small")
+    server = boot("debian", flavor="docker.small", key_name="quickstart")
     address = floating_ip(server)
     path = str(cloud.directory() / "quickstart.key")
 
