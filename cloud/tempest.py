@@ -53,8 +53,8 @@ def main(tests: str = TESTS) -> int:
     """
     skips = tomllib.loads(SKIPS.read_text())
     with prepared(contents.connect()):
-        names = _output("tempest", "run", "--list-tests", "--regex", tests).split()
-        names = [name for name in names if name.startswith("tempest.")]
+        names = _output("tempest", "run", "--list-tests").split()
+        names = [n for n in names if n.startswith("tempest.") and re.search(tests, n)]
         wanted, left_out = _divided(names, skips["left_out"])
         if not wanted:
             raise shell.Failed(f"there is no such test: {tests}")
