@@ -104,8 +104,9 @@ def tempest(tests: str = "") -> None:
     with shell.state_lock():
         shell.set_log(settings.LOG / "tempest.log")
         packages.install_tempest()
-    arguments = [tests] if tests else []
-    sys.exit(shell.run_python_here("cloud.tempest", *arguments))
+        # Its directory, image and flavors are one run's.
+        arguments = [tests] if tests else []
+        sys.exit(shell.run_python_here("cloud.tempest", *arguments))
 
 
 def fake_compute() -> None:
