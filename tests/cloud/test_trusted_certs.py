@@ -97,7 +97,7 @@ def test_an_image_is_loaded_only_when_who_is_trusted_has_signed_it(
         return boot(image, trusted_image_certificates=[certificate.id], until=until)
 
     def image(number):
-        return archives.busybox_archive(files={"number": f"{number}\n"})
+        return archives.busybox_archive(files={"number": b"%d\n" % number})
 
     good = signed(image(1), image(1))
     before = {found["Id"] for found in engine.list_images()}
