@@ -53,6 +53,7 @@ missing_packages() {
     fi
     if has_part functional; then
         command -v dockerd >/dev/null || echo docker.io
+        command -v docker-registry >/dev/null || echo docker-registry
         command -v iptables >/dev/null || echo iptables
         command -v ip >/dev/null || echo iproute2
         command -v ovs-vswitchd >/dev/null || echo openvswitch-switch

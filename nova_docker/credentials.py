@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who one is at a registry: what ``docker login`` writes to a ``config.json``."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+
+def credentials(path: str | None, registry: str) -> tuple[str, str] | None:
+    """Look up a registry in a ``config.json`` of Docker.
+
+    :param path: the file; None when there is none
+    :param registry: ``host`` or ``host:port``
+    :returns: user name and password; None when the file names no such registry
+    :raises ValueError: when the file cannot be read, or is not such a file. No
+        message has a part of the file's content.
+    """
+    if path is None:
+        return None
+    for name, entry in _entries(path).items():
+        if _host(name) == registry:
+            return _login(entry, f"{path}: the entry of {registry}")
+    return None
+
+
+def _entries(path: str) -> dict[str, Any]:
+    # No error is the cause of ours: those of JSON carry the file's content.
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is not JSON") from None
+    auths = content.get("auths", {}) if isinstance(content, dict) else None
+    if not isinstance(auths, dict):
+        raise ValueError(f"{path} is not a config.json of Docker")
+    return auths
+
+
+def _host(name: str) -> str:
+    """``host:port`` of a key, which may be a URL."""
+    return name.rpartition("://")[2].partition("/")[0]
+
+
+def _login(entry: Any, what: str) -> tuple[str, str]:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{what} is not an object")
+    if entry.get("auth"):
+        name, colon, secret = _decoded(entry["auth"], what).partition(":")
+        if not name or not colon:
+            raise ValueError(f'{what}: its "auth" is not base64 of user:password')
+        # Docker itself has written zero bytes after the password.
+        return name, secret.rstrip("\0")
+    user, password = entry.get("username"), entry.get("password")
+    if not user and not password:
+        raise ValueError(
+            f'{what} has neither "auth" nor "username" and "password"; '
+            "credential helpers are not asked"
+        )
+    if not isinstance(user, str) or not isinstance(password, str) or not user:
+        raise ValueError(f'{what}: its "username" or its "password" is no text')
+    return user, password
+
+
+def _decoded(auth: Any, what: str) -> str:
+    try:
+        return base64.b64decode(auth, validate=True).decode()
+    except (TypeError, ValueError):
+        raise ValueError(f'{what}: its "auth" is not base64 of text') from None
+
+
+__all__ = ["credentials"]
