@@ -37,7 +37,7 @@ _MAX_REDIRECTS = 5
 _STEP = 256 * 1024
 
 _HOST = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
-_REPOSITORY = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
+_REPOSITORY = re.compile(r"(?=.{1,255}\Z)[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -538,7 +538,7 @@ def _translated(error: BaseException) -> RegistryError:
     """Our error for one of the HTTP libraries, whose own words may have a URL."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Refused(f"its certificate is not trusted: {cause.verify_message}")
+            return Refused(f"its certificate is not trusted: {_words(cause)}")
     if isinstance(error, requests.exceptions.InvalidURL | ValueError):
         return RegistryError("it sends us to what is no URL")
     if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
@@ -550,7 +550,8 @@ def _translated(error: BaseException) -> RegistryError:
 def _words(error: BaseException) -> str:
     """What the innermost error says: those around it have the URL."""
     root = list(_causes(error))[-1]
-    return getattr(root, "strerror", None) or _short(root)
+    why = getattr(root, "verify_message", None) or getattr(root, "strerror", None)
+    return why or _short(root)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
