@@ -540,7 +540,7 @@ def _translated(error: BaseException) -> RegistryError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Refused(f"its certificate is not trusted: {_words(cause)}")
     if isinstance(error, requests.exceptions.InvalidURL | ValueError):
-        return RegistryError("it sends us to what is no URL")
+        return RegistryError("its address, or that it sends us to, is no URL")
     if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
         # Of requests' own, before it connects: it has the path of ca_file.
         return RegistryError(str(error))
