@@ -49,7 +49,9 @@ def configure(services: list[Service]) -> None:
     CONFIG.touch(mode=0o600)
     CONFIG.write_text(text)
     if not running():
-        strays.enclose(settings.BIN / "supervisord", "--configuration", CONFIG)
+        # -P: not what is beside it, this module, for the package of that name.
+        program = (settings.BIN / "python", "-P", settings.SOURCE / "cloud/poller.py")
+        strays.enclose(*program, "--configuration", CONFIG)
         shell.wait_until(running, "supervisord")
         return
     rpc = _rpc()
