@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from nova import exception
+if TYPE_CHECKING:
+    from nova import exception
 
 
 class DockerError(Exception):
@@ -85,6 +87,9 @@ def translated(
     :raises InvalidInput: the engine does not take what it was asked
     :raises NovaException: or ``failure``, for the rest
     """
+    # Not above: Glance's hosts have the client, and no Nova.
+    from nova import exception
+
     try:
         yield
     except NotFound as error:
