@@ -103,7 +103,8 @@ class ImageArchive:
     the archive loadable, are given. It can be done once.
 
     :param chunks: the uploaded archive; an exception that they raise passes
-    :param tag: what the image is called in the new archive, ``name:tag``
+    :param tag: what the image is called in the new archive, ``name:tag``; nothing
+        when it is empty
     :param architecture: what the image must be for, as Go names it
         (``amd64``); None for any
     :raises ArchiveError: while iterating
@@ -118,6 +119,8 @@ class ImageArchive:
         self._received = 0
         self._expanded = 0
         self._kept = 0
+        self._written = 0
+        self._layer_names: list[str] = []
         # What members were: a layer, JSON that was kept, a link's target, or
         # None for what is of no use. Their names are keys here, and no more.
         self._members: dict[str, _Layer | bytes | str | None] = {}
@@ -132,11 +135,28 @@ class ImageArchive:
         for header in events:
             assert isinstance(header, _Header)
             yield from self._member(header, iter(events.__next__, None))
-        config, layers = self._check()
+        config, self._layer_names = self._check()
         yield from _file(_CONFIG, config)
-        manifest = {"Config": _CONFIG, "RepoTags": [self._tag], "Layers": layers}
-        yield from _file(_MANIFEST, json.dumps([manifest]).encode())
+        yield from self._new_manifest(self._tag)
         yield _ZEROS * 2
+
+    def growth(self, tag: str) -> int:
+        """Return by how many bytes another tag would make the archive longer.
+
+        To be asked once it has been iterated over.
+        """
+        own, other = (
+            sum(map(len, self._new_manifest(name))) for name in (self._tag, tag)
+        )
+        return other - own
+
+    def _new_manifest(self, tag: str) -> Iterator[bytes]:
+        manifest = {
+            "Config": _CONFIG,
+            "RepoTags": [tag] if tag else None,
+            "Layers": self._layer_names,
+        }
+        return _file(_MANIFEST, json.dumps([manifest]).encode())
 
     def _events(self) -> Iterator[_Event]:
         walk = _Walk()
@@ -185,7 +205,10 @@ class ImageArchive:
         self._members[name] = member
 
     def _layer(self, name: str, size: int, pieces: Iterator[Any]) -> Iterator[bytes]:
-        layer = _Layer(f"{len(self._members)}.tar")
+        # By its place among the layers alone, so that an image's archive is as
+        # long whichever engine has written it.
+        self._written += 1
+        layer = _Layer(f"{self._written}.tar")
         yield _header(layer.name, size)
         for piece in pieces:
             with _about(name):
