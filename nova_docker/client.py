@@ -7,6 +7,7 @@ reference, v1.41 and later); only errors become exceptions of :mod:`errors`.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -468,13 +469,37 @@ class DockerClient:
             timeout=(self._read_timeout, max(self._read_timeout, _LONG_TIMEOUT)),
             repeat=False,
         )
-        messages = []
-        with contextlib.closing(answer):
-            for message in _json_lines(answer):
-                if "error" in message:
-                    raise errors.EngineError(message["error"], answer.status_code)
-                messages.append(message)
-        return messages
+        return _messages(answer)
+
+    def pull_image(
+        self, repository: str, digest: str, auth: tuple[str, str] | None = None
+    ) -> None:
+        """POST /images/create: have an image of a registry
+
+        The engine checks that it is what the digest says, and takes the layers
+        alone that it has not.
+
+        :param repository: with its registry, ``host:port/name``
+        :param digest: ``sha256:…``
+        :param auth: user and password for the registry
+        :raises NotFound: when the registry has none, or does not show it
+        :raises DockerError: also when the registry cannot be spoken to or trusted
+        """
+        headers = {}
+        if auth:
+            user, password = auth
+            said = json.dumps({"username": user, "password": password}).encode()
+            headers["X-Registry-Auth"] = base64.urlsafe_b64encode(said).decode()
+        answer = self._send(
+            "POST",
+            "/images/create",
+            {"fromImage": repository, "tag": digest},
+            headers=headers,
+            stream=True,
+            timeout=(self._connect_timeout, max(self._read_timeout, _LONG_TIMEOUT)),
+            repeat=False,
+        )
+        _messages(answer)
 
     def tag_image(self, ref: str, repo: str, tag: str) -> None:
         """POST /images/{ref}/tag"""
@@ -682,6 +707,20 @@ def _upload(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from filter(None, chunks)
     except Exception as error:
         raise _UploadError(error) from error
+
+
+def _messages(answer: requests.Response) -> list[dict[str, Any]]:
+    """Return the progress of a call.
+
+    :raises EngineError: when it reports that the call failed
+    """
+    messages = []
+    with contextlib.closing(answer):
+        for message in _json_lines(answer):
+            if "error" in message:
+                raise errors.EngineError(message["error"], answer.status_code)
+            messages.append(message)
+    return messages
 
 
 _RAW = "application/vnd.docker.raw-stream"

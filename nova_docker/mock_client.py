@@ -61,6 +61,9 @@ class MockDockerClient:
         self._checkpoints: dict[str, set[str]] = {}
         self._failures: dict[str, list[Exception]] = {}
         self._pids = itertools.count(1000)
+        #: What a registry has: an archive by ``repository@sha256:…``. A test may
+        #: put something there.
+        self.registry: dict[str, bytes] = {}
         self._lock = threading.RLock()
 
     # What a test may make happen
@@ -479,7 +482,11 @@ class MockDockerClient:
         wanted = (filters or {}).get("reference")
         with self._lock:
             return [
-                {"Id": image["Id"], "RepoTags": list(image["RepoTags"])}
+                {
+                    "Id": image["Id"],
+                    "RepoTags": list(image["RepoTags"]),
+                    "RepoDigests": list(image["RepoDigests"]),
+                }
                 for image in self._images.values()
                 if wanted is None
                 or any(
@@ -497,57 +504,65 @@ class MockDockerClient:
 
     def load_image(self, chunks: Iterable[bytes]) -> list[dict[str, Any]]:
         self._call("load_image")
-        content = io.BytesIO(b"".join(chunks))
-        try:
-            with tarfile.open(fileobj=content, mode="r:") as archive:
-                loaded = [
-                    (
-                        _member(archive, manifest["Config"]).read(),
-                        [_member(archive, name).read() for name in manifest["Layers"]],
-                        [_with_tag(tag) for tag in manifest.get("RepoTags") or []],
-                    )
-                    for manifest in json.load(_member(archive, "manifest.json"))
-                ]
-        except (tarfile.TarError, KeyError, ValueError) as error:
-            raise errors.for_status(500, f"invalid archive: {error}") from error
+        loaded = _unpacked(b"".join(chunks))
         messages = []
         with self._lock:
             for config, layers, tags in loaded:
-                image = _image(config)
-                image = self._images.setdefault(image["Id"], image)
-                self._saved[image["Id"]] = (config, layers)
+                image = self._add(config, layers)
                 for tag in tags:
                     self._tag(image, tag)
                     messages.append({"stream": f"Loaded image: {tag}\n"})
                 if not tags:
                     messages.append({"stream": f"Loaded image ID: {image['Id']}\n"})
+                self._emit_image("load", image["Id"])
         return messages
+
+    def pull_image(
+        self, repository: str, digest: str, auth: tuple[str, str] | None = None
+    ) -> None:
+        self._call("pull_image")
+        reference = f"{repository}@{digest}"
+        if reference not in self.registry:
+            raise errors.for_status(404, f"manifest for {reference} not found")
+        [(config, layers, _)] = _unpacked(self.registry[reference])
+        with self._lock:
+            image = self._add(config, layers)
+            if reference not in image["RepoDigests"]:
+                image["RepoDigests"].append(reference)
+            self._emit_image("pull", reference)
 
     def tag_image(self, ref: str, repo: str, tag: str) -> None:
         self._call("tag_image")
         with self._lock:
-            self._tag(self._find_image(ref), f"{repo}:{tag}")
+            image = self._find_image(ref)
+            self._tag(image, f"{repo}:{tag}")
+            self._emit_image("tag", image["Id"], f"{repo}:{tag}")
 
     def remove_image(self, ref: str, *, force: bool = False) -> None:
         self._call("remove_image")
         with self._lock:
             image = self._find_image(ref)
-            by_tag = _with_tag(ref) in image["RepoTags"]
-            left = [t for t in image["RepoTags"] if by_tag and t != _with_tag(ref)]
+            names = [*image["RepoTags"], *image["RepoDigests"]]
+            name = ref if "@" in ref else _with_tag(ref)
+            by_name = name in names
+            left = [n for n in names if by_name and n != name]
             users = [c for c in self._containers.values() if c["Image"] == image["Id"]]
-            if not by_tag and any(c["State"]["Running"] for c in users):
+            if not by_name and any(c["State"]["Running"] for c in users):
                 raise errors.for_status(
                     409, f"conflict: unable to delete {ref} (cannot be forced)"
                 )
             if not force and (
-                (users and not left) or (not by_tag and len(image["RepoTags"]) > 1)
+                (users and not left) or (not by_name and len(image["RepoTags"]) > 1)
             ):
                 raise errors.for_status(
                     409, f"conflict: unable to remove {ref} (must force): it is in use"
                 )
-            image["RepoTags"] = left
+            for kind in ("RepoTags", "RepoDigests"):
+                image[kind] = [n for n in image[kind] if n in left]
+            self._emit_image("untag", image["Id"])
             if not left and not users:
                 del self._images[image["Id"]]
+                self._emit_image("delete", image["Id"])
 
     # What the methods share
 
@@ -590,9 +605,19 @@ class MockDockerClient:
     def _find_image(self, ref: str) -> dict[str, Any]:
         prefix = "sha256:" + ref.removeprefix("sha256:")
         for image in self._images.values():
-            if _with_tag(ref) in image["RepoTags"] or image["Id"].startswith(prefix):
+            if (
+                _with_tag(ref) in image["RepoTags"]
+                or ref in image["RepoDigests"]
+                or image["Id"].startswith(prefix)
+            ):
                 return image
         raise errors.for_status(404, f"No such image: {ref}")
+
+    def _add(self, config: bytes, layers: list[bytes]) -> dict[str, Any]:
+        image = _image(config)
+        image = self._images.setdefault(image["Id"], image)
+        self._saved[image["Id"]] = (config, layers)
+        return image
 
     def _tag(self, image: dict[str, Any], tag: str) -> None:
         for other in self._images.values():
@@ -631,19 +656,29 @@ class MockDockerClient:
     def _emit(
         self, container: Mapping[str, Any], action: str, **attributes: str
     ) -> None:
+        self._publish(
+            "container",
+            action,
+            container["Id"],
+            {
+                "name": container["Name"].lstrip("/"),
+                "image": container["Config"]["Image"],
+                **container["Config"]["Labels"],
+                **attributes,
+            },
+        )
+
+    def _emit_image(self, action: str, actor: str, name: str | None = None) -> None:
+        self._publish("image", action, actor, {"name": name or actor})
+
+    def _publish(
+        self, kind: str, action: str, actor: str, attributes: dict[str, str]
+    ) -> None:
         now = time.time_ns()
         event = {
-            "Type": "container",
+            "Type": kind,
             "Action": action,
-            "Actor": {
-                "ID": container["Id"],
-                "Attributes": {
-                    "name": container["Name"].lstrip("/"),
-                    "image": container["Config"]["Image"],
-                    **container["Config"]["Labels"],
-                    **attributes,
-                },
-            },
+            "Actor": {"ID": actor, "Attributes": attributes},
             "time": now // 10**9,
             "timeNano": now,
         }
@@ -737,12 +772,29 @@ def _member(archive: tarfile.TarFile, name: str) -> Any:
     return found
 
 
+def _unpacked(content: bytes) -> list[tuple[bytes, list[bytes], list[str]]]:
+    """Configuration, layers and tags of each image of an archive."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            return [
+                (
+                    _member(archive, manifest["Config"]).read(),
+                    [_member(archive, name).read() for name in manifest["Layers"]],
+                    [_with_tag(tag) for tag in manifest.get("RepoTags") or []],
+                )
+                for manifest in json.load(_member(archive, "manifest.json"))
+            ]
+    except (tarfile.TarError, KeyError, ValueError) as error:
+        raise errors.for_status(500, f"invalid archive: {error}") from error
+
+
 def _image(config: bytes) -> dict[str, Any]:
     """An image as GET /images/{ref}/json has it, of its configuration's bytes."""
     described = json.loads(config)
     return {
         "Id": "sha256:" + hashlib.sha256(config).hexdigest(),
         "RepoTags": [],
+        "RepoDigests": [],
         "Architecture": described.get("architecture", ""),
         "Os": described.get("os", ""),
         "Config": described.get("config") or {},

@@ -590,6 +590,43 @@ def test_images_are_listed_by_name(client):
     client.remove_image("repo/listed:2")
 
 
+def test_images_are_listed_with_their_names_and_places(client):
+    client.tag_image(IMAGE, "listed", "1")
+    [found] = client.list_images({"reference": ["listed"]})
+    inspected = client.inspect_image(IMAGE)
+    assert found["Id"] == inspected["Id"]
+    assert set(found["RepoTags"]) == names(inspected)
+    # An image that was loaded is in no registry, engines with containerd's image
+    # store say so of it all the same.
+    assert isinstance(found["RepoDigests"] or [], list)
+    client.remove_image("listed:1")
+
+
+def test_events_tell_of_images(client):
+    actions, stream = listen(client, filters={"type": ["image"]})
+    with stream:
+        time.sleep(0.1)
+        client.tag_image(IMAGE, "told", "1")
+        assert actions.get(timeout=TIMEOUT) == "tag"
+        client.remove_image("told:1")
+        assert actions.get(timeout=TIMEOUT) == "untag"
+        archive = archives.busybox_archive(config={"Cmd": ["told"]}, tags=["told:2"])
+        client.load_image([archive])
+        told = [actions.get(timeout=TIMEOUT)]
+        client.remove_image("told:2")
+        while told[-1] != "delete":
+            told.append(actions.get(timeout=TIMEOUT))
+        # Engines with containerd's image store tell more.
+        assert "load" in told
+
+
+def test_what_no_registry_has_is_not_pulled(client):
+    with pytest.raises(errors.DockerError):
+        client.pull_image("127.0.0.1:1/nothing", "sha256:" + "0" * 64)
+    with pytest.raises(errors.NotFound):
+        client.inspect_image("127.0.0.1:1/nothing@sha256:" + "0" * 64)
+
+
 def test_what_is_no_archive_is_not_loaded(client):
     def images():
         return {found["Id"]: set(found["RepoTags"]) for found in client.list_images()}
