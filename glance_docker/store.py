@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The glance_store driver ``docker``: reads what Docker has, and stores nothing.
+
+A store is for one engine or for one registry; Glance may have several.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+from typing import NoReturn
+
+import glance_store
+from glance_store import capabilities
+from glance_store import driver
+from glance_store import exceptions
+from glance_store import location as glance_location
+from oslo_log import log as logging
+
+from glance_docker import conf as options
+from glance_docker import export
+from glance_docker import registry
+from nova_docker import errors
+from nova_docker import location
+from nova_docker.archive import ArchiveError
+from nova_docker.credentials import credentials
+
+LOG = logging.getLogger(__name__)
+
+# Seconds for which an image that was there is not looked for again.
+_SEEN_FOR = 1
+
+
+class StoreLocation(glance_location.StoreLocation):
+    """A ``docker://`` URL; :attr:`image` is what it says."""
+
+    image: location.EngineImage | location.RegistryImage
+
+    def parse_uri(self, uri: str) -> None:
+        """
+        :raises BadStoreUri: when it is not one, in its one form
+        """
+        try:
+            self.image = location.parse(uri)
+        except ValueError as error:
+            raise exceptions.BadStoreUri(message=str(error)) from error
+
+    def get_uri(self) -> str:
+        return self.image.url
+
+
+class Store(driver.Store):
+    """One engine, or one registry, as a store to read."""
+
+    _CAPABILITIES = (
+        capabilities.BitMasks.READ_RANDOM | capabilities.BitMasks.DRIVER_REUSABLE
+    )
+    OPTIONS = options.store_opts
+
+    def __init__(self, conf: Any, backend: str | None = None) -> None:
+        super().__init__(conf, backend=backend)
+        group = conf[backend or "glance_store"]
+        self._source: _Source
+        try:
+            if group.docker_registry:
+                self._source = _RegistrySource(group)
+            else:
+                self._source = _EngineSource(group)
+        except ValueError as error:
+            raise exceptions.BadStoreConfiguration(
+                store_name=backend or location.SCHEME, reason=str(error)
+            ) from error
+        # By this Glance finds the store of a location.
+        self._url_prefix = f"{location.SCHEME}://{self._source.authority}/"
+
+    def get_schemes(self) -> tuple[str, ...]:
+        return (location.SCHEME,)
+
+    @capabilities.check
+    def get(
+        self,
+        location: glance_location.Location,
+        offset: int = 0,
+        chunk_size: int | None = None,
+        context: Any = None,
+    ) -> tuple[Iterator[bytes], int]:
+        """Read an image.
+
+        :param chunk_size: how many bytes from ``offset``, as Glance means it;
+            None for all
+        :returns: its bytes, and how many these are
+        :raises NotFound: when it is not there any more
+        :raises RemoteServiceUnavailable: when the engine or registry is not
+        """
+        with self._translated(location):
+            size, chunks = self._source.open(self._image(location))
+        # Nothing of the other end is read before Glance reads here, but that it
+        # has the image: Glance can still answer with an error.
+        chunks = _exactly(size, self._read(location, chunks))
+        if offset or chunk_size is not None:
+            chunks = _slice(chunks, offset, chunk_size)
+        return chunks, size if chunk_size is None else chunk_size
+
+    def get_size(self, location: glance_location.Location, context: Any = None) -> int:
+        """Return how many bytes :meth:`get` gives.
+
+        :raises NotFound: when it is not there any more
+        :raises RemoteServiceUnavailable: when the engine or registry is not
+        """
+        with self._translated(location):
+            return self._source.size(self._image(location))
+
+    @capabilities.check
+    def add(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not capable: raises StoreAddDisabled before this is called."""
+        raise exceptions.StoreAddDisabled
+
+    @capabilities.check
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not capable: raises StoreDeleteNotSupported before this is called.
+
+        Glance then deletes its record alone.
+        """
+        raise exceptions.StoreDeleteNotSupported
+
+    def _image(self, location: glance_location.Location) -> Any:
+        """
+        :raises BadStoreUri: when the location is another store's
+        """
+        image = location.store_location.image
+        if not image.url.startswith(self._url_prefix):
+            raise exceptions.BadStoreUri(
+                message=f"{image.url} is not in the store {self._url_prefix}"
+            )
+        return image
+
+    def _read(
+        self, location: glance_location.Location, chunks: Iterator[bytes]
+    ) -> Iterator[bytes]:
+        with self._translated(location):
+            yield from chunks
+
+    @contextlib.contextmanager
+    def _translated(self, location: glance_location.Location) -> Iterator[None]:
+        url = location.get_store_uri()
+        try:
+            yield
+        except (errors.NotFound, registry.NotFound) as error:
+            raise exceptions.NotFound(message=f"{url}: {error}") from error
+        except (registry.BadImage, ArchiveError) as error:
+            raise exceptions.BadStoreUri(message=f"{url}: {error}") from error
+        except (errors.DockerError, registry.RegistryError) as error:
+            LOG.warning("Cannot read %s: %s", url, error)
+            raise exceptions.RemoteServiceUnavailable(
+                message=f"{url}: {error}"
+            ) from error
+
+
+class _EngineSource:
+    """Images of an engine."""
+
+    def __init__(self, group: Any) -> None:
+        self.authority = location.check_engine(group.docker_engine)
+        self._client = options.engine(group)
+        self._seen: tuple[str, float] = ("", 0)
+
+    def size(self, image: location.EngineImage) -> int:
+        """Engine call: "GET /images/{name}/json"."""
+        now = time.monotonic()
+        # Glance asks twice in a row when an image gets its location.
+        if self._seen[0] != image.image_id or now > self._seen[1]:
+            self._client.inspect_image(image.image_id)
+            self._seen = image.image_id, now + _SEEN_FOR
+        return image.size
+
+    def open(self, image: location.EngineImage) -> tuple[int, Iterator[bytes]]:
+        # Asked for an image that it has not, Docker 20.10 fails without saying why.
+        self._client.inspect_image(image.image_id)
+        chunks = export.export(self._client, image.image_id, image.name)
+        return image.size, _started(chunks)
+
+
+class _RegistrySource:
+    """Images of a registry."""
+
+    def __init__(self, group: Any) -> None:
+        self.authority = group.docker_registry
+        self._architecture = group.docker_registry_architecture
+        self._registry = registry.Registry(
+            self.authority,
+            auth=credentials(group.docker_registry_auth_file, self.authority),
+            ca_file=group.docker_ca_file,
+            verify=group.docker_tls_verify,
+            connect_timeout=group.docker_connect_timeout,
+            read_timeout=group.docker_read_timeout,
+        )
+
+    def size(self, image: location.RegistryImage) -> int:
+        return self._archive(image).size
+
+    def open(self, image: location.RegistryImage) -> tuple[int, Iterator[bytes]]:
+        archive = self._archive(image)
+        return archive.size, iter(archive)
+
+    def _archive(self, image: location.RegistryImage) -> registry.RegistryArchive:
+        found = self._registry.resolve(
+            image.repository, image.digest, self._architecture
+        )
+        # A digest is no name that `docker load` could give.
+        return registry.RegistryArchive(self._registry, found, "")
+
+
+_Source = _EngineSource | _RegistrySource
+
+
+def _started(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Have the first chunk now: with it comes whether there is an image."""
+    first = next(chunks)
+    return itertools.chain([first], chunks)
+
+
+def _exactly(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """
+    :raises BackendException: at the end, or as soon as it is too long, when it
+        is not as long as Glance was told
+    """
+    left = size
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            break
+        yield chunk
+    if left:
+        raise glance_store.BackendException(
+            f"The image is not as long as its location says, {size} bytes"
+        )
+
+
+def _slice(chunks: Iterator[bytes], offset: int, length: int | None) -> Iterator[bytes]:
+    """Give ``length`` bytes from ``offset``; what is before is read for nothing."""
+    for chunk in chunks:
+        if offset >= len(chunk):
+            offset -= len(chunk)
+            continue
+        piece = chunk[offset:] if length is None else chunk[offset : offset + length]
+        offset = 0
+        yield piece
+        if length is not None:
+            length -= len(piece)
+            if not length:
+                break
