@@ -77,6 +77,15 @@ slow disks. Stopping a server waits for the grace period on top.
 """,
     ),
     cfg.StrOpt(
+        "registry_auth_file",
+        help="""
+Credentials for registries, in the form of Docker's ``~/.docker/config.json``: for
+images that Glance has not itself but knows in a registry. Nothing of an image can
+name other ones. Whom a registry's certificate must be signed by is the engine's
+matter (``/etc/docker/certs.d``).
+""",
+    ),
+    cfg.StrOpt(
         "runtime",
         default="nova",
         help="""

@@ -42,6 +42,7 @@ from nova_docker.events import LifecycleEvents
 from nova_docker.guest import Guest
 from nova_docker.host import Host
 from nova_docker.image_cache import ImageCache
+from nova_docker.image_locations import ImageLocations
 from nova_docker.images import ImageStore
 from nova_docker.nics import Nics
 from nova_docker.nics import nameservers
@@ -72,7 +73,7 @@ class DockerDriver(driver.ComputeDriver):
         self._client = client or _client()
         self._host = Host(self._client)
         image_api = glance.API()
-        self._images = ImageStore(self._client, image_api)
+        self._images = ImageStore(self._client, image_api, ImageLocations())
         self._image_cache = ImageCache(self._client)
         self._snapshots = Snapshots(self._client, image_api)
         self._nics = Nics(virtapi, first=1 if self._engine_network else 0)

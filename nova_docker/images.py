@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance images as images of the engine, each loaded once.
+"""Glance images as images of the engine, each had once.
+
+Where Glance says that an image is one of the engine's, or a registry's, it is
+taken from there; other images are loaded from Glance.
 
 The engine calls the image with Glance id ``<id>`` ``nova-glance/<id>:latest``.
 Only this module gives such tags, each to what Glance has under that id, so an
@@ -18,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cryptography.exceptions
+from nova import conf as nova_conf
 from nova import exception
 from nova import objects
 from oslo_concurrency import lockutils
@@ -25,10 +29,14 @@ from oslo_log import log as logging
 from oslo_utils import units
 
 from nova_docker import errors
+from nova_docker import location
 from nova_docker.archive import ArchiveError
 from nova_docker.archive import ImageArchive
 from nova_docker.client import DockerClient
+from nova_docker.credentials import credentials
+from nova_docker.image_locations import ImageLocations
 
+CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
 _REPOSITORY = "nova-glance"
@@ -79,11 +87,19 @@ class ImageStore:
 
     :param client: the engine
     :param image_api: ``nova.image.glance.API()``
+    :param locations: where Glance says that images are; None: what is not on the
+        engine always comes from Glance
     """
 
-    def __init__(self, client: DockerClient, image_api: Any) -> None:
+    def __init__(
+        self,
+        client: DockerClient,
+        image_api: Any,
+        locations: ImageLocations | None = None,
+    ) -> None:
         self._client = client
         self._image_api = image_api
+        self._locations = locations
         # Image and certificates, of what was found to be signed.
         self._trusted: set[tuple[str, ...]] = set()
 
@@ -145,6 +161,8 @@ class ImageStore:
             with contextlib.suppress(errors.NotFound):
                 found = self._client.inspect_image(tag)
             trusted = (image_id, *sorted(trusted_certs.ids)) if trusted_certs else None
+            if not found and not trusted:
+                found = self._take(image_id, tag)
             if not found or (trusted and trusted not in self._trusted):
                 found = self._load(context, image_id, tag, trusted_certs)
             if trusted:
@@ -167,6 +185,63 @@ class ImageStore:
         )
         self.ensure(context, image_meta)
         return True
+
+    def _take(self, image_id: str, tag: str) -> dict[str, Any] | None:
+        """Have an image without Glance's bytes, where Glance says that it is.
+
+        :returns: what the engine says of it; None: it must come from Glance
+        """
+        for place in self._locations.of(image_id) if self._locations else ():
+            if isinstance(place, location.EngineImage):
+                with contextlib.suppress(errors.NotFound):
+                    # The id is a digest: on whichever engine, it is the image.
+                    found = self._client.inspect_image(place.image_id)
+                    return self._adopt(found, image_id, tag)
+            if place.reference and (
+                pulled := self._pull(place.reference, image_id, tag)
+            ):
+                return pulled
+        return None
+
+    def _adopt(self, found: dict[str, Any], image_id: str, tag: str) -> dict[str, Any]:
+        """Give an image of the engine's the name of one of Glance's."""
+        host = self._client.version().get("Arch")
+        if host and found["Architecture"] != host:
+            raise exception.ImageUnacceptable(
+                image_id=image_id,
+                reason=f"it is for {found['Architecture']} machines, and this host "
+                f"is {host}",
+            )
+        repository, _, version = tag.rpartition(":")
+        self._client.tag_image(found["Id"], repository, version)
+        LOG.info("Image %s is %s of the engine", image_id, found["Id"])
+        return found
+
+    def _pull(self, reference: str, image_id: str, tag: str) -> dict[str, Any] | None:
+        """Have an image of a registry; None when it is not to be had.
+
+        :param reference: ``registry/repository@sha256:…``
+        """
+        repository, _, digest = reference.partition("@")
+        with lockutils.lock(f"nova-docker-{digest.replace(':', '-')}"):
+            with contextlib.suppress(errors.NotFound):
+                found = self._client.inspect_image(reference)
+                return self._adopt(found, image_id, tag)
+            LOG.info("Pulling %s", reference)
+            try:
+                auth = credentials(
+                    CONF.docker.registry_auth_file, location.registry_of(repository)
+                )
+                self._client.pull_image(repository, digest, auth)
+            except (errors.DockerError, ValueError) as error:
+                LOG.warning("Cannot pull %s, asking Glance: %s", reference, error)
+                return None
+            try:
+                return self._adopt(self._client.inspect_image(reference), image_id, tag)
+            finally:
+                # Under a second name it would stay when Glance's goes.
+                with contextlib.suppress(errors.NotFound):
+                    self._client.remove_image(reference)
 
     def _load(
         self, context: Any, image_id: str, tag: str, trusted_certs: Any

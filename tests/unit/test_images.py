@@ -24,13 +24,18 @@ from nova import exception
 from nova import objects
 from nova.image import glance
 
+from nova_docker import conf
 from nova_docker import errors
+from nova_docker.image_locations import ImageLocations
 from nova_docker.images import ImageStore
+from nova_docker.location import EngineImage
+from nova_docker.location import RegistryImage
 from nova_docker.mock_client import MockDockerClient
 from tests import archives
 from tests import samples
 
 CONF = nova_conf.CONF
+conf.register_opts(CONF)
 
 IMAGE_ID = "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd"
 TAG = f"nova-glance/{IMAGE_ID}:latest"
@@ -439,3 +444,216 @@ class TestTheEngineFails:
         with pytest.raises(exception.CouldNotFetchImage, match="loaded another image"):
             ensure(store)
         assert engine.tags == []
+
+
+class Locations(ImageLocations):
+    """Where Glance says that images are, without a Glance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[EngineImage | RegistryImage] = []
+        self.asked: list[str] = []
+
+    def of(self, image_id: str) -> list[EngineImage | RegistryImage]:
+        self.asked.append(image_id)
+        return self.places
+
+
+DIGEST = "sha256:" + hashlib.sha256(b"a manifest").hexdigest()
+REPOSITORY = "registry.test:5000/team/app"
+REFERENCE = f"{REPOSITORY}@{DIGEST}"
+
+
+class TestTheImageIsElsewhere:
+    @pytest.fixture
+    def locations(self):
+        return Locations()
+
+    @pytest.fixture
+    def store(self, server, engine, locations):
+        return ImageStore(engine, glance.API(), locations)
+
+    @pytest.fixture
+    def listed(self, engine, locations):
+        """An image of the engine's, which Glance lists."""
+        engine.load_image([ARCHIVE])
+        image_id: str = engine.inspect_image("debian:latest")["Id"]
+        locations.places = [EngineImage("local", "debian:latest", image_id, 5)]
+        return image_id
+
+    @pytest.fixture
+    def pulled(self, engine, locations):
+        """An image of a registry's, which Glance lists."""
+        engine.registry[REFERENCE] = ARCHIVE
+        locations.places = [RegistryImage("registry.test:5000", "team/app", DIGEST)]
+
+    def test_an_image_of_the_engine_is_there(self, store, server, engine, listed):
+        assert ensure(store) == listed
+        assert set(engine.tags) == {"debian:latest", TAG}
+        assert server.downloads == 0
+
+    def test_it_is_told_by_its_id_and_not_by_its_name(
+        self, store, server, engine, listed
+    ):
+        other = archives.archive([LAYER], tags=["debian:latest"], config={"Cmd": ["a"]})
+        engine.load_image([other])
+        assert ensure(store) == listed == engine.inspect_image(TAG)["Id"]
+        engine.remove_image(TAG)
+        # Gone with its last name; the other is not it.
+        assert ensure(store) == listed
+        assert server.downloads == 1
+
+    def test_it_stays_when_its_owner_removes_his_name(
+        self, store, server, engine, listed
+    ):
+        ensure(store)
+        engine.remove_image("debian:latest")
+        assert ensure(store) == listed
+        assert server.downloads == 0
+
+    def test_an_engine_that_has_it_not_downloads_it(
+        self, store, server, engine, listed
+    ):
+        engine.remove_image("debian:latest")
+        assert ensure(store) == listed
+        assert engine.tags == [TAG]
+        assert server.downloads == 1
+
+    def test_nothing_is_asked_for_an_image_that_is_there(
+        self, store, engine, locations
+    ):
+        ensure(store)
+        ensure(store)
+        assert locations.asked == [IMAGE_ID]
+
+    def test_it_must_fit(self, store, engine, listed, monkeypatch):
+        inspect = engine.inspect_image
+        monkeypatch.setattr(
+            engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
+        )
+        with pytest.raises(exception.FlavorDiskSmallerThanImage):
+            ensure(store, samples.flavor(root_gb=1))
+
+    def test_for_another_machine(self, store, server, engine, listed, monkeypatch):
+        monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
+        with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
+            ensure(store)
+        assert engine.tags == ["debian:latest"]
+        assert server.downloads == 0
+
+    @pytest.mark.usefixtures("pulled")
+    def test_an_image_of_a_registry_is_pulled(self, store, server, engine):
+        image_id = ensure(store)
+        found = engine.inspect_image(TAG)
+        assert found["Id"] == image_id
+        # Under no second name, by which it would stay.
+        assert (found["RepoTags"], found["RepoDigests"]) == ([TAG], [])
+        assert server.downloads == 0
+        engine.remove_image(TAG)
+        assert engine.list_images() == []
+
+    @pytest.mark.usefixtures("pulled")
+    def test_what_somebody_has_pulled_stays_his(self, store, engine):
+        engine.pull_image(REPOSITORY, DIGEST)
+        engine.fail_next("pull_image", AssertionError("it is there"))
+        ensure(store)
+        found = engine.inspect_image(TAG)
+        assert (found["RepoTags"], found["RepoDigests"]) == ([TAG], [REFERENCE])
+
+    def test_another_engines_is_pulled_where_a_registry_has_it(
+        self, store, server, engine, locations
+    ):
+        engine.registry[REFERENCE] = ARCHIVE
+        other = "sha256:" + "0" * 64
+        locations.places = [EngineImage("rack-2", "a:1", other, 5, REFERENCE)]
+        assert ensure(store) == engine.inspect_image(TAG)["Id"]
+        assert server.downloads == 0
+
+    @pytest.mark.usefixtures("pulled")
+    @pytest.mark.parametrize(
+        "error",
+        [
+            errors.for_status(404, "manifest unknown"),
+            errors.EngineError("no basic auth credentials", 500),
+            errors.Timeout("no answer"),
+        ],
+    )
+    def test_what_cannot_be_pulled_is_downloaded(self, store, server, engine, error):
+        engine.fail_next("pull_image", error)
+        assert ensure(store) == engine.inspect_image(TAG)["Id"]
+        assert server.downloads == 1
+
+    @pytest.mark.usefixtures("pulled")
+    def test_a_pulled_image_for_another_machine_goes_again(
+        self, store, engine, monkeypatch
+    ):
+        monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
+        with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
+            ensure(store)
+        assert engine.list_images() == []
+
+    @pytest.mark.usefixtures("pulled")
+    def test_a_registry_is_told_its_own_password_alone(
+        self, store, engine, tmp_path, monkeypatch
+    ):
+        told = []
+        pull = engine.pull_image
+
+        def record(repository: str, digest: str, auth: Any = None) -> None:
+            told.append(auth)
+            pull(repository, digest, auth)
+
+        monkeypatch.setattr(engine, "pull_image", record)
+        file = tmp_path / "config.json"
+        for host in ("registry.test", "registry.test:5000"):
+            login = {"username": "me", "password": "secret"}
+            file.write_text(json.dumps({"auths": {host: login}}))
+            CONF.set_override("registry_auth_file", str(file), "docker")
+            ensure(store)
+            engine.remove_image(TAG)
+        CONF.clear_override("registry_auth_file", "docker")
+        assert told == [None, ("me", "secret")]
+
+    @pytest.mark.usefixtures("pulled")
+    def test_a_file_of_passwords_that_is_none(self, store, server, engine, tmp_path):
+        file = tmp_path / "config.json"
+        file.write_text("nonsense")
+        CONF.set_override("registry_auth_file", str(file), "docker")
+        ensure(store)
+        CONF.clear_override("registry_auth_file", "docker")
+        assert server.downloads == 1
+
+    @pytest.mark.parametrize("place", ["listed", "pulled"])
+    def test_what_must_be_signed_is_downloaded(
+        self, request, store, server, locations, monkeypatch, place
+    ):
+        """A signature is of the bytes that Glance gives."""
+        request.getfixturevalue(place)
+        monkeypatch.setattr(
+            glance.GlanceImageServiceV2, "_get_verifier", lambda *args: None
+        )
+        ensure(store, None, objects.TrustedCerts(ids=["one"]))
+        assert server.downloads == 1
+        assert locations.asked == []
+
+    def test_what_a_tenant_writes_on_his_image_is_not_looked_at(
+        self, store, server, engine
+    ):
+        """Else he would have the image of another by its id."""
+        secret = archives.archive([LAYER], tags=["secret:1"], config={"Cmd": ["s"]})
+        engine.load_image([secret])
+        theirs = engine.inspect_image("secret:1")["Id"]
+        engine.registry[REFERENCE] = secret
+        location = EngineImage("local", "secret:1", theirs, 5, REFERENCE).url
+        written = {
+            "docker_engine": "local",
+            "docker_tag": "secret:1",
+            "docker_image_id": theirs,
+            "docker_digest": REFERENCE,
+            "direct_url": location,
+            "locations": [{"url": location, "metadata": {}}],
+        }
+        server.upload(ARCHIVE, **written)
+        assert ensure(store, properties=written) != theirs
+        assert server.downloads == 1
+        assert engine.inspect_image("secret:1")["RepoTags"] == ["secret:1"]
