@@ -53,7 +53,6 @@ missing_packages() {
     fi
     if has_part functional; then
         command -v dockerd >/dev/null || echo docker.io
-        command -v docker-registry >/dev/null || echo docker-registry
         command -v iptables >/dev/null || echo iptables
         command -v ip >/dev/null || echo iproute2
         command -v ovs-vswitchd >/dev/null || echo openvswitch-switch
@@ -64,6 +63,7 @@ missing_packages() {
     fi
     if has_part functional || has_part cloud; then
         command -v debootstrap >/dev/null || echo debootstrap
+        command -v docker-registry >/dev/null || echo docker-registry
     fi
     if has_part unit || has_part functional || has_part cloud; then
         dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null |

@@ -5,6 +5,7 @@ import ast
 import importlib
 import pathlib
 import re
+import subprocess
 import sys
 from importlib import metadata
 
@@ -20,6 +21,7 @@ import nova_docker.conf
 import nova_docker.driver
 
 ROOT = pathlib.Path(nova_docker.__file__).parent.parent
+PACKAGES = {"glance_docker", "nova_docker"}
 
 
 def test_nova_loads_the_driver_by_its_configured_name():
@@ -93,19 +95,31 @@ def test_validator_knows_the_options(tmp_path, monkeypatch, option, problems):
     assert validator.main() == problems
 
 
-def test_pip_never_replaces_nova():
-    assert "nova" not in _required()
+@pytest.mark.parametrize("name", ["nova", "glance-store"])
+def test_pip_never_replaces(name):
+    assert name not in _required()
 
 
 def test_every_import_is_required():
     owners = metadata.packages_distributions()
+    # Nova and Glance's library are where our part of them is.
+    known = sys.stdlib_module_names | PACKAGES | {"nova", "glance_store"}
     missing = {
         name
         for name in _imported()
-        if name not in sys.stdlib_module_names | {"nova", "nova_docker"}
+        if name not in known
         and not _required() & {_canonical(owner) for owner in owners[name]}
     }
     assert not missing
+
+
+def test_glance_needs_no_nova():
+    """Hosts of Glance's have none, and need not have it."""
+    code = (
+        "import sys; sys.modules['nova'] = None\n"
+        "import glance_docker.store, glance_docker.sync, glance_docker.names"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def _required():
@@ -119,8 +133,8 @@ def _canonical(name):
 
 
 def _imported():
-    """Top-level names of all modules that the package imports."""
-    for path in (ROOT / "nova_docker").rglob("*.py"):
+    """Top-level names of all modules that the packages import."""
+    for path in (file for name in PACKAGES for file in (ROOT / name).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition(".")[0] for alias in node.names)
