@@ -1,0 +1,619 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real engine's images in a real Glance: listed, read, and nobody's to change."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import pathlib
+import tempfile
+import threading
+import time
+
+import pytest
+
+from glance_docker import listing
+from glance_docker.listing import Rules
+from glance_docker.sync import Follower
+from glance_docker.sync import Sync
+from nova_docker import location
+from tests import archives
+from tests import samples
+from tests.functional.glance_api import GlanceApi
+from tests.functional.registry_server import RegistryServer
+
+TIMEOUT = 20  # seconds
+
+MEMBER = ("member", "reader")
+BASE = {"container_format": "docker", "disk_format": "raw", "name": "own"}
+PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+OCTETS = {"Content-Type": "application/octet-stream"}
+NOWHERE = f"sha256:{'0' * 64}"
+
+
+@pytest.fixture(scope="module")
+def registry():
+    with RegistryServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def directory():
+    with tempfile.TemporaryDirectory(prefix="nd-", dir="/tmp") as path:
+        yield pathlib.Path(path)
+
+
+@pytest.fixture(scope="module")
+def socket(engine, directory):
+    """The engine's socket as Glance knows it: without it, the engine is away."""
+    link = directory / "docker.sock"
+    link.symlink_to(engine.host.removeprefix("unix://"))
+    return link
+
+
+@pytest.fixture(scope="module")
+def glance(socket, registry, directory):
+    registry.write_auth_file(directory / "config.json")
+    options = {
+        "docker_registry": registry.host,
+        "docker_ca_file": registry.ca_file,
+        "docker_registry_auth_file": str(directory / "config.json"),
+    }
+    with GlanceApi(f"unix://{socket}", options) as glance:
+        yield glance
+
+
+@pytest.fixture
+def service(glance):
+    return glance.service()
+
+
+@pytest.fixture
+def member(glance):
+    """Somebody whose project has nothing to do with the engine."""
+    return glance.as_("project-b", *MEMBER)
+
+
+@pytest.fixture
+def make_sync(engine, glance):
+    """Starts a sync, as a start of glance-docker-sync does."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*rules, default="public"):
+            sync = Sync(
+                engine.client, glance.catalog(), glance.engine, Rules(rules, default), 2
+            )
+            return stack.enter_context(contextlib.closing(sync))
+
+        yield start
+
+
+@pytest.fixture
+def sync(make_sync):
+    return make_sync()
+
+
+# Seconds for what takes a part of one on a machine with nothing else to do.
+SOON = 5
+
+# What Docker calls an image that has no name.
+NONE = "<none>:<none>"
+
+
+@pytest.fixture(autouse=True)
+def images(engine):
+    """Removes the images that a test has left."""
+
+    def tags():
+        found = engine.client.list_images()
+        return {tag for image in found for tag in image["RepoTags"] or ()} - {NONE}
+
+    before = tags()
+    yield
+    for tag in tags() - before:
+        engine.client.remove_image(tag)
+    for found in engine.client.list_images({"dangling": ["true"]}):
+        engine.client.remove_image(found["Id"], force=True)
+
+
+@pytest.fixture
+def load(engine):
+    """Has the engine have a new image, and returns its id."""
+
+    def new(*tags, **values):
+        files = {"serial": samples.uuid().encode()}
+        archive = archives.busybox_archive(files=files, tags=tags, **values)
+        engine.client.load_image([archive])
+        return engine.client.inspect_image(tags[0])["Id"]
+
+    return new
+
+
+def eventually(condition, timeout=TIMEOUT):
+    """Wait for what is true soon, and return it."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def compare(sync, **values):
+    """Have Glance list what the engine has, active."""
+    sync.run(**values)
+    sync.finish()
+    eventually(sync.settle)
+
+
+def listed(session, **query):
+    """Images by their name, of those who have this."""
+    answer = session.get("/v2/images", params={"limit": 500, **query})
+    assert answer.status_code == 200
+    return {found["name"]: found for found in answer.json()["images"]}
+
+
+def show(session, name):
+    return listed(session, name=name)[name]
+
+
+def make(session, **values):
+    """An image of one's own, which has no data yet."""
+    answer = session.post("/v2/images", json=BASE | values)
+    assert answer.status_code == 201
+    return answer.json()["id"]
+
+
+def locate(session, image_id, url):
+    """Give an image a location; return Glance's status when that is over.
+
+    :returns: of the answer, and of the image
+    """
+    answer = session.post(f"/v2/images/{image_id}/locations", json={"url": url})
+    if answer.status_code == 202:
+
+        def over():
+            tasks = session.get(f"/v2/images/{image_id}/tasks").json()["tasks"]
+            return tasks and all(t["status"] in ("success", "failure") for t in tasks)
+
+        eventually(over)
+    return answer.status_code, session.get(f"/v2/images/{image_id}").json()["status"]
+
+
+def data(session, image_id, **headers):
+    return session.get(f"/v2/images/{image_id}/file", headers=headers)
+
+
+@pytest.fixture
+def demo(engine, load, sync, service):
+    """An image that is listed, as Glance says it."""
+    load("team/demo:1")
+    compare(sync)
+    return show(service, "team/demo:1")
+
+
+# What is listed can be read
+
+
+def test_an_image_of_the_engine_is_an_active_image(load, sync, member):
+    image_id = load("team/demo:1", config={"Cmd": ["sleep", "9"]})
+    compare(sync)
+    image = show(member, "team/demo:1")
+    assert image["status"] == "active"
+    assert image["visibility"] == "public" and image["protected"]
+    assert (image["container_format"], image["disk_format"]) == ("docker", "raw")
+    assert image["docker_image_id"] == image_id
+    assert image["docker_cmd"] == '["sleep", "9"]'
+    assert image["architecture"] == "x86_64"
+    assert image["stores"] == "engine"
+
+
+def test_its_data_is_the_image_under_its_name(engine, load, sync, member):
+    image_id = load("team/demo:1")
+    compare(sync)
+    image = show(member, "team/demo:1")
+    answer = data(member, image["id"])
+    assert answer.status_code == 200
+    assert len(answer.content) == image["size"] == int(answer.headers["Content-Length"])
+    engine.client.remove_image("team/demo:1")
+    engine.client.load_image([answer.content])
+    assert engine.client.inspect_image("team/demo:1")["Id"] == image_id
+
+
+def test_reading_it_twice_gives_the_same(demo, member):
+    first, second = (data(member, demo["id"]).content for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("0-99", 0, 100),
+        ("0-0", 0, 1),
+        ("700000-700099", 700000, 700100),
+        ("262100-524400", 262100, 524401),
+        ("1000-", 1000, None),
+        ("-100", -100, None),
+        ("-1", -1, None),
+    ],
+)
+def test_a_part_of_it_is_had_alone(demo, member, asked, start, stop):
+    whole = data(member, demo["id"]).content
+    answer = data(member, demo["id"], Range=f"bytes={asked}")
+    assert answer.status_code == 206
+    assert answer.content == whole[start:stop]
+
+
+def test_a_part_beyond_its_end_is_refused(demo, member):
+    size = demo["size"]
+    answer = data(member, demo["id"], Range=f"bytes={size}-{size + 9}")
+    assert answer.status_code == 416
+
+
+# It is nobody's to change
+
+
+def test_a_member_cannot_change_it(demo, member):
+    url = f"/v2/images/{demo['id']}"
+    change = [{"op": "replace", "path": "/docker_image_id", "value": NOWHERE}]
+    addition = [{"op": "add", "path": "/docker_digest", "value": f"evil@{NOWHERE}"}]
+    place = f"docker://local/other:1?id={NOWHERE}&size=1"
+    answers = [
+        member.delete(url),
+        member.patch(url, data=json.dumps(change), headers=PATCH),
+        member.patch(url, data=json.dumps(addition), headers=PATCH),
+        member.put(f"{url}/file", data=b"evil", headers=OCTETS),
+        member.post(f"{url}/locations", json={"url": place}),
+        member.get(f"{url}/locations"),
+        member.delete(f"/v2/stores/engine/{demo['id']}"),
+    ]
+    assert all(400 <= answer.status_code < 500 for answer in answers), answers
+    assert member.get(url).json() == demo
+
+
+def test_a_member_cannot_have_an_own_image_be_one_of_the_engine(
+    load, make_sync, service, member
+):
+    load("team/secret:1")
+    sync = make_sync(default="private")
+    compare(sync)
+    secret = show(service, "team/secret:1")
+    assert member.get(f"/v2/images/{secret['id']}").status_code == 404
+    [place] = service.get(f"/v2/images/{secret['id']}/locations").json()
+    own = make(member)
+    assert locate(member, own, place["url"]) == (403, "queued")
+    values = [{"op": "replace", "path": "/locations", "value": [place]}]
+    answer = member.patch(f"/v2/images/{own}", data=json.dumps(values), headers=PATCH)
+    assert 400 <= answer.status_code < 500
+    assert member.get(f"/v2/images/{own}").json()["status"] == "queued"
+    assert not data(member, own).content
+
+
+def there(engine):
+    return {found["Id"]: found["RepoTags"] for found in engine.client.list_images()}
+
+
+def test_nobody_uploads_to_the_engine(engine, member):
+    before = there(engine)
+    own = make(member)
+    answer = member.put(
+        f"/v2/images/{own}/file",
+        data=archives.busybox_archive(tags=["evil:1"]),
+        headers={**OCTETS, "x-image-meta-store": "engine"},
+    )
+    assert 400 <= answer.status_code < 500
+    assert member.get(f"/v2/images/{own}").json()["status"] == "queued"
+    assert there(engine) == before
+
+
+def test_what_is_uploaded_lies_on_the_disk(engine, glance, member):
+    before = there(engine)
+    archive = archives.busybox_archive(tags=["uploaded:1"])
+    own = make(member)
+    answer = member.put(f"/v2/images/{own}/file", data=archive, headers=OCTETS)
+    assert answer.status_code == 204
+    assert (glance.disk / own).read_bytes() == archive
+    assert data(member, own).content == archive
+    assert there(engine) == before
+    assert member.delete(f"/v2/images/{own}").status_code == 204
+    assert not (glance.disk / own).exists()
+
+
+def test_a_claim_to_be_the_syncs_is_not_believed(load, sync, service, member):
+    """Who writes its properties on an image of their own has an image of their own."""
+    image_id = load("team/demo:1")
+    claims = {
+        listing.ENGINE: "local",
+        listing.NAME: "team/demo:1",
+        listing.IMAGE_ID: image_id,
+    }
+    own = make(member, **claims)
+    compare(sync)
+    assert show(service, "team/demo:1")["id"] != own
+    assert member.get(f"/v2/images/{own}").json()["status"] == "queued"
+
+
+# Locations that are none
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda url: url.replace("demo", "%64emo"),
+        lambda url: url.replace("?id=", "%3Fid="),
+        lambda url: url.replace("local", "%6cocal"),
+        lambda url: url + "&more=1",
+        lambda url: url + "#part",
+        lambda url: url + "\n",
+        lambda url: url.replace("size=", "size=0"),
+        lambda url: url.replace("size=", "size=-"),
+        lambda url: url.replace("?id=", "?id=x&id="),
+        lambda url: url.replace("//local/", "//user@local/"),
+        lambda url: url.replace("//local/", "//local/../"),
+        lambda url: url.replace("//local/", "//other/"),
+        lambda url: url.replace("//local/", "//LOCAL/"),
+        lambda url: url.replace("//local/", "//local:1/"),
+        lambda url: url.replace("//local/", "///"),
+        lambda url: url.replace("docker:", "DOCKER:"),
+        lambda url: url.partition("?")[0],
+        lambda url: "docker://",
+        lambda url: "docker:",
+        lambda url: "docker://local",
+        lambda url: f"docker://local/app@{NOWHERE}",
+        lambda url: f"docker://local/demo:1?id={NOWHERE}&size=1",
+        lambda url: "docker://[::1/app",
+        lambda url: url + "&digest=app@sha256:" + "f" * 2000,
+    ],
+)
+def test_no_image_is_active_by_a_location_that_is_none(demo, service, change):
+    """Be it of one who may say where images are."""
+    [place] = service.get(f"/v2/images/{demo['id']}/locations").json()
+    own = make(service)
+    status, state = locate(service, own, change(place["url"]))
+    assert status < 500
+    assert state == "queued"
+    assert service.delete(f"/v2/images/{own}").status_code == 204
+
+
+def test_a_location_with_a_wrong_size_gives_no_short_image(demo, service):
+    [place] = service.get(f"/v2/images/{demo['id']}/locations").json()
+    image = location.parse(place["url"])
+    own = make(service)
+    wrong = place["url"].replace(f"size={image.size}", f"size={image.size + 1}")
+    assert locate(service, own, wrong) == (202, "active")
+    with pytest.raises(OSError, match="IncompleteRead"):
+        data(service, own)
+    service.delete(f"/v2/images/{own}")
+
+
+# What is not there
+
+
+def test_nothing_comes_of_an_image_that_was_removed_since(engine, demo, member):
+    engine.client.remove_image("team/demo:1")
+    answer = data(member, demo["id"])
+    assert answer.status_code in (204, 404)
+    assert not answer.content
+
+
+def test_no_other_image_comes_under_a_name_that_was_given_anew(
+    engine, load, sync, member
+):
+    old = load("team/demo:1")
+    engine.client.tag_image(old, "team/demo", "old")
+    compare(sync)
+    image = show(member, "team/demo:1")
+    load("team/demo:1")
+    members = archives.members(data(member, image["id"]).content)
+    [entry] = json.loads(members["manifest.json"])
+    assert entry["RepoTags"] == ["team/demo:1"]
+    assert f"sha256:{hashlib.sha256(members[entry['Config']]).hexdigest()}" == old
+
+
+def test_glance_works_while_the_engine_does_not(socket, glance, demo, member):
+    away = socket.rename(socket.with_name("away.sock"))
+    try:
+        assert data(member, demo["id"]).status_code == 503
+        glance.restart()
+        assert show(member, "team/demo:1")["id"] == demo["id"]
+        assert data(member, demo["id"]).status_code == 503
+    finally:
+        away.rename(socket)
+    assert len(data(member, demo["id"]).content) == demo["size"]
+
+
+# The list
+
+
+def test_a_tag_that_goes_takes_its_image_with_it(engine, load, sync, service):
+    image_id = load("team/demo:1")
+    engine.client.tag_image(image_id, "team/demo", "2")
+    compare(sync)
+    one, two = show(service, "team/demo:1"), show(service, "team/demo:2")
+    assert one["id"] != two["id"]
+    assert one["docker_image_id"] == two["docker_image_id"] == image_id
+    engine.client.remove_image("team/demo:1")
+    compare(sync)
+    found = listed(service)
+    assert "team/demo:1" not in found
+    assert found["team/demo:2"] == two
+    assert service.get(f"/v2/images/{one['id']}").status_code == 404
+
+
+def test_each_of_two_tags_gives_its_own_name(engine, load, sync, member):
+    image_id = load("team/demo:1")
+    engine.client.tag_image(image_id, "team/other/demo", "latest")
+    compare(sync)
+    for name in ("team/demo:1", "team/other/demo:latest"):
+        image = show(member, name)
+        content = data(member, image["id"]).content
+        assert len(content) == image["size"]
+        [entry] = json.loads(archives.members(content)["manifest.json"])
+        assert entry["RepoTags"] == [name]
+
+
+def test_a_tag_that_moves_is_another_image(engine, load, sync, service):
+    first = load("team/demo:1")
+    compare(sync)
+    old = show(service, "team/demo:1")
+    second = load("team/demo:1")
+    assert first != second
+    compare(sync)
+    new = show(service, "team/demo:1")
+    assert new["id"] != old["id"]
+    assert (new["status"], new["docker_image_id"]) == ("active", second)
+    assert service.get(f"/v2/images/{old['id']}").status_code == 404
+
+
+def test_a_tag_that_comes_back_is_listed_again(engine, load, sync, service):
+    """Though Glance never takes an id a second time."""
+    image_id = load("team/demo:keep")
+    for _ in range(3):
+        engine.client.tag_image(image_id, "team/demo", "1")
+        compare(sync)
+        assert show(service, "team/demo:1")["status"] == "active"
+        engine.client.remove_image("team/demo:1")
+        compare(sync)
+        assert "team/demo:1" not in listed(service)
+
+
+def test_novas_own_images_are_not_listed(engine, load, sync, service):
+    image_id = load("nova-glance/0:latest")
+    engine.client.tag_image(image_id, "nova-snapshot/0", "latest")
+    compare(sync)
+    assert not [name for name in listed(service) if name.startswith("nova-")] or all(
+        not name.startswith(listing.OWN_REPOSITORIES) for name in listed(service)
+    )
+
+
+def test_another_sync_finds_what_is_there(load, make_sync, service):
+    load("team/demo:1")
+    compare(make_sync())
+    before = listed(service)
+    compare(make_sync())
+    assert listed(service) == before
+
+
+def test_what_was_changed_in_glance_is_put_right(load, sync, service, demo):
+    url = f"/v2/images/{demo['id']}"
+    changes = [
+        {"op": "replace", "path": "/name", "value": "x"},
+        {"op": "replace", "path": "/visibility", "value": "private"},
+        {"op": "replace", "path": "/protected", "value": False},
+    ]
+    service.patch(url, data=json.dumps(changes), headers=PATCH).raise_for_status()
+    compare(sync, refresh=True)
+    found = service.get(url).json()
+    names = ("name", "visibility", "protected")
+    assert [found[name] for name in names] == ["team/demo:1", "public", True]
+
+
+def test_what_was_deleted_in_glance_is_listed_again(load, sync, service, demo):
+    url = f"/v2/images/{demo['id']}"
+    unprotect = [{"op": "replace", "path": "/protected", "value": False}]
+    service.patch(url, data=json.dumps(unprotect), headers=PATCH).raise_for_status()
+    service.delete(url).raise_for_status()
+    compare(sync, refresh=True)
+    again = show(service, "team/demo:1")
+    assert again["status"] == "active" and again["id"] != demo["id"]
+
+
+def test_an_image_for_a_project_is_seen_by_it_alone(load, make_sync, glance):
+    load("team-a/demo:1")
+    load("scratch/demo:1")
+    sync = make_sync("team-a/* project:project-a", "scratch/* hidden")
+    compare(sync)
+    one, other = glance.as_("project-a", *MEMBER), glance.as_("project-c", *MEMBER)
+    image = show(one, "team-a/demo:1")
+    assert (image["status"], image["visibility"]) == ("active", "shared")
+    assert len(data(one, image["id"]).content) == image["size"]
+    assert "team-a/demo:1" not in listed(other)
+    assert other.get(f"/v2/images/{image['id']}").status_code == 404
+    assert data(other, image["id"]).status_code == 404
+    assert "scratch/demo:1" not in listed(glance.service())
+    # Rules are read at a start.
+    compare(make_sync("team-a/* project:project-c"))
+    assert "team-a/demo:1" not in listed(one)
+    assert show(other, "team-a/demo:1")["id"] == image["id"]
+
+
+def test_an_image_may_be_looked_up_by_its_name(demo, member):
+    """Though Glance takes what is before a colon for an operator."""
+    assert list(listed(member, name="team/demo:1")) == ["team/demo:1"]
+    assert not listed(member, name="team/demo:2")
+
+
+def test_what_the_engine_does_shows_at_once(engine, load, sync, service):
+    image_id = load("team/demo:keep")
+    follower = Follower(engine.client, sync, 300)
+    thread = threading.Thread(target=follower.run)
+    thread.start()
+    try:
+        eventually(lambda: "team/demo:keep" in listed(service))
+        engine.client.tag_image(image_id, "team/demo", "1")
+        eventually(lambda: "team/demo:1" in listed(service), SOON)
+        eventually(lambda: show(service, "team/demo:1")["status"] == "active")
+        engine.client.remove_image("team/demo:1")
+        eventually(lambda: "team/demo:1" not in listed(service), SOON)
+    finally:
+        follower.stop()
+        thread.join(TIMEOUT)
+    assert not thread.is_alive()
+
+
+# Images of a registry
+
+
+@pytest.fixture
+def app(registry):
+    """An image of the registry: its place, and the id that engines give it."""
+    layer = archives.busybox_layer({"serial": samples.uuid().encode()})
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["sh"]},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"],
+            },
+        }
+    ).encode()
+    digest = registry.push("team/app", "1", config, [gzip.compress(layer)])
+    place = location.RegistryImage(registry.host, "team/app", digest)
+    return place.url, f"sha256:{hashlib.sha256(config).hexdigest()}"
+
+
+def test_an_image_of_a_registry_is_read_there(engine, glance, service, member, app):
+    url, engine_id = app
+    stored = set(glance.disk.iterdir())
+    own = make(service, name="app", visibility="public")
+    assert locate(service, own, url) == (202, "active")
+    image = show(member, "app")
+    assert image["stores"] == "registry"
+    answer = data(member, own)
+    assert len(answer.content) == image["size"]
+    assert data(member, own, Range="bytes=-100").content == answer.content[-100:]
+    assert set(glance.disk.iterdir()) == stored
+    engine.client.load_image([answer.content])
+    assert engine.client.inspect_image(engine_id)["Config"]["Cmd"] == ["sh"]
+    service.delete(f"/v2/images/{own}").raise_for_status()
+
+
+def test_a_member_cannot_have_an_image_of_the_registry(member, app):
+    own = make(member)
+    assert locate(member, own, app[0]) == (403, "queued")
+
+
+def test_what_the_registry_has_not_is_no_image(registry, service, app):
+    digest = app[0].rpartition("@")[2]
+    for place in (
+        f"docker://{registry.host}/team/app@{NOWHERE}",
+        f"docker://{registry.host}/team/none@{digest}",
+        f"docker://{registry.host.partition(':')[0]}/team/app@{digest}",
+        app[0].replace("team/app", "team/%61pp"),
+    ):
+        own = make(service)
+        status, state = locate(service, own, place)
+        assert status < 500 and state == "queued", place

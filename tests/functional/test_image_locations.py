@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images that a real engine has, or gets from a real registry, where Glance says."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from nova_docker import errors
+from nova_docker import location
+from nova_docker.images import ImageStore
+from nova_docker.images import name_of
+from tests import archives
+from tests import samples
+from tests.functional.registry_server import RegistryServer
+
+REPOSITORY = "team/app"
+
+
+class Locations:
+    """What Glance says of each image."""
+
+    def __init__(self):
+        self.places = {}
+
+    def of(self, image_id):
+        return [place] if (place := self.places.get(image_id)) else []
+
+
+@pytest.fixture(scope="module")
+def registry():
+    with RegistryServer() as server:
+        yield server
+
+
+@pytest.fixture
+def trusted(registry):
+    """The engine knows who has signed the registry's certificate."""
+    directory = pathlib.Path("/etc/docker/certs.d", registry.host)
+    directory.mkdir(parents=True)
+    authority = directory / "ca.crt"
+    authority.write_bytes(pathlib.Path(registry.ca_file).read_bytes())
+    yield
+    authority.unlink()
+    directory.rmdir()
+
+
+@pytest.fixture
+def auth_file(registry, tmp_path, configure, configuration):
+    path = tmp_path / "config.json"
+    registry.write_auth_file(path)
+    configure("registry_auth_file", str(path))
+    return path
+
+
+@pytest.fixture
+def locations():
+    return Locations()
+
+
+@pytest.fixture
+def store(engine, glance, locations):
+    yield ImageStore(engine.client, glance, locations)
+    for image_id in locations.places:
+        try:
+            found = engine.client.inspect_image(name_of(image_id))
+        except errors.NotFound:
+            continue
+        engine.client.remove_image(found["Id"], force=True)
+
+
+def new_image():
+    """Parts of an image with a layer that no engine has."""
+    parts = archives.members(
+        archives.busybox_archive(files={"serial": samples.uuid().encode()})
+    )
+    [manifest] = json.loads(parts["manifest.json"])
+    return parts[manifest["Config"]], [parts[name] for name in manifest["Layers"]]
+
+
+def push(registry, config, layers):
+    digest = registry.push(REPOSITORY, "1", config, layers)
+    return location.RegistryImage(registry.host, REPOSITORY, digest)
+
+
+def blobs(registry, since):
+    return [line for line in registry.requests[since:] if "/blobs/" in line]
+
+
+def ensure(store, image_id):
+    meta = samples.image_meta(id=image_id)
+    return store.ensure(samples.request_context(), meta)
+
+
+def test_an_image_of_the_engine_is_taken_as_it_is(engine, glance, store, locations):
+    archive = archives.busybox_archive(
+        files={"serial": samples.uuid().encode()}, tags=["team/app:here"]
+    )
+    engine.client.load_image([archive])
+    found = engine.client.inspect_image("team/app:here")
+    image_id = samples.uuid()
+    locations.places[image_id] = location.EngineImage(
+        "elsewhere", "team/app:here", found["Id"], 1
+    )
+    assert ensure(store, image_id) == found["Id"]
+    assert not glance.downloads
+    tags = engine.client.inspect_image(found["Id"])["RepoTags"]
+    assert set(tags) == {"team/app:here", name_of(image_id)}
+
+
+def test_an_image_is_pulled_once_by_its_digest(
+    engine, glance, store, locations, registry, trusted, auth_file
+):
+    config, layers = new_image()
+    image_id = samples.uuid()
+    locations.places[image_id] = push(registry, config, layers)
+    before = len(registry.requests)
+    made = ensure(store, image_id)
+    assert len(blobs(registry, before)) == 1 + len(layers)
+    assert not glance.downloads
+    found = engine.client.inspect_image(made)
+    assert found["RepoTags"] == [name_of(image_id)]
+    assert not found["RepoDigests"]
+    before = len(registry.requests)
+    assert ensure(store, image_id) == made
+    assert len(registry.requests) == before
+
+
+def test_a_layer_that_the_engine_has_does_not_travel(
+    store, locations, registry, trusted, auth_file
+):
+    config, layers = new_image()
+    first, second = samples.uuid(), samples.uuid()
+    locations.places[first] = push(registry, config, layers)
+    ensure(store, first)
+    other = json.loads(config)
+    other["config"] = {"Cmd": ["id"]}
+    locations.places[second] = push(registry, json.dumps(other).encode(), layers)
+    before = len(registry.requests)
+    ensure(store, second)
+    assert len(blobs(registry, before)) == 1  # the configuration
+
+
+def test_an_image_of_another_engine_is_pulled_where_a_registry_has_it(
+    glance, store, locations, registry, trusted, auth_file
+):
+    place = push(registry, *new_image())
+    image_id = samples.uuid()
+    locations.places[image_id] = location.EngineImage(
+        "elsewhere", "team/app:1", f"sha256:{'0' * 64}", 1, place.reference
+    )
+    ensure(store, image_id)
+    assert not glance.downloads
+
+
+@pytest.mark.parametrize("wrong", ["password", "authority"])
+def test_what_cannot_be_pulled_comes_from_glance(
+    glance, store, locations, registry, configure, configuration, request, wrong
+):
+    """A registry that is not the one it should be gets no password either."""
+    if wrong == "password":
+        request.getfixturevalue("trusted")
+    else:
+        request.getfixturevalue("auth_file")
+    image_id = samples.uuid()
+    config, layers = new_image()
+    locations.places[image_id] = push(registry, config, layers)
+    glance.archives[image_id] = archives.busybox_archive()
+    before = len(registry.requests)
+    ensure(store, image_id)
+    assert glance.downloads == [image_id]
+    assert not blobs(registry, before)
+    if wrong == "authority":
+        assert not registry.requests[before:]
