@@ -34,11 +34,11 @@ The cloud is up after {time.monotonic() - began:.0f} s. To use it:
 
   eval "$({settings.SOURCE}/quickstart env)"
   openstack server list
-  openstack server create --image busybox --flavor docker.tiny \\
+  openstack server create --image quickstart/busybox:latest --flavor docker.tiny \\
       --network private --wait first
 
-The server "quickstart" (image debian) answers SSH at its floating IP, with the
-key pair made for this cloud:
+The server "quickstart" (image quickstart/debian:latest) answers SSH at its
+floating IP, with the key pair made for this cloud:
 
   ssh -i {settings.SSH_KEY} root@{address}
 

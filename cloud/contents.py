@@ -90,6 +90,19 @@ def users() -> None:
                     region_id=REGION,
                     url=f"http://127.0.0.1:{PORTS[listener]}{path}",
                 )
+    # Glance asks for this role of who registers an image of a registry.
+    identity.assign_project_role_to_user(
+        identity.find_project("admin"), identity.find_user("admin"), roles["service"]
+    )
+    # Who says in Glance what the engine has.
+    user = _named(
+        identity.find_user,
+        identity.create_user,
+        "glance-docker-sync",
+        password=passwords["service"],
+    )
+    for role in ("admin", "service"):
+        identity.assign_project_role_to_user(service, user, roles[role])
     project = _named(identity.find_project, identity.create_project, "demo")
     demo = _named(
         identity.find_user,
@@ -102,19 +115,18 @@ def users() -> None:
         identity.assign_project_role_to_user(project, demo, roles[role])
 
 
-def upload_images() -> None:
-    """Give Glance the archives that were made for it."""
-    cloud = connect()
-    api = cloud.image
-    for name in images.NAMES:
-        existing = list(api.images(name=name))
-        if any(image.status == "active" for image in existing):
-            continue
-        for image in existing:
-            api.delete_image(image)
-        with images.archive(name).open("rb") as archive:
-            upload(cloud, new_image(cloud, name), archive)
-        images.archive(name).unlink()
+def images_listed() -> None:
+    """Wait until Glance lists the images that were made on the engine."""
+    api = connect().image
+
+    def listed() -> bool:
+        return all(
+            any(image.status == "active" for image in api.images(name=name))
+            for name in images.NAMES
+        )
+
+    log = settings.LOG / "glance-docker-sync.log"
+    shell.wait_until(listed, f"Glance does not list {images.NAMES}, see {log}")
 
 
 def new_image(cloud: Connection, name: str) -> str:
@@ -347,7 +359,7 @@ def server() -> None:
         )
         found = cloud.compute.create_server(
             name="quickstart",
-            image_id=cloud.image.find_image("debian", ignore_missing=False).id,
+            image_id=cloud.image.find_image(images.DEBIAN, ignore_missing=False).id,
             flavor_id=cloud.compute.find_flavor(
                 "docker.small", ignore_missing=False
             ).id,
@@ -420,7 +432,7 @@ def _named(
 
 PARTS = (
     users,
-    upload_images,
+    images_listed,
     networks,
     flavors,
     compute_ready,

@@ -86,6 +86,16 @@ def sync_glance() -> None:
     _once("glance", lambda: _manage("glance", "db_sync"))
 
 
+def load_metadefs() -> None:
+    """Have Glance describe the properties of images and flavors, ours too."""
+    revision = packages.project_revision()
+    if memory.get("metadefs") != revision:
+        path = settings.VENV / "etc/glance/metadefs"
+        # PATH, MERGE, PREFER_NEW, OVERWRITE
+        _manage("glance", "db_load_metadefs", str(path), "yes", "", "yes")
+        memory.set("metadefs", revision)
+
+
 def sync_neutron() -> None:
     _once(
         "neutron",

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from cloud import databases
 from cloud import engine
+from cloud import images
 from cloud import packages
 from cloud import settings
 from cloud import shell
@@ -111,8 +112,10 @@ def _purge() -> None:
     if engine.is_foreign():
         for server in memory.get("servers", []):
             engine.remove(f"nova-{server}")
-        for image in memory.get("images", []):
-            engine.remove_image(f"nova-glance/{image}:latest")
+        for image_id in memory.get("images", []):
+            engine.remove_image(f"nova-glance/{image_id}:latest")
+        for name in images.NAMES:
+            engine.remove_image(name)
     settings.SUDOERS.unlink(missing_ok=True)
     if memory.get("made_user"):
         shell.run("userdel", settings.USER, check=False)

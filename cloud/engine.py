@@ -137,26 +137,31 @@ def request(
         yield response
 
 
-def import_image(tree: BinaryIO, changes: list[str]) -> str:
-    """Make an image of one layer from a tar archive; return its id.
-
-    It gets no name.
+def import_image(tree: BinaryIO, changes: list[str], name: str) -> None:
+    """Make an image of one layer from a tar archive.
 
     :param changes: lines of a Dockerfile, for its configuration
     """
-    query = {"fromSrc": "-", "changes": "\n".join(changes)}
+    repository, _, tag = name.rpartition(":")
+    query = {
+        "fromSrc": "-",
+        "repo": repository,
+        "tag": tag,
+        "changes": "\n".join(changes),
+    }
     with request("POST", "/images/create", query=query, body=tree) as response:
         messages = [json.loads(line) for line in response]
     for message in messages:
         if "error" in message:
             raise EngineError(message["error"])
-    return messages[-1]["status"]
 
 
-def save_image(image: str, target: BinaryIO) -> None:
-    """Write what ``docker save`` writes."""
-    with request("GET", f"/images/{image}/get") as response:
-        shutil.copyfileobj(response, target, 1024 * 1024)
+def has_image(name: str) -> bool:
+    try:
+        with request("GET", f"/images/{name}/json"):
+            return True
+    except EngineError:
+        return False
 
 
 def remove_image(image: str) -> None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The images busybox and debian, made from what Debian ships.
 
-They take the way of any other image: what ``docker save`` writes goes to
-Glance. The engine keeps nothing of them, so that the first server boots from
-Glance like all others.
+They are images of the engine, as ``docker build`` makes them: Glance lists them
+because glance-docker-sync does, and has nothing of them itself.
 """
 
 from __future__ import annotations
@@ -19,17 +18,15 @@ from cloud import shell
 from cloud.settings import DATA
 from cloud.settings import memory
 
-NAMES = ("busybox", "debian")
+# Not plain names: an engine that was there before may have its own.
+BUSYBOX = "quickstart/busybox:latest"
+DEBIAN = "quickstart/debian:latest"
+NAMES = (BUSYBOX, DEBIAN)
 
 SUITE = "bookworm"
 # What people, and Tempest, expect to find in a server.
 COMMANDS = ("curl", "iproute2", "iputils-ping", "netbase", "sudo")
 SERVER_INIT = settings.SOURCE / "cloud/debian/server-init"
-
-
-def archive(name: str) -> pathlib.Path:
-    """Return where an image lies between its making and its upload."""
-    return DATA / f"images/{name}.docker.tar"
 
 
 def make_key() -> None:
@@ -42,7 +39,7 @@ def make_key() -> None:
 
 
 def make_busybox_tree() -> None:
-    if not _wanted("busybox"):
+    if engine.has_image(BUSYBOX):
         return
     binary = pathlib.Path("/bin/busybox")
     applets = shell.output(binary, "--list").split()
@@ -66,7 +63,7 @@ def make_debian_tree() -> None:
     It trusts nobody: Nova puts the key of a server's key pair into the server.
     Root has no password, and one that is set through Nova opens the door too.
     """
-    if not _wanted("debian") or _tree("debian").exists():
+    if memory.get("made_debian") or _tree("debian").exists():
         return
     unfinished = _tree("debian").with_suffix(".part")
     debootstrap(
@@ -106,38 +103,31 @@ def debootstrap(target: pathlib.Path, packages: Sequence[str], *hooks: str) -> N
     )
 
 
-def save_busybox() -> None:
-    _save("busybox", ['CMD ["/bin/sh"]', "ENV PATH=/bin"])
+def import_busybox() -> None:
+    _import(BUSYBOX, _tree("busybox"), ['CMD ["/bin/sh"]', "ENV PATH=/bin"])
 
 
-def save_debian() -> None:
+def import_debian() -> None:
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     entrypoint = 'ENTRYPOINT ["/usr/local/sbin/server-init"]'
-    _save("debian", [entrypoint, f"ENV PATH={path}", "EXPOSE 22"])
-
-
-def _wanted(name: str) -> bool:
-    """Tell whether the image has to be made: bootstrap notes what it uploaded."""
-    return not memory.get(f"uploaded_{name}") and not archive(name).exists()
+    changes = [entrypoint, f"ENV PATH={path}", "EXPOSE 22"]
+    if not engine.has_image(DEBIAN) and not _tree("debian").exists():
+        # It was there, and somebody has removed it.
+        memory.set("made_debian", False)
+        make_debian_tree()
+    _import(DEBIAN, _tree("debian"), changes)
+    memory.set("made_debian", True)
 
 
 def _tree(name: str) -> pathlib.Path:
     return DATA / f"images/{name}.tree.tar"
 
 
-def _save(name: str, changes: list[str]) -> None:
-    if not _wanted(name):
-        return
-    with _tree(name).open("rb") as tree:
-        image = engine.import_image(tree, changes)
-    unfinished = archive(name).with_suffix(".part")
-    try:
-        with unfinished.open("wb") as target:
-            engine.save_image(image, target)
-    finally:
-        engine.remove_image(image)
-    unfinished.rename(archive(name))
-    _tree(name).unlink()
+def _import(name: str, tree: pathlib.Path, changes: list[str]) -> None:
+    if not engine.has_image(name):
+        with tree.open("rb") as source:
+            engine.import_image(source, changes, name)
+    tree.unlink(missing_ok=True)
 
 
 def _mirrors() -> list[str]:

@@ -178,7 +178,7 @@ def openstack() -> list[Service]:
     nova_files = [f"{VENV}/etc/nova/api-paste.ini", *(f"{ETC}/{n}" for n in nova)]
     nova_env = {"OS_NOVA_CONFIG_FILES": ";".join(nova_files)}
     keystone = "keystone/keystone.conf"
-    glance = ("glance/glance-api.conf", "uwsgi.ini")
+    glance = ("glance/glance-api.conf", "glance/paste.ini", "uwsgi.ini")
     neutron = ("neutron/neutron.conf",)
     return [
         api(
@@ -198,6 +198,8 @@ def openstack() -> list[Service]:
             "glance.wsgi.api",
             {"OS_GLANCE_CONFIG_DIR": f"{ETC}/glance"},
             glance,
+            version=packages.project_revision(),
+            processes=2,
         ),
         api(
             "neutron",
@@ -221,6 +223,11 @@ def openstack() -> list[Service]:
             version=packages.project_revision(),
             priority=60,
         ),
+        worker(
+            "glance-docker-sync",
+            ("glance/glance-docker-sync.conf",),
+            version=packages.project_revision(),
+        ),
         worker("nova-serialproxy", nova, port=PORTS["nova-serialproxy"]),
         worker("neutron-ovn-maintenance-worker", neutron),
         worker("neutron-ovn-agent", ("neutron/ovn-agent.ini",)),
@@ -239,20 +246,23 @@ def api(
     env: Mapping[str, str],
     files: Sequence[str],
     prepare: Callable[[], object] | None = None,
+    version: str = "",
+    processes: int = 1,
 ) -> Service:
     """Return a WSGI application behind uWSGI."""
     port = PORTS[name]
     return Service(
         name,
         f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
-        f" --module {module}:application --procname-prefix {name}:",
+        f" --module {module}:application --procname-prefix {name}:"
+        f" --processes {processes}",
         functools.partial(answers_http, port),
         user=settings.USER,
         port=port,
         env={"HOME": f"{DATA}/nova", **env},
         prepare=prepare,
         config=files,
-        version=packages.openstack_revision(),
+        version=version + packages.openstack_revision(),
         priority=50,
         # uWSGI's way to end at once; it would wait for idle threads otherwise.
         stop_signal="INT",

@@ -49,7 +49,7 @@ def steps() -> list[Step]:
         Step(
             "debian-image",
             "Image debian",
-            images.save_debian,
+            images.import_debian,
             ("debian-tree", "engine"),
         ),
         schema("keystone", databases.sync_keystone),
@@ -61,7 +61,13 @@ def steps() -> list[Step]:
         Step("keystone", "Keystone", start("keystone"), ("schema-keystone",)),
         Step("users", "Users and endpoints", contents("users"), ("keystone",)),
         Step("placement", "Placement", start("placement"), ("schema-placement",)),
-        Step("glance", "Glance", start("glance"), ("schema-glance",)),
+        Step("glance", "Glance", start("glance"), ("schema-glance", "project")),
+        Step(
+            "metadefs",
+            "Metadata definitions",
+            databases.load_metadefs,
+            ("schema-glance", "project"),
+        ),
         Step(
             "neutron",
             "Neutron",
@@ -83,7 +89,7 @@ def steps() -> list[Step]:
         Step(
             "images",
             "Images in Glance",
-            upload_images,
+            list_images,
             ("users", "glance", "busybox", "debian-image"),
         ),
         Step("networks", "Networks", contents("networks"), ("users", "neutron")),
@@ -151,13 +157,12 @@ def start_switch() -> None:
 
 def make_busybox() -> None:
     images.make_busybox_tree()
-    images.save_busybox()
+    images.import_busybox()
 
 
-def upload_images() -> None:
-    contents("upload_images")()
-    for name in images.NAMES:
-        memory.set(f"uploaded_{name}", True)
+def list_images() -> None:
+    start("glance-docker-sync")()
+    contents("images_listed")()
 
 
 def start_compute() -> None:

@@ -24,6 +24,7 @@ import testtools
 from openstack.connection import Connection
 
 from cloud import contents
+from cloud import images
 from cloud import settings
 from cloud import shell
 
@@ -81,7 +82,7 @@ def prepared(cloud: Connection) -> Iterator[None]:
 
 def _configuration(cloud: Connection) -> str:
     flavors = [cloud.compute.create_flavor(**flavor) for flavor in FLAVORS]
-    image = cloud.image.find_image("debian", ignore_missing=False)
+    image = cloud.image.find_image(images.DEBIAN, ignore_missing=False)
     nova = (settings.ETC / "nova/nova.conf").read_text()
     [filters] = re.findall(r"^enabled_filters = (.*)$", nova, re.MULTILINE)
     values = {

@@ -7,6 +7,7 @@ import subprocess
 import time
 from typing import Any
 
+from cloud import images
 from tests.cloud import cloud
 
 INTERVAL = 0.02  # seconds between two looks
@@ -19,7 +20,7 @@ def times(rounds: int) -> tuple[list[float], list[float]]:
     connection = cloud.connect()
     fixed = {
         "name": "bench",
-        "image_id": connection.image.find_image("busybox").id,
+        "image_id": connection.image.find_image(images.BUSYBOX).id,
         # Neutron binds no port on a host that has no switch, as the fake one.
         "networks": "none",
     }

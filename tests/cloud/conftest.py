@@ -19,6 +19,7 @@ from ovsdbapp.backend.ovs_idl import connection as ovsdb
 from ovsdbapp.schema.open_vswitch import impl_idl
 from pyroute2 import netns
 
+from cloud import images
 from nova_docker import privsep
 from nova_docker.client import DockerClient
 from tests.cloud import cloud
@@ -161,7 +162,7 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
     servers = []
 
     def create(
-        image: str = "busybox",
+        image: str = images.BUSYBOX,
         *,
         flavor: str = "docker.tiny",
         networks: Any = None,

@@ -10,6 +10,7 @@ import pytest
 from openstack import exceptions
 from oslo_utils import uuidutils
 
+from cloud import images
 from tests.cloud import services
 from tests.cloud.conftest import eventually
 
@@ -45,7 +46,7 @@ def test_a_config_drive_is_where_cloud_init_looks(boot, demo, key):
     assert server.run(f"touch {latest}/x 2>/dev/null || echo refused") == "refused\n"
 
     # Written anew for another server of the same uuid.
-    image = demo.image.find_image("busybox").id
+    image = demo.image.find_image(images.BUSYBOX).id
     demo.compute.rebuild_server(server.id, image=image, metadata={"a": "2"})
     eventually(lambda: server.status == "ACTIVE" and not server.show().task_state)
     assert metadata(server)["meta"] == {"a": "2"}
@@ -81,7 +82,7 @@ def test_a_file_is_injected(boot, demo):
         json={
             "server": {
                 "name": "test",
-                "imageRef": demo.image.find_image("busybox").id,
+                "imageRef": demo.image.find_image(images.BUSYBOX).id,
                 "flavorRef": demo.compute.find_flavor("docker.tiny").id,
                 "networks": [{"uuid": demo.network.find_network("private").id}],
                 "personality": [{"path": "/etc/motd", "contents": ENCODED}],
@@ -95,7 +96,7 @@ def test_a_file_is_injected(boot, demo):
 
 
 def test_a_password_is_set(boot, demo):
-    server = boot("debian", flavor="docker.small")
+    server = boot(images.DEBIAN, flavor="docker.small")
     before = server.run("grep ^root: /etc/shadow")
     demo.compute.change_server_password(server.id, "a new one")
     assert eventually(lambda: server.run("grep ^root: /etc/shadow") != before)
@@ -110,7 +111,7 @@ def test_an_image_that_cannot_set_a_password_says_so(boot, demo):
 
 
 def test_metadata_are_served_through_neutron(boot):
-    server = boot("debian", flavor="docker.small", user_data=ENCODED)
+    server = boot(images.DEBIAN, flavor="docker.small", user_data=ENCODED)
     get = (
         "exec 3<>/dev/tcp/169.254.169.254/80; "
         "printf 'GET {} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"

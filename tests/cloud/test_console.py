@@ -12,6 +12,7 @@ import threading
 import pytest
 import websocket
 
+from cloud import images
 from tests.cloud.conftest import eventually
 
 SECONDS = 60
@@ -108,7 +109,7 @@ def test_people_work_together_at_the_terminal_of_the_first_process(boot, view):
 
 
 def test_a_server_without_a_shell_of_its_own_gives_one(boot, view):
-    server = boot("debian", flavor="docker.small")
+    server = boot(images.DEBIAN, flavor="docker.small")
     viewer = view(server)
     viewer.send_binary(b"echo $((40 + 2)) $(id -un)\n")
     shown(viewer, b"42 root\r\n")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from oslo_utils import uuidutils
 
+from cloud import images
 from nova_docker.container import name_of
 from tests import archives
 from tests.cloud import services
@@ -81,7 +82,7 @@ def test_a_stopped_server_is_rebuilt_with_a_new_name_and_stays_stopped(boot, dem
     server = boot()
     server.run("echo old > /file")
     server.act("stop_server", until="SHUTOFF")
-    image = demo.image.find_image("busybox").id
+    image = demo.image.find_image(images.BUSYBOX).id
     demo.compute.rebuild_server(server.id, image=image, name="renamed")
     eventually(lambda: server.status == "SHUTOFF" and not server.show().task_state)
     assert (server.status, server.show().name) == ("SHUTOFF", "renamed")

@@ -9,6 +9,7 @@ import socket
 import paramiko
 import pytest
 
+from cloud import images
 from tests.cloud import cloud
 from tests.cloud.conftest import eventually
 
@@ -42,7 +43,7 @@ def test_servers_reach_each_other_over_ipv6(boot):
 
 
 def test_ssh_answers_at_a_floating_ip(boot, floating_ip):
-    server = boot("debian", flavor="docker.small", key_name="quickstart")
+    server = boot(images.DEBIAN, flavor="docker.small", key_name="quickstart")
     address = floating_ip(server)
     path = str(cloud.directory() / "quickstart.key")
 

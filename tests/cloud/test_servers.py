@@ -9,6 +9,7 @@ import psutil
 import pytest
 from openstack import exceptions
 
+from cloud import images
 from nova_docker.container import name_of
 from tests import archives
 from tests.cloud.cloud import nova_compute
@@ -78,7 +79,7 @@ def test_a_server_whose_first_process_exits_is_shut_off_at_once(boot, engine):
 def test_a_rebuilt_server_keeps_its_address(boot, demo):
     server = boot()
     before = server.address()
-    image = demo.image.find_image("busybox").id
+    image = demo.image.find_image(images.BUSYBOX).id
     demo.compute.rebuild_server(server.id, image=image)
     eventually(lambda: server.status == "ACTIVE" and not server.show().task_state)
     assert server.address() == before
