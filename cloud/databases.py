@@ -87,10 +87,11 @@ def sync_glance() -> None:
 
 
 def load_metadefs() -> None:
-    """Have Glance describe the properties of images and flavors, ours too."""
+    """Have Glance describe the properties that this project gives a meaning."""
     revision = packages.project_revision()
     if memory.get("metadefs") != revision:
-        path = settings.VENV / "etc/glance/metadefs"
+        packages_of = (settings.VENV / "lib").glob("python3*/site-packages")
+        path = next(packages_of) / "glance_docker/metadefs"
         # PATH, MERGE, PREFER_NEW, OVERWRITE
         _manage("glance", "db_load_metadefs", str(path), "yes", "", "yes")
         memory.set("metadefs", revision)

@@ -61,7 +61,6 @@ POLICY_TEXT = "#!/bin/sh\n# nova-docker quickstart: start no daemon.\nexit 101\n
 PROJECT_FILES = (
     "LICENSE",
     "bin",
-    "etc",
     "glance_docker",
     "nova_docker",
     "nova_docker.pth",

@@ -595,7 +595,8 @@ def test_images_are_listed_with_their_names_and_places(client):
     [found] = client.list_images({"reference": ["listed"]})
     inspected = client.inspect_image(IMAGE)
     assert found["Id"] == inspected["Id"]
-    assert set(found["RepoTags"]) == names(inspected)
+    # Docker 20.10 tells of the names that were asked for alone.
+    assert "listed:1" in found["RepoTags"]
     # An image that was loaded is in no registry, engines with containerd's image
     # store say so of it all the same.
     assert isinstance(found["RepoDigests"] or [], list)
