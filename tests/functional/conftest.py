@@ -26,6 +26,9 @@ from tests.functional import ovs
 from tests.functional.host import Glance
 from tests.functional.host import Server
 
+# What Docker calls an image that has no name.
+NO_TAG = "<none>:<none>"
+
 
 @pytest.fixture(scope="session")
 def switch() -> Iterator[ovs.OpenVSwitch]:
@@ -150,6 +153,23 @@ def boot(
     yield spawn
     for server in servers:
         driver.destroy(None, server.instance, server.network_info)
+
+
+@pytest.fixture
+def images(engine: Engine) -> Iterator[None]:
+    """Removes the images that a test has left, and the names it gave to others."""
+
+    def there() -> tuple[set[str], set[str]]:
+        found = engine.client.list_images()
+        tags = {tag for image in found for tag in image["RepoTags"] or ()}
+        return {image["Id"] for image in found}, tags - {NO_TAG}
+
+    ids, tags = there()
+    yield
+    for tag in there()[1] - tags:
+        engine.client.remove_image(tag)
+    for image_id in there()[0] - ids:
+        engine.client.remove_image(image_id, force=True)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import pathlib
+import re
 import tempfile
 import threading
 import time
@@ -23,6 +24,8 @@ from tests import archives
 from tests import samples
 from tests.functional.glance_api import GlanceApi
 from tests.functional.registry_server import RegistryServer
+
+pytestmark = pytest.mark.usefixtures("images")
 
 TIMEOUT = 20  # seconds
 
@@ -98,25 +101,6 @@ def sync(make_sync):
 # Seconds for what takes a part of one on a machine with nothing else to do.
 SOON = 5
 
-# What Docker calls an image that has no name.
-NONE = "<none>:<none>"
-
-
-@pytest.fixture(autouse=True)
-def images(engine):
-    """Removes the images that a test has left."""
-
-    def tags():
-        found = engine.client.list_images()
-        return {tag for image in found for tag in image["RepoTags"] or ()} - {NONE}
-
-    before = tags()
-    yield
-    for tag in tags() - before:
-        engine.client.remove_image(tag)
-    for found in engine.client.list_images({"dangling": ["true"]}):
-        engine.client.remove_image(found["Id"], force=True)
-
 
 @pytest.fixture
 def load(engine):
@@ -155,7 +139,13 @@ def listed(session, **query):
 
 
 def show(session, name):
-    return listed(session, name=name)[name]
+    """An image, once Glance's task is over: it is active a moment before that."""
+
+    def found():
+        image = listed(session, name=name)[name]
+        return None if "os_glance_import_task" in image else image
+
+    return eventually(found)
 
 
 def make(session, **values):
@@ -338,39 +328,39 @@ def test_a_claim_to_be_the_syncs_is_not_believed(load, sync, service, member):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("what", "by"),
     [
-        lambda url: url.replace("demo", "%64emo"),
-        lambda url: url.replace("?id=", "%3Fid="),
-        lambda url: url.replace("local", "%6cocal"),
-        lambda url: url + "&more=1",
-        lambda url: url + "#part",
-        lambda url: url + "\n",
-        lambda url: url.replace("size=", "size=0"),
-        lambda url: url.replace("size=", "size=-"),
-        lambda url: url.replace("?id=", "?id=x&id="),
-        lambda url: url.replace("//local/", "//user@local/"),
-        lambda url: url.replace("//local/", "//local/../"),
-        lambda url: url.replace("//local/", "//other/"),
-        lambda url: url.replace("//local/", "//LOCAL/"),
-        lambda url: url.replace("//local/", "//local:1/"),
-        lambda url: url.replace("//local/", "///"),
-        lambda url: url.replace("docker:", "DOCKER:"),
-        lambda url: url.partition("?")[0],
-        lambda url: "docker://",
-        lambda url: "docker:",
-        lambda url: "docker://local",
-        lambda url: f"docker://local/app@{NOWHERE}",
-        lambda url: f"docker://local/demo:1?id={NOWHERE}&size=1",
-        lambda url: "docker://[::1/app",
-        lambda url: url + "&digest=app@sha256:" + "f" * 2000,
+        ("demo", "%64emo"),
+        (r"\?id=", "%3Fid="),
+        ("local", "%6cocal"),
+        ("$", "&more=1"),
+        ("$", "#part"),
+        ("$", r"\n"),
+        ("$", f"&digest=app@sha256:{'f' * 2000}"),
+        ("size=", "size=0"),
+        ("size=", "size=-"),
+        (r"\?id=", "?id=x&id="),
+        ("//local/", "//user@local/"),
+        ("//local/", "//local/../"),
+        ("//local/", "//other/"),
+        ("//local/", "//LOCAL/"),
+        ("//local/", "//local:1/"),
+        ("//local/", "///"),
+        ("docker:", "DOCKER:"),
+        (r"\?.*", ""),
+        (".+", "docker://"),
+        (".+", "docker:"),
+        (".+", "docker://local"),
+        (".+", "docker://[::1/app"),
+        (".+", f"docker://local/app@{NOWHERE}"),
+        (".+", f"docker://local/demo:1?id={NOWHERE}&size=1"),
     ],
 )
-def test_no_image_is_active_by_a_location_that_is_none(demo, service, change):
+def test_no_image_is_active_by_a_location_that_is_none(demo, service, what, by):
     """Be it of one who may say where images are."""
     [place] = service.get(f"/v2/images/{demo['id']}/locations").json()
     own = make(service)
-    status, state = locate(service, own, change(place["url"]))
+    status, state = locate(service, own, re.sub(what, by, place["url"], count=1))
     assert status < 500
     assert state == "queued"
     assert service.delete(f"/v2/images/{own}").status_code == 204
@@ -482,15 +472,13 @@ def test_novas_own_images_are_not_listed(engine, load, sync, service):
     image_id = load("nova-glance/0:latest")
     engine.client.tag_image(image_id, "nova-snapshot/0", "latest")
     compare(sync)
-    assert not [name for name in listed(service) if name.startswith("nova-")] or all(
-        not name.startswith(listing.OWN_REPOSITORIES) for name in listed(service)
-    )
+    assert not [n for n in listed(service) if n.startswith(listing.OWN_REPOSITORIES)]
 
 
 def test_another_sync_finds_what_is_there(load, make_sync, service):
     load("team/demo:1")
     compare(make_sync())
-    before = listed(service)
+    before = {name: show(service, name) for name in listed(service)}
     compare(make_sync())
     assert listed(service) == before
 

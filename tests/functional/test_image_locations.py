@@ -8,7 +8,6 @@ import pathlib
 
 import pytest
 
-from nova_docker import errors
 from nova_docker import location
 from nova_docker.images import ImageStore
 from nova_docker.images import name_of
@@ -61,14 +60,8 @@ def locations():
 
 
 @pytest.fixture
-def store(engine, glance, locations):
-    yield ImageStore(engine.client, glance, locations)
-    for image_id in locations.places:
-        try:
-            found = engine.client.inspect_image(name_of(image_id))
-        except errors.NotFound:
-            continue
-        engine.client.remove_image(found["Id"], force=True)
+def store(engine, glance, locations, images):
+    return ImageStore(engine.client, glance, locations)
 
 
 def new_image():

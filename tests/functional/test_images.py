@@ -23,17 +23,9 @@ from tests import archives
 from tests import samples
 from tests.engine import Engine
 
+pytestmark = pytest.mark.usefixtures("images")
+
 INNOCENT = "innocent:latest"
-
-
-@pytest.fixture(autouse=True)
-def images(engine):
-    """Removes the images that a test has left."""
-    before = {found["Id"] for found in engine.client.list_images()}
-    yield
-    for found in engine.client.list_images():
-        if found["Id"] not in before:
-            engine.client.remove_image(found["Id"], force=True)
 
 
 @pytest.fixture
