@@ -173,25 +173,24 @@ def infrastructure() -> list[Service]:
 def openstack() -> list[Service]:
     """Return OpenStack's processes, all of which run as the user nova."""
     nova = ("nova/nova.conf", "nova/databases.conf")
-    nova_api = (*nova, "uwsgi.ini")
     # The first one is what the pipeline of filters is loaded from.
     nova_files = [f"{VENV}/etc/nova/api-paste.ini", *(f"{ETC}/{n}" for n in nova)]
     nova_env = {"OS_NOVA_CONFIG_FILES": ";".join(nova_files)}
     keystone = "keystone/keystone.conf"
-    glance = ("glance/glance-api.conf", "glance/paste.ini", "uwsgi.ini")
+    glance = ("glance/glance-api.conf", "glance/paste.ini")
     neutron = ("neutron/neutron.conf",)
     return [
         api(
             "keystone",
             "keystone.wsgi.api",
             {"OS_KEYSTONE_CONFIG_FILES": f"{ETC}/{keystone}"},
-            (keystone, "uwsgi.ini"),
+            (keystone,),
         ),
         api(
             "placement",
             "placement.wsgi.api",
             {"OS_PLACEMENT_CONFIG_DIR": f"{ETC}/placement"},
-            ("placement/placement.conf", "uwsgi.ini"),
+            ("placement/placement.conf",),
         ),
         api(
             "glance",
@@ -210,11 +209,11 @@ def openstack() -> list[Service]:
                 # It keeps files there that are named by process ids.
                 "TMPDIR": f"{RUN}/neutron",
             },
-            (*neutron, "uwsgi.ini"),
+            neutron,
             prepare=functools.partial(empty, RUN / "neutron"),
         ),
-        api("nova-api", "nova.wsgi.osapi_compute", nova_env, nova_api),
-        api("nova-metadata", "nova.wsgi.metadata", nova_env, nova_api),
+        api("nova-api", "nova.wsgi.osapi_compute", nova_env, nova),
+        api("nova-metadata", "nova.wsgi.metadata", nova_env, nova),
         worker("nova-conductor", nova),
         worker("nova-scheduler", nova),
         worker(
@@ -261,7 +260,7 @@ def api(
         port=port,
         env={"HOME": f"{DATA}/nova", **env},
         prepare=prepare,
-        config=files,
+        config=(*files, "uwsgi.ini", "uwsgi_worker.py"),
         version=version + packages.openstack_revision(),
         priority=50,
         # uWSGI's way to end at once; it would wait for idle threads otherwise.
