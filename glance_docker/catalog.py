@@ -60,26 +60,32 @@ class Catalog:
     def images(self, statuses: Sequence[str] = ()) -> dict[Key, Found]:
         """Return the images that were made here, by any process ever.
 
-        By more than what is written on them: an image of the same owner and
-        with the same properties has not the same id.
+        Those that somebody has hidden (``os_hidden``), too. By more than what is
+        written on them: an image of the same owner and with the same properties
+        has not the same id.
 
         :param statuses: Glance's, of those to return; all when none is given
         """
         found = {}
         status = f"&status=in:{','.join(statuses)}" if statuses else ""
         with _translated():
-            owner = self._glance.get_project_id()
-            url = (
-                f"/images?limit={_PAGE}&owner={owner}"
+            ours = (
+                f"limit={_PAGE}&owner={self._glance.get_project_id()}"
                 f"&{listing.ENGINE}={self._engine}{status}"
             )
-            while url:
-                page = self._glance.get(url).json()
-                for image in page["images"]:
+            # Glance lists these or those.
+            for hidden in ("true", "false"):
+                for image in self._list(f"{ours}&os_hidden={hidden}"):
                     if key := self._key(image):
                         found[key] = _found(image)
-                url = page.get("next", "").removeprefix("/v2")
         return found
+
+    def _list(self, query: str) -> Iterator[Mapping[str, Any]]:
+        url = f"/images?{query}"
+        while url:
+            page = self._glance.get(url).json()
+            yield from page["images"]
+            url = page.get("next", "").removeprefix("/v2")
 
     def _key(self, image: Mapping[str, Any]) -> Key | None:
         name, image_id = (image.get(k, "") for k in (listing.NAME, listing.IMAGE_ID))
@@ -104,18 +110,28 @@ class Catalog:
             for serial in _serials():
                 identity = listing.glance_id(self._engine, key, serial)
                 details = listing.properties(self._engine, key, image, serial)
-                # An id is not to be had twice, and Glance remembers those that
-                # are deleted.
-                with contextlib.suppress(exceptions.Conflict):
-                    answer = self._glance.post(
-                        "/images", json={"id": identity, **body, **details}
-                    )
+                found = self._make(key, {"id": identity, **body, **details})
+                if found:
                     break
             else:
                 raise CatalogError(f"Glance takes no id for {key.name}")
-        found = _found(answer.json())
         self._share(found.id, access)
         return found
+
+    def _make(self, key: Key, body: Mapping[str, Any]) -> Found | None:
+        """Make an image, or find that another process has just made it.
+
+        :returns: None when Glance refuses the id: it is a stranger's, or of an image
+            that is deleted, as Glance gives none twice
+        """
+        with contextlib.suppress(exceptions.Conflict):
+            return _found(self._glance.post("/images", json=body).json())
+        with contextlib.suppress(exceptions.NotFound):
+            image = self._glance.get(f"/images/{body['id']}").json()
+            owner = self._glance.get_project_id()
+            if image["owner"] == owner and self._key(image) == key:
+                return _found(image)
+        return None
 
     def locate(self, image: Found, url: str) -> None:
         """Say where the image is; Glance makes it active, soon after.
@@ -190,3 +206,6 @@ def _translated() -> Iterator[None]:
         yield
     except exceptions.ClientException as error:
         raise CatalogError(str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        # Something in front of it says 200, and has a page for people.
+        raise CatalogError(f"That is not what Glance answers: {error!r}") from error

@@ -25,7 +25,7 @@ _PATH = re.compile(
 )
 # The most that an answer has, whatever is asked for: api_limit_max.
 _MAX_LIMIT = 1000
-_UNPROTECTED = {"visibility": "shared", "protected": False}
+_UNPROTECTED = {"visibility": "shared", "protected": False, "os_hidden": False}
 
 
 class Refused(Exception):
@@ -135,10 +135,12 @@ class Glance(http.server.ThreadingHTTPServer):
         limit = min(int(query.pop("limit", "25")), _MAX_LIMIT)
         marker = query.pop("marker", None)
         statuses = query.pop("status", "").removeprefix("in:")
+        hidden = query.pop("os_hidden", "false")
         found = [
             image
             for image in self.images.values()
             if (not statuses or image["status"] in statuses.split(","))
+            and hidden == json.dumps(image["os_hidden"])
             and all(image.get(name) == value for name, value in query.items())
         ]
         if marker:
@@ -146,7 +148,11 @@ class Glance(http.server.ThreadingHTTPServer):
             found = found[ids.index(marker) + 1 :]
         answer: dict[str, Any] = {"images": found[:limit]}
         if len(found) > limit:
-            again = query | {"limit": str(limit), "marker": found[limit - 1]["id"]}
+            again = query | {
+                "os_hidden": hidden,
+                "limit": str(limit),
+                "marker": found[limit - 1]["id"],
+            }
             if statuses:
                 again["status"] = f"in:{statuses}"
             answer["next"] = f"/v2/images?{parse.urlencode(again)}"

@@ -497,6 +497,18 @@ def test_what_was_changed_in_glance_is_put_right(load, sync, service, demo):
     assert [found[name] for name in names] == ["team/demo:1", "public", True]
 
 
+def test_what_an_administrator_hides_stays_so(engine, make_sync, service, demo):
+    url = f"/v2/images/{demo['id']}"
+    hide = [{"op": "replace", "path": "/os_hidden", "value": True}]
+    service.patch(url, data=json.dumps(hide), headers=PATCH).raise_for_status()
+    compare(make_sync())
+    assert demo["name"] not in listed(service)
+    assert listed(service, os_hidden="true")[demo["name"]]["id"] == demo["id"]
+    engine.client.remove_image("team/demo:1")
+    compare(make_sync())
+    assert service.get(url).status_code == 404
+
+
 def test_what_was_deleted_in_glance_is_listed_again(load, sync, service, demo):
     url = f"/v2/images/{demo['id']}"
     unprotect = [{"op": "replace", "path": "/protected", "value": False}]

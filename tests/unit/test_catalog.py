@@ -68,7 +68,13 @@ class TestImages:
                 **listing.properties("local", key, IMAGE),
             )
         assert ours.images().keys() == set(keys)
-        assert server.calls == ["GET /v2/images"] * 3
+        # And one for those that are hidden.
+        assert server.calls == ["GET /v2/images"] * 4
+
+    def test_one_that_somebody_has_hidden(self, server, ours):
+        made = make(ours)
+        server.images[ID]["os_hidden"] = True
+        assert ours.images() == ours.images(["queued"]) == {KEY: made}
 
     def test_those_of_some_statuses(self, server, ours):
         made = make(ours)
@@ -90,6 +96,7 @@ class TestCreate:
             "disk_format": "raw",
             "visibility": "public",
             "protected": True,
+            "os_hidden": False,
             "architecture": "x86_64",
             "docker_engine": "local",
             "docker_tag": "debian:12",
@@ -114,7 +121,12 @@ class TestCreate:
         server.fails = lambda method, path: 409 if method == "POST" else 0
         with pytest.raises(CatalogError, match=KEY.name):
             make(ours)
-        assert len(server.calls) == 6
+        assert server.calls.count("POST /v2/images") == 6
+
+    def test_another_process_has_just_made_it(self, server, ours):
+        made = make(ours)
+        assert make(Catalog(server.adapter(), "local")) == made
+        assert list(server.images) == [ID]
 
     def test_a_long_name(self, server, ours):
         key = Key("x" * 300 + ":1", KEY.image_id)
@@ -215,6 +227,15 @@ def test_a_glance_that_is_not_there_is_the_same_error(server, ours):
     away = server.adapter()
     with pytest.raises(CatalogError):
         Catalog(away, "local").images()
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"images": None}, {"images": [{}]}])
+def test_what_glance_does_not_answer_is_the_same_error(server, ours, answer):
+    server.answer = lambda *call: (200, answer)
+    with pytest.raises(CatalogError):
+        ours.images()
+    with pytest.raises(CatalogError):
+        make(ours)
 
 
 def test_serials_are_of_no_use_to_who_guesses():
