@@ -12,6 +12,9 @@ two sides are measured in turns, in one run.
 - ``boot``: from the API's answer to a create until the server is ACTIVE, with
   no port, against Nova's fake driver in the same cloud. Needs the cloud that
   ./quickstart starts; starts it unless it runs.
+- ``first_listing``: until so many (``--images``) images of the engine that Glance
+  knows nothing of are active in it, against bare calls of that Glance, as many at
+  a time. Needs the same cloud.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from tests import archives
 from tests import engine as engines
 from tests import samples
 from tests.bench import boot
+from tests.bench import first_listing
 from tests.bench import mechanisms
 from tests.conftest import IMAGE
 from tests.functional import host
@@ -104,11 +108,19 @@ def spawn_and_delete(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--no-cloud", action="store_true", help="leave boot out")
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument(
+        "--no-cloud", action="store_true", help="leave out what needs a cloud"
+    )
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"rounds": arguments.rounds}
+    results: dict[str, Any] = {
+        "rounds": arguments.rounds,
+        "images": arguments.images,
+    }
     if not arguments.no_cloud:
         results["boot"] = compared(*boot.times(arguments.rounds))
+        ours, theirs = first_listing.times(arguments.images)
+        results["first_listing"] = compared([ours], [theirs])
     with tempfile.TemporaryDirectory(prefix="nd-") as name:
         directory = pathlib.Path(name)
         with engines.running() as engine, ovs.running(directory) as switch:
