@@ -92,16 +92,9 @@ def register(
     repository, _, reference = place.partition("@" if "@" in place else ":")
     try:
         found = registry.resolve(repository, reference or "latest", architecture)
-        config = json.loads(b"".join(registry.blob(repository, found.config)))
+        described = _described(b"".join(registry.blob(repository, found.config)))
     except RegistryError as error:
         raise CommandError(str(error)) from error
-    described = listing.described(
-        {
-            "Architecture": config.get("architecture"),
-            "Created": config.get("created"),
-            "Config": config.get("config"),
-        }
-    )
     image = location.RegistryImage(registry.host, repository, found.digest)
     body = {
         "name": listing.shown_name(f"{registry.host}/{place}"),
@@ -120,6 +113,24 @@ def register(
         answer.raise_for_status()
         _await_active(cloud, image_id)
     return image_id
+
+
+def _described(config: bytes) -> dict[str, str]:
+    """Return what an image says of itself in its configuration, which anybody wrote.
+
+    :raises CommandError: when it is none
+    """
+    try:
+        found = json.loads(config)
+        return listing.described(
+            {
+                "Architecture": found.get("architecture"),
+                "Created": found.get("created"),
+                "Config": found.get("config"),
+            }
+        )
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise CommandError("The image's configuration is malformed") from error
 
 
 @contextlib.contextmanager

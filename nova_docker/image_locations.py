@@ -49,9 +49,13 @@ class ImageLocations:
                 "Glance does not say where image %s is: %s", image_id, answer.reason
             )
             return []
+        try:
+            urls = [place["url"] for place in answer.json()]
+        except (KeyError, TypeError, ValueError) as error:
+            LOG.warning("That is not what Glance answers: %r", error)
+            return []
         found = []
-        for place in answer.json():
-            url = place.get("url", "")
+        for url in urls:
             if not url.startswith(f"{location.SCHEME}://"):
                 continue
             try:

@@ -175,6 +175,17 @@ class TestRegister:
             command.register(cloud, Registry(), "team/other:1", {})
         assert not cloud.image.images
 
+    @pytest.mark.parametrize(
+        "config",
+        [b"", b"[]", b'{"config": [1]}', b'{"created": 5}', b'{"architecture": []}'],
+    )
+    def test_an_image_that_says_nonsense_of_itself(self, cloud, config):
+        registry = Registry()
+        registry.blob = lambda repository, descriptor: [config]
+        with pytest.raises(CommandError, match="configuration is malformed"):
+            command.register(cloud, registry, "team/app:1", {})
+        assert not cloud.image.images
+
     def test_a_user_without_the_role(self, cloud):
         cloud.image.refuses["/locations"] = 403
         with pytest.raises(CommandError, match="users with the role service alone"):

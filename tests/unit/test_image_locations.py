@@ -81,6 +81,12 @@ def test_glance_that_does_not_say(server, monkeypatch, status, raises):
     assert locations.of(IMAGE_ID) == []
 
 
+@pytest.mark.parametrize("answer", [None, {"message": "?"}, [{}], ["docker://"]])
+def test_an_answer_that_is_not_glances(server, answer):
+    server.answer = lambda *call: (200, answer)
+    assert ImageLocations().of(IMAGE_ID) == []
+
+
 def test_glance_that_is_not_there(server, monkeypatch):
     def away(*args, **kwargs):
         raise exceptions.ConnectFailure("no connection")
