@@ -182,13 +182,14 @@ class _Progress(progressbar.VerboseIteratorWrapper):
 def main(arguments: list[str] | None = None) -> None:
     """``nova-docker-image push IMAGE`` or ``register REGISTRY/REPOSITORY:TAG``"""
     arguments = sys.argv[1:] if arguments is None else arguments
-    clouds = openstack.config.OpenStackConfig()
-    options = _parser(clouds, arguments).parse_args(arguments)
-    values = {"visibility": options.visibility} if options.visibility else {}
-    if options.name:
-        values["name"] = options.name
-    values |= dict(options.property)
     try:
+        clouds = openstack.config.OpenStackConfig()
+        options = _parser(clouds, arguments).parse_args(arguments)
+        values = dict(options.property)
+        if options.name:
+            values["name"] = options.name
+        if options.visibility:
+            values["visibility"] = options.visibility
         cloud = openstack.connection.Connection(config=clouds.get_one(argparse=options))
         if options.action == "push":
             image_id = push(cloud, _engine(options), options.image, values)

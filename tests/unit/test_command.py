@@ -207,3 +207,9 @@ def test_words_that_mean_nothing(words, capsys):
         command.main(words)
     assert caught.value.code == 2
     assert "usage: nova-docker-image" in capsys.readouterr().err
+
+
+def test_a_cloud_that_nobody_knows():
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--os-cloud", "elsewhere", "push", "a"])
+    assert caught.value.code == ("nova-docker-image: Cloud elsewhere was not found.")
