@@ -50,17 +50,20 @@ class Listing:
 
     def by_calls(self) -> float:
         """Seconds of bare calls of Glance, which say of all what is so of one."""
-        with self._on_engine(self.names[:1]):
+        with (
+            # Glance asks the engine whether it is there.
+            self._on_engine(self.names[:1]),
+            concurrent.futures.ThreadPoolExecutor(self.workers) as callers,
+        ):
             image = self.client.inspect_image(self.names[0])
 
-        def make(name: str) -> Found:
-            key = Key(name, image["Id"])
-            found = self.catalog.create(key, Access("public"), image)
-            place = location.EngineImage(self.engine, name, image["Id"], size=1)
-            self.catalog.locate(found, place.url)
-            return found
+            def make(name: str) -> Found:
+                key = Key(name, image["Id"])
+                found = self.catalog.create(key, Access("public"), image)
+                place = location.EngineImage(self.engine, name, image["Id"], size=1)
+                self.catalog.locate(found, place.url)
+                return found
 
-        with concurrent.futures.ThreadPoolExecutor(self.workers) as callers:
             begun = time.monotonic()
             made = list(callers.map(make, self.names))
             self._wait()
