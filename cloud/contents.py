@@ -7,6 +7,7 @@ as ``python -m cloud.contents PART``. Each part leaves alone what is there.
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -262,7 +263,8 @@ def forget_fake_compute() -> None:
 def fake_compute() -> None:
     """Give the fake nova-compute a zone, and a trait that real servers lack.
 
-    Only servers of the flavor ``fake.tiny`` are scheduled to it.
+    Only servers of the flavor ``fake.tiny`` are scheduled to it. Nova's fake driver
+    does not say the host's architecture, for which images ask.
     """
     cloud = connect()
     host = settings.FAKE_HOST
@@ -277,7 +279,8 @@ def fake_compute() -> None:
     cloud.placement.put(f"/traits/{FAKE_TRAIT}", headers=headers).raise_for_status()
     url = f"/resource_providers/{found.id}/traits"
     body = cloud.placement.get(url, headers=headers).json()
-    body["traits"] = sorted({*body["traits"], FAKE_TRAIT})
+    architecture = f"HW_ARCH_{platform.machine().upper()}"
+    body["traits"] = sorted({*body["traits"], FAKE_TRAIT, architecture})
     cloud.placement.put(url, json=body, headers=headers).raise_for_status()
     compute = cloud.compute
     aggregate = _named(

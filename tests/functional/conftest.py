@@ -53,15 +53,9 @@ def glance() -> Glance:
 
 @pytest.fixture
 def make_driver(
-    configuration: None, glance: Glance, monkeypatch: pytest.MonkeyPatch
+    configuration: None, glance: Glance
 ) -> Iterator[Callable[[], DockerDriver]]:
     """Starts a driver, as a start of nova-compute does."""
-    monkeypatch.setattr("nova.image.glance.API", lambda: glance)
-    # There is no database.
-    monkeypatch.setattr(
-        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
-    )
-    monkeypatch.setattr("nova.objects.Instance.save", lambda instance: None)
     started = []
 
     def start() -> DockerDriver:
@@ -70,9 +64,10 @@ def make_driver(
         started.append(driver)
         return driver
 
-    yield start
-    for driver in started:
-        driver.cleanup_host("test-host")
+    with host.without_openstack(glance):
+        yield start
+        for driver in started:
+            driver.cleanup_host("test-host")
 
 
 @pytest.fixture

@@ -4,10 +4,13 @@ configure it for a private engine and a private switch."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import subprocess
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from nova import conf as nova_conf
 from nova import objects
@@ -72,6 +75,19 @@ class Server:
 
     def inspect(self) -> dict[str, Any]:
         return self.engine.client.inspect_container(self.name)
+
+
+@contextlib.contextmanager
+def without_openstack(glance: Glance) -> Iterator[None]:
+    """There is no database, and this Glance."""
+    with (
+        mock.patch("nova.image.glance.API", return_value=glance),
+        mock.patch(
+            "nova.objects.VirtualInterfaceList.get_by_instance_uuid", return_value=[]
+        ),
+        mock.patch("nova.objects.Instance.save", return_value=None),
+    ):
+        yield
 
 
 def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> None:
