@@ -31,7 +31,8 @@ def counting(program, boot, image):
 
 
 def counted(server):
-    return int(server.run("cat /count || echo 0") or 0)
+    # The file is empty for a moment, each time that it is written.
+    return int(server.run("until read n < /count; do :; done; echo $n"))
 
 
 def state(driver, server):
