@@ -11,8 +11,8 @@ from tests import archives
 from tests import criu
 from tests.cloud import services
 from tests.cloud.conftest import eventually
-
-COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
+from tests.counter import COUNT
+from tests.counter import counted
 
 
 @pytest.fixture
@@ -39,12 +39,8 @@ def test_a_suspended_server_goes_on_where_it_was_after_a_power_cut(
     archive = archives.busybox_archive(config={"Entrypoint": ["sh", "-c", COUNT]})
     server = boot(upload(archive))
 
-    def counted():
-        # The file is empty for a moment, each time that it is written.
-        return int(server.run("until read n < /count; do :; done; echo $n"))
-
-    assert eventually(lambda: counted() > 5)
-    before = counted()
+    assert eventually(lambda: counted(server) > 5)
+    before = counted(server)
     server.act("suspend_server", until="SUSPENDED")
     assert engine.list_checkpoints(name_of(server.id))
     assert not engine.inspect_container(name_of(server.id))["State"]["Running"]
@@ -53,6 +49,6 @@ def test_a_suspended_server_goes_on_where_it_was_after_a_power_cut(
 
     assert server.status == "SUSPENDED"
     server.act("resume_server", until="ACTIVE")
-    assert before <= counted() < before + 50
+    assert before <= counted(server) < before + 50
     assert server.address() in server.run("ip -o addr show dev eth0")
     assert engine.list_checkpoints(name_of(server.id)) == []

@@ -10,6 +10,7 @@ from nova.compute import power_state
 
 from nova_docker.driver import CONF
 from tests import archives
+from tests.counter import counted
 from tests.functional.test_driver import eventually
 
 
@@ -33,8 +34,8 @@ def test_a_paused_server_does_nothing_until_it_is_unpaused(driver, counting):
     for _ in range(2):
         driver.unpause(counting.instance)
         assert state(driver, counting) == power_state.RUNNING
-    count = counting.run("cat /count")
-    assert eventually(lambda: counting.run("cat /count") != count)
+    count = counted(counting)
+    assert eventually(lambda: counted(counting) != count)
     assert counting.inspect()["State"]["Pid"] == before
 
 

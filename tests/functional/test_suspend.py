@@ -9,9 +9,9 @@ from nova.compute import power_state
 
 from nova_docker import privsep
 from tests import criu
+from tests.counter import COUNT
+from tests.counter import counted
 from tests.functional.test_driver import eventually
-
-COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +28,6 @@ def counting(program, boot, image):
     server = boot(image(config={"Entrypoint": ["sh", "-c", COUNT]}))
     assert eventually(lambda: counted(server) > 5)
     return server
-
-
-def counted(server):
-    # The file is empty for a moment, each time that it is written.
-    return int(server.run("until read n < /count; do :; done; echo $n"))
 
 
 def state(driver, server):
