@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from nova.virt import fake
 
 from nova_docker.driver import DockerDriver
@@ -125,7 +126,8 @@ def main() -> None:
             engine.client.load_image([archives.busybox_archive(tags=[IMAGE])])
             host.configure(engine, switch, directory / "locks")
             glance = host.Glance()
-            with host.without_openstack(glance):
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                host.without_openstack(monkeypatch, glance)
                 results |= spawn_and_delete(engine, glance, arguments.rounds)
             results["mechanisms"] = mechanisms.run(engine.host, IMAGE, arguments.rounds)
     print(json.dumps(results, indent=2))

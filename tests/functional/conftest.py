@@ -53,9 +53,10 @@ def glance() -> Glance:
 
 @pytest.fixture
 def make_driver(
-    configuration: None, glance: Glance
+    configuration: None, glance: Glance, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], DockerDriver]]:
     """Starts a driver, as a start of nova-compute does."""
+    host.without_openstack(monkeypatch, glance)
     started = []
 
     def start() -> DockerDriver:
@@ -64,10 +65,9 @@ def make_driver(
         started.append(driver)
         return driver
 
-    with host.without_openstack(glance):
-        yield start
-        for driver in started:
-            driver.cleanup_host("test-host")
+    yield start
+    for driver in started:
+        driver.cleanup_host("test-host")
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ configure it for a private engine and a private switch."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 import subprocess
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
+import pytest
 from nova import conf as nova_conf
 from nova import objects
 from nova.network import model
@@ -77,17 +75,13 @@ class Server:
         return self.engine.client.inspect_container(self.name)
 
 
-@contextlib.contextmanager
-def without_openstack(glance: Glance) -> Iterator[None]:
-    """There is no database, and this Glance."""
-    with (
-        mock.patch("nova.image.glance.API", return_value=glance),
-        mock.patch(
-            "nova.objects.VirtualInterfaceList.get_by_instance_uuid", return_value=[]
-        ),
-        mock.patch("nova.objects.Instance.save", return_value=None),
-    ):
-        yield
+def without_openstack(monkeypatch: pytest.MonkeyPatch, glance: Glance) -> None:
+    """Have no database, and this Glance."""
+    monkeypatch.setattr("nova.image.glance.API", lambda: glance)
+    monkeypatch.setattr(
+        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
+    )
+    monkeypatch.setattr("nova.objects.Instance.save", lambda instance: None)
 
 
 def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> None:
