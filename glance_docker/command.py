@@ -185,11 +185,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         clouds = openstack.config.OpenStackConfig()
         options = _parser(clouds, arguments).parse_args(arguments)
-        values = dict(options.property)
+        values = {"visibility": options.visibility} if options.visibility else {}
         if options.name:
             values["name"] = options.name
-        if options.visibility:
-            values["visibility"] = options.visibility
+        values |= dict(options.property)
         cloud = openstack.connection.Connection(config=clouds.get_one(argparse=options))
         if options.action == "push":
             image_id = push(cloud, _engine(options), options.image, values)

@@ -122,6 +122,8 @@ class TestCreate:
         with pytest.raises(CatalogError, match=KEY.name):
             make(ours)
         assert server.calls.count("POST /v2/images") == 6
+        # And whose each is.
+        assert len(server.calls) == 12
 
     def test_another_process_has_just_made_it(self, server, ours):
         made = make(ours)
