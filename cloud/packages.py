@@ -61,6 +61,7 @@ POLICY_TEXT = "#!/bin/sh\n# nova-docker quickstart: start no daemon.\nexit 101\n
 PROJECT_FILES = (
     "LICENSE",
     "bin",
+    "docker_engine",
     "glance_docker",
     "nova_docker",
     "nova_docker.pth",

@@ -10,8 +10,8 @@ from keystoneauth1 import loading
 from keystoneauth1.adapter import Adapter
 from oslo_config import cfg
 
-from nova_docker.client import DockerClient
-from nova_docker.client import TLSConfig
+from docker_engine.client import DockerClient
+from docker_engine.client import TLSConfig
 
 engine_opts = [
     cfg.StrOpt(

@@ -6,8 +6,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from nova_docker.archive import ImageArchive
-from nova_docker.client import DockerClient
+from docker_engine.archive import ImageArchive
+from docker_engine.client import DockerClient
 
 _CHUNK = 256 * 1024
 
@@ -16,7 +16,7 @@ def export(client: DockerClient, image_id: str, name: str) -> Iterator[bytes]:
     """Give an image's archive, which ``docker load`` takes, as it comes.
 
     What the engine writes is checked and written anew (see
-    :mod:`nova_docker.archive`): it has the one name that is asked for, and an
+    :mod:`docker_engine.archive`): it has the one name that is asked for, and an
     export that breaks off is an error rather than a short archive.
 
     Engine call: "GET /images/{name}/get"

@@ -20,13 +20,13 @@ from glance_store import exceptions
 from glance_store import location as glance_location
 from oslo_log import log as logging
 
+from docker_engine import errors
+from docker_engine import location
+from docker_engine import registry
+from docker_engine.archive import ArchiveError
+from docker_engine.credentials import credentials
 from glance_docker import conf as options
 from glance_docker import export
-from glance_docker import registry
-from nova_docker import errors
-from nova_docker import location
-from nova_docker.archive import ArchiveError
-from nova_docker.credentials import credentials
 
 LOG = logging.getLogger(__name__)
 

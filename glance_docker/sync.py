@@ -21,18 +21,18 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from docker_engine import errors
+from docker_engine import location
+from docker_engine.archive import ArchiveError
+from docker_engine.client import DockerClient
 from glance_docker import conf as options
 from glance_docker import listing
-from glance_docker.catalog import Catalog
-from glance_docker.catalog import CatalogError
-from glance_docker.catalog import Found
 from glance_docker.export import Measure
+from glance_docker.gateway import Catalog
+from glance_docker.gateway import CatalogError
+from glance_docker.gateway import Found
 from glance_docker.listing import Access
 from glance_docker.listing import Key
-from nova_docker import errors
-from nova_docker import location
-from nova_docker.archive import ArchiveError
-from nova_docker.client import DockerClient
 
 LOG = logging.getLogger(__name__)
 

@@ -26,9 +26,9 @@ from nova.console.type import ConsoleSerial
 from oslo_log import log as logging
 from oslo_utils import units
 
-from nova_docker import errors
+from docker_engine import errors
+from docker_engine.client import DockerClient
 from nova_docker import terminal
-from nova_docker.client import DockerClient
 from nova_docker.terminal import Terminal
 
 CONF = nova_conf.CONF

@@ -25,28 +25,28 @@ from nova.virt import driver
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from docker_engine.client import DockerClient
+from docker_engine.client import TLSConfig
 from nova_docker import conf
 from nova_docker import config_drive
 from nova_docker import container
 from nova_docker import diagnostics
-from nova_docker import errors
 from nova_docker import injection
 from nova_docker import password
 from nova_docker import rescue
-from nova_docker import resize
 from nova_docker import unsupported
-from nova_docker.client import DockerClient
-from nova_docker.client import TLSConfig
 from nova_docker.console import SerialConsoles
-from nova_docker.events import LifecycleEvents
+from nova_docker.errors import translated
 from nova_docker.guest import Guest
-from nova_docker.host import Host
-from nova_docker.image_cache import ImageCache
-from nova_docker.image_locations import ImageLocations
-from nova_docker.images import ImageStore
+from nova_docker.host.events import LifecycleEvents
+from nova_docker.host.host import Host
+from nova_docker.image.cache import ImageCache
+from nova_docker.image.locations import ImageLocations
+from nova_docker.image.snapshot import Snapshots
+from nova_docker.image.store import ImageStore
+from nova_docker.migration import resize
 from nova_docker.nics import Nics
 from nova_docker.nics import nameservers
-from nova_docker.snapshot import Snapshots
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -549,7 +549,7 @@ class DockerDriver(driver.ComputeDriver):
         return container.limits(flavor, pids=CONF.docker.pids_limit)
 
     def _containers(self) -> dict[str, dict[str, Any]]:
-        with errors.translated():
+        with translated():
             listed = self._client.list_containers(filters=container.SERVERS)
         return container.of_servers(listed)
 

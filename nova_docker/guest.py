@@ -15,11 +15,12 @@ from nova.compute import power_state
 from nova.virt.hardware import InstanceInfo
 from oslo_utils import units
 
+from docker_engine import errors
+from docker_engine.client import DockerClient
+from docker_engine.client import frames
 from nova_docker import container
 from nova_docker import diagnostics
-from nova_docker import errors
-from nova_docker.client import DockerClient
-from nova_docker.client import frames
+from nova_docker.errors import translated
 
 # As much as Nova's other drivers return.
 MAX_CONSOLE_BYTES = 100 * 1024
@@ -232,7 +233,7 @@ class Guest:
         :returns: its exit code, None when it is silent for too long or writes
             too much, and what it wrote
         """
-        with errors.translated(self._instance.uuid):
+        with translated(self._instance.uuid):
             run = self._client.create_exec(
                 self._name,
                 {
@@ -283,7 +284,7 @@ class Guest:
     def _engine(
         self, failure: type[exception.NovaException] | None = None
     ) -> contextlib.AbstractContextManager[None]:
-        return errors.translated(self._instance.uuid, failure)
+        return translated(self._instance.uuid, failure)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:

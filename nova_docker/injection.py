@@ -19,9 +19,9 @@ from nova import exception
 from nova import objects
 from oslo_log import log as logging
 
+from docker_engine import errors
+from docker_engine.client import DockerClient
 from nova_docker import container
-from nova_docker import errors
-from nova_docker.client import DockerClient
 
 LOG = logging.getLogger(__name__)
 

@@ -35,8 +35,8 @@ from oslo_utils import excutils
 from oslo_utils import uuidutils
 from pyroute2 import netns as pr2_netns
 
-from nova_docker import privsep
 from nova_docker.container import name_of
+from nova_docker.privsep import network
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Nics:
         """
         os_vif.initialize()
         self._owner = owner
-        privsep.warm_up()
+        network.warm_up()
 
     def plug(
         self, instance: objects.Instance, network_info: Sequence[model.VIF]
@@ -167,18 +167,18 @@ class Nics:
         vifs = [_to_osvif(vif) for vif in network_info]
         netns = name_of(instance.uuid)
         info = os_vif_util.nova_to_osvif_instance(instance)
-        present = privsep.names(netns)
+        present = network.names(netns)
         for vif in vifs:
             if vif.address not in present:
                 # A switch that has the port of a device that went, by a restart
                 # of the host, would not see the new one of that name.
                 _switch(os_vif.unplug, vif, info)
         nics = plan(network_info, first=self._first, present=present)
-        privsep.plug(netns, self._owner, nics)
+        network.plug(netns, self._owner, nics)
         for vif in vifs:
             _switch(os_vif.plug, vif, info)
             if isinstance(vif, osvif.VIFBridge):
-                privsep.join_bridge(vif.vif_name, vif.bridge_name)
+                network.join_bridge(vif.vif_name, vif.bridge_name)
 
     @contextlib.contextmanager
     def attached(
@@ -218,7 +218,7 @@ class Nics:
                 instance_uuid=instance.uuid
             ) from error
         finally:
-            privsep.remove(name_of(instance.uuid), vif["address"])
+            network.remove(name_of(instance.uuid), vif["address"])
 
     def unplug(
         self, instance: objects.Instance, network_info: model.NetworkInfo
@@ -240,7 +240,7 @@ class Nics:
     def cut(self, instance: objects.Instance) -> None:
         """Cut off a server that is switched off; :meth:`plug` connects it again."""
         with contextlib.suppress(FileNotFoundError):
-            privsep.cut(name_of(instance.uuid))
+            network.cut(name_of(instance.uuid))
 
     def sweep(self, servers: Contains[str]) -> None:
         """Remove namespaces of this engine that no server of it uses.
@@ -254,7 +254,7 @@ class Nics:
             uuid = netns.removeprefix(name_of(""))
             if uuid == netns or uuid in servers:
                 continue
-            owner, _ = privsep.describe(netns)
+            owner, _ = network.describe(netns)
             if owner == self._owner:
                 LOG.warning("Removing %s: no server uses it any more", netns)
                 info = instance_info.InstanceInfo(uuid=uuid, name=netns)
@@ -297,7 +297,7 @@ class Nics:
         info: instance_info.InstanceInfo,
     ) -> None:
         known = {vif.vif_name for vif in vifs}
-        _, devices = privsep.describe(netns)
+        _, devices = network.describe(netns)
         vifs = vifs + [_leftover(dev) for dev in devices if dev not in known]
         try:
             for vif in vifs:
@@ -307,7 +307,7 @@ class Nics:
                 reason=str(error)
             ) from error
         finally:
-            privsep.unplug(netns)
+            network.unplug(netns)
 
 
 def _to_osvif(vif: model.VIF) -> osvif.VIFBase:

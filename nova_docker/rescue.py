@@ -22,9 +22,10 @@ from nova.virt import hardware
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from docker_engine import errors
+from docker_engine.client import DockerClient
 from nova_docker import container
-from nova_docker import errors
-from nova_docker.client import DockerClient
+from nova_docker.errors import translated
 
 LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def set_aside(
     """
     name = container.name_of(instance.uuid)
     aside = container.aside_name_of(instance.uuid)
-    with errors.translated(instance.uuid):
+    with translated(instance.uuid):
         if _exists(client, aside):
             # An attempt before this one was cut off in the middle.
             _remove(client, name)
@@ -69,7 +70,7 @@ def set_aside(
             client.stop_container(name, 0)
             client.rename_container(name, aside)
     try:
-        with errors.translated(instance.uuid):
+        with translated(instance.uuid):
             found = client.inspect_container(aside)
         yield found
     except Exception:
@@ -87,7 +88,7 @@ def bring_back(client: DockerClient, instance: objects.Instance) -> None:
     """
     name = container.name_of(instance.uuid)
     aside = container.aside_name_of(instance.uuid)
-    with errors.translated(instance.uuid):
+    with translated(instance.uuid):
         if _exists(client, aside):
             _remove(client, name)
             client.rename_container(aside, name)
@@ -98,7 +99,7 @@ def mend(client: DockerClient) -> None:
 
     :raises NovaException: when the engine fails
     """
-    with errors.translated():
+    with translated():
         listed = client.list_containers(filters=container.SERVERS)
         names = {name.lstrip("/") for found in listed for name in found["Names"]}
         for uuid in container.of_servers(listed):

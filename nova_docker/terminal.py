@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 from typing import Protocol
 
+from docker_engine import errors
+from docker_engine.client import DockerClient
 from nova_docker import container
-from nova_docker import errors
-from nova_docker.client import DockerClient
 
 # Typed, it leaves a terminal; the Docker CLI's own.
 DETACH_KEYS = "ctrl-p,ctrl-q"

@@ -21,8 +21,8 @@ import psutil
 from oslo_utils import uuidutils
 from pyroute2 import IPRoute
 
-from nova_docker import errors
-from nova_docker.client import DockerClient
+from docker_engine import errors
+from docker_engine.client import DockerClient
 
 RUNTIME = pathlib.Path(__file__).parents[1] / "bin" / "nova-docker-runtime"
 START_TIMEOUT = 60  # seconds

@@ -13,14 +13,14 @@ from oslo_config import cfg
 from cloud import settings
 from cloud import shell
 from cloud import supervisor
+from docker_engine import location
 from glance_docker import conf as options
 from glance_docker import listing
-from glance_docker.catalog import Catalog
-from glance_docker.catalog import Found
+from glance_docker.gateway import Catalog
+from glance_docker.gateway import Found
 from glance_docker.listing import Access
 from glance_docker.listing import Key
 from glance_docker.sync import Sync
-from nova_docker import location
 from tests import archives
 from tests.cloud import cloud
 from tests.cloud import services

@@ -34,8 +34,9 @@ from oslo_utils import uuidutils
 from pyroute2 import IPRoute
 from pyroute2 import netns
 
-from nova_docker import privsep
-from nova_docker.client import DockerClient
+from docker_engine.client import DockerClient
+from nova_docker.privsep import netns_admin
+from nova_docker.privsep import network
 
 PLUGIN_SOCKET = pathlib.Path("/run/docker/plugins/nova-docker-bench.sock")
 NIC = {
@@ -74,12 +75,12 @@ class Way:
 class Runtime(Way):
     def boot(self) -> list[str]:
         self.namespace = f"nova-{uuidutils.generate_uuid()}"
-        privsep.plug(self.namespace, "bench", [NIC])
+        network.plug(self.namespace, "bench", [NIC])
         env = {"Env": [f"NOVA_NETNS={self.namespace}"]}
         return [self.run(env, NetworkMode="none", Runtime="nova")]
 
     def clean(self) -> None:
-        privsep.unplug(self.namespace)
+        network.unplug(self.namespace)
 
 
 class Sandbox(Way):
@@ -120,7 +121,7 @@ def plugged_into(client: DockerClient, container: str) -> Iterator[None]:
     name = f"nova-{uuidutils.generate_uuid()}"
     pid = client.inspect_container(container)["State"]["Pid"]
     netns.attach(name, pid)
-    privsep.plug(name, "bench", [NIC])
+    network.plug(name, "bench", [NIC])
     yield
     netns.remove(name)
 
@@ -236,6 +237,6 @@ def run(host: str, image: str, rounds: int) -> dict[str, Any]:
         "gate": Gate,
         "plugin": Plugin,
     }
-    privsep.netns_admin.set_client_mode(False)
+    netns_admin.set_client_mode(False)
     with plugin_network(host):
         return {name: measure(way(client, image), rounds) for name, way in ways.items()}

@@ -20,8 +20,9 @@ from ovsdbapp.schema.open_vswitch import impl_idl
 from pyroute2 import netns
 
 from cloud import images
-from nova_docker import privsep
-from nova_docker.client import DockerClient
+from docker_engine.client import DockerClient
+from nova_docker.privsep import netns_admin
+from nova_docker.privsep import network
 from tests.cloud import cloud
 
 TIMEOUT = 120  # seconds, for what takes a few
@@ -131,7 +132,7 @@ def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[No
     """
 
     # The tests are root: no daemon in between.
-    privsep.netns_admin.set_client_mode(False)
+    netns_admin.set_client_mode(False)
     directory = engine.info()["DockerRootDir"]
 
     def there() -> dict[str, set[str]]:
@@ -140,7 +141,7 @@ def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[No
             "namespaces": {
                 name
                 for name in netns.listnetns()
-                if directory in (privsep.describe(name)[0] or "")
+                if directory in (network.describe(name)[0] or "")
             },
             "ports": set(switch.list_ports("br-int").execute(check_error=True)),
             "servers": {server.id for server in demo.compute.servers()},

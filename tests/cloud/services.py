@@ -15,7 +15,7 @@ from cloud import services
 from cloud import settings
 from cloud import steps
 from cloud import supervisor
-from nova_docker import privsep
+from nova_docker.privsep import network
 
 NOVA_CONF = settings.ETC / "nova/nova.conf"
 
@@ -68,6 +68,6 @@ def reboot_host() -> None:
     start("dockerd")
     directory = engine.info(engine.OWN_SOCKET)["DockerRootDir"]
     for name in netns.listnetns():
-        if directory in (privsep.describe(name)[0] or ""):
-            privsep.unplug(name)
+        if directory in (network.describe(name)[0] or ""):
+            network.unplug(name)
     start("nova-compute")

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from cloud import databases
-from nova_docker import cpu
+from nova_docker.host import cpu
 from tests import archives
 from tests.cloud.cloud import nova_compute
 from tests.cloud.conftest import eventually

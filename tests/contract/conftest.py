@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from nova_docker.client import DockerClient
-from nova_docker.mock_client import MockDockerClient
+from docker_engine.client import DockerClient
+from docker_engine.mock_client import MockDockerClient
 from tests import archives
 from tests import criu
 from tests.conftest import IMAGE

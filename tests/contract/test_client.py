@@ -17,9 +17,9 @@ from concurrent import futures
 
 import pytest
 
-from nova_docker import client as clients
-from nova_docker import errors
-from nova_docker.mock_client import MockDockerClient
+from docker_engine import client as clients
+from docker_engine import errors
+from docker_engine.mock_client import MockDockerClient
 from tests import archives
 from tests.conftest import IMAGE
 from tests.contract.conftest import TIMEOUT

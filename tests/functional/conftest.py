@@ -16,8 +16,8 @@ from nova.network import model
 from nova.virt import fake
 from pyroute2 import netns
 
-from nova_docker import privsep
 from nova_docker.driver import DockerDriver
+from nova_docker.privsep import network
 from tests import archives
 from tests import samples
 from tests.engine import Engine
@@ -202,7 +202,7 @@ def _what_is_there(engine: Engine, switch: ovs.OpenVSwitch) -> dict[str, set[str
         "namespaces": {
             name
             for name in netns.listnetns()
-            if directory in (privsep.describe(name)[0] or "")
+            if directory in (network.describe(name)[0] or "")
         },
         "ports": switch.ports(),
         "volumes": set(listed.stdout.split()),

@@ -33,7 +33,7 @@ from keystoneauth1 import adapter
 from keystoneauth1 import plugin
 from keystoneauth1 import session as keystone
 
-from glance_docker.catalog import Catalog
+from glance_docker.gateway import Catalog
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 ENTRY_POINTS = "glance_store.drivers"
@@ -49,7 +49,7 @@ _PASTE = """
 pipeline = docker-names versionnegotiation context rootapp
 
 [filter:docker-names]
-paste.filter_factory = glance_docker.names:filter_factory
+paste.filter_factory = glance_docker.middleware:filter_factory
 
 [filter:versionnegotiation]
 paste.filter_factory = \

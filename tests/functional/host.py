@@ -18,7 +18,7 @@ from vif_plug_ovs import ovs as vif_plug_ovs
 from vif_plug_ovs import privsep as vif_plug_privsep
 
 from nova_docker import container
-from nova_docker import privsep
+from nova_docker.privsep import netns_admin
 from tests.engine import Engine
 from tests.functional import ovs
 
@@ -96,5 +96,5 @@ def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> N
     CONF.register_opts(vif_plug_ovs.OvsPlugin.CONFIG_OPTS, "os_vif_ovs")
     CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
     # The tests are root: no daemon in between. tests/cloud has it.
-    privsep.netns_admin.set_client_mode(False)
+    netns_admin.set_client_mode(False)
     vif_plug_privsep.vif_plug.set_client_mode(False)

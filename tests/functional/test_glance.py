@@ -15,11 +15,11 @@ import time
 
 import pytest
 
+from docker_engine import location
 from glance_docker import listing
 from glance_docker.listing import Rules
 from glance_docker.sync import Follower
 from glance_docker.sync import Sync
-from nova_docker import location
 from tests import archives
 from tests import samples
 from tests.functional.glance_api import GlanceApi

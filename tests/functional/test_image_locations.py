@@ -8,9 +8,9 @@ import pathlib
 
 import pytest
 
-from nova_docker import location
-from nova_docker.images import ImageStore
-from nova_docker.images import name_of
+from docker_engine import location
+from nova_docker.image.store import ImageStore
+from nova_docker.image.store import name_of
 from tests import archives
 from tests import samples
 from tests.functional.registry_server import RegistryServer

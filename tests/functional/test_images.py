@@ -17,8 +17,8 @@ from concurrent import futures
 import pytest
 from nova import exception
 
-from nova_docker import errors
-from nova_docker.images import ImageStore
+from docker_engine import errors
+from nova_docker.image.store import ImageStore
 from tests import archives
 from tests import samples
 from tests.engine import Engine

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from nova import exception
 
-from nova_docker import privsep
+from nova_docker.privsep import network
 from tests import samples
 from tests.functional.test_driver import eventually
 
@@ -111,7 +111,7 @@ def test_a_server_is_reached_again_after_its_namespace_was_lost(driver, boot):
     server, client = boot(), boot()
     driver.power_off(server.instance)
     # What a restart of the host does to it; the switch still has the port.
-    privsep.unplug(server.name)
+    network.unplug(server.name)
 
     driver.power_on(None, server.instance, server.network_info)
 

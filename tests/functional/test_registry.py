@@ -9,11 +9,11 @@ import json
 
 import pytest
 
-from glance_docker import registry as registries
-from glance_docker.registry import Registry
-from glance_docker.registry import RegistryArchive
-from nova_docker.archive import ImageArchive
-from nova_docker.credentials import credentials
+from docker_engine import registry as registries
+from docker_engine.archive import ImageArchive
+from docker_engine.credentials import credentials
+from docker_engine.registry import Registry
+from docker_engine.registry import RegistryArchive
 from tests import archives
 from tests.functional.registry_server import RegistryServer
 

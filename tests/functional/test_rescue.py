@@ -8,8 +8,8 @@ from nova import exception
 from nova import objects
 from nova.compute import power_state
 
+from docker_engine import errors
 from nova_docker import container
-from nova_docker import errors
 from nova_docker import rescue
 from nova_docker.driver import CONF
 from tests import samples

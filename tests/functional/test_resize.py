@@ -8,7 +8,7 @@ from nova import exception
 from nova.compute import power_state
 from oslo_utils import units
 
-from nova_docker import errors
+from docker_engine import errors
 from nova_docker.driver import CONF
 from tests import samples
 

@@ -7,7 +7,7 @@ import pytest
 from nova import exception
 from nova.compute import power_state
 
-from nova_docker import privsep
+from nova_docker.privsep import network
 from tests import criu
 from tests.counter import COUNT
 from tests.counter import counted
@@ -60,7 +60,7 @@ def test_it_goes_on_after_a_restart_of_the_host(driver, make_driver, counting, e
     before = counted(counting)
     driver.suspend(None, counting.instance)
     engine.stop()
-    privsep.unplug(counting.name)
+    network.unplug(counting.name)
     engine.start()
     restarted = make_driver()
     assert state(restarted, counting) == power_state.SHUTDOWN

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host: what its engine can do, and what Nova may place on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import time
+from typing import Any
+
+import os_resource_classes as orc
+import psutil
+from nova import conf as nova_conf
+from nova import exception
+from nova.objects import fields
+from oslo_log import log as logging
+from oslo_serialization import jsonutils
+from oslo_utils import units
+from oslo_utils import versionutils
+
+from docker_engine import errors
+from docker_engine.client import DockerClient
+from nova_docker.host import cpu
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+# Storage drivers that can limit a container's size whatever they lie on.
+_QUOTA_DRIVERS = ("btrfs", "zfs")
+
+
+# Where an engine finds programs, beside this process's own PATH.
+_SBIN = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin")
+
+
+def _criu() -> str | None:
+    path = os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
+    return shutil.which("criu", path=path)
+
+
+class Host:
+    """The host of one engine.
+
+    :meth:`connect` must have been called before anything else.
+    """
+
+    def __init__(self, client: DockerClient) -> None:
+        self._client = client
+        self._info: dict[str, Any] = {}
+
+    def connect(self, runtime: str) -> None:
+        """Make sure that servers can run on the engine.
+
+        :param runtime: name of the OCI runtime that must be registered
+        :raises NovaException: when the engine is unreachable, forbidden, too
+            old or has no such runtime: what is wrong and what to do
+        """
+        try:
+            self._info = self._client.info()
+        except errors.DockerError as error:
+            raise exception.NovaException(
+                f"The Docker engine cannot be used: {error}"
+            ) from error
+        if runtime not in self._info.get("Runtimes", {}):
+            raise exception.NovaException(
+                f"The Docker engine has no OCI runtime {runtime!r}: register "
+                "nova-docker-runtime under that name in the engine's "
+                "daemon.json, or set [docker]runtime to the name that it has"
+            )
+        if not self.disk_quota:
+            LOG.warning(
+                "The storage driver %s of the Docker engine cannot limit the "
+                "root disks of servers: root_gb of flavors is accounted for, "
+                "not enforced. btrfs, zfs, or overlay2 on xfs mounted with "
+                "pquota can",
+                self._info.get("Driver"),
+            )
+        if self.saves_memory:
+            LOG.info("Suspended servers are written to disk by %s", _criu())
+        else:
+            LOG.info(
+                "Suspended servers stay in memory: %s",
+                "there is no criu in PATH"
+                if self.checkpoints
+                else "the Docker engine is not experimental",
+            )
+
+    @property
+    def engine_id(self) -> str:
+        """What no other engine of this host has.
+
+        Engines before Docker 23 take their id from one file in /etc.
+        """
+        return f"{self._info['ID']} {self._info['DockerRootDir']}"
+
+    @property
+    def disk_quota(self) -> bool:
+        """Whether the storage driver can limit the size of a container."""
+        driver = self._info.get("Driver")
+        return driver in _QUOTA_DRIVERS or (
+            driver == "overlay2" and _has_project_quota(self._info["DockerRootDir"])
+        )
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether the engine knows checkpoints; CRIU must be there for new ones."""
+        return bool(self._info.get("ExperimentalBuild"))
+
+    @property
+    def saves_memory(self) -> bool:
+        """Whether a server's processes can be written to disk."""
+        return self.checkpoints and _criu() is not None
+
+    @property
+    def architecture(self) -> str:
+        return fields.Architecture.canonicalize(self._info["Architecture"])
+
+    @functools.cached_property
+    def _cpus(self) -> dict[str, Any]:
+        return cpu.describe(self.architecture)
+
+    def resources(self) -> dict[str, Any]:
+        """As ComputeDriver.get_available_resource returns: MiB and GiB."""
+        memory = psutil.virtual_memory()
+        disk = self._disk()
+        return {
+            "vcpus": self._info["NCPU"],
+            "memory_mb": self._info["MemTotal"] // units.Mi,
+            "local_gb": disk.total // units.Gi,
+            # Nova's resource tracker counts servers' use itself.
+            "vcpus_used": 0,
+            "memory_mb_used": (memory.total - memory.available) // units.Mi,
+            "local_gb_used": disk.used // units.Gi,
+            "disk_available_least": disk.free // units.Gi,
+            "hypervisor_type": fields.HVType.DOCKER,
+            "hypervisor_version": versionutils.convert_version_to_int(
+                self._info["ServerVersion"].partition("+")[0].partition("-")[0]
+            ),
+            "hypervisor_hostname": CONF.host,
+            "cpu_info": jsonutils.dumps(self._cpus),
+            "supported_instances": [
+                (self.architecture, fields.HVType.DOCKER, fields.VMMode.EXE)
+            ],
+            "numa_topology": None,
+        }
+
+    def inventory(self, ratios: dict[str, float], disk_reserved: int) -> dict[str, Any]:
+        """The host's inventory for Placement.
+
+        :param ratios: allocation ratio by resource class
+        :param disk_reserved: GiB that servers may not have
+        """
+        amounts = {
+            orc.VCPU: (self._info["NCPU"], CONF.reserved_host_cpus),
+            orc.MEMORY_MB: (
+                self._info["MemTotal"] // units.Mi,
+                CONF.reserved_host_memory_mb,
+            ),
+            orc.DISK_GB: (self._disk().total // units.Gi, disk_reserved),
+        }
+        return {
+            resource: {
+                "total": total,
+                "min_unit": 1,
+                "max_unit": total,
+                "step_size": 1,
+                "allocation_ratio": ratios[resource],
+                "reserved": reserved,
+            }
+            for resource, (total, reserved) in amounts.items()
+            # Placement takes no inventory of nothing.
+            if total
+        }
+
+    def cpu_stats(self) -> dict[str, int]:
+        """As ComputeDriver.get_host_cpu_stats returns: ns, and MHz."""
+        spent = psutil.cpu_times()
+        frequency = psutil.cpu_freq()
+        return {
+            name: int(seconds * 10**9)
+            for name, seconds in {
+                "kernel": spent.system + spent.irq + spent.softirq,
+                "idle": spent.idle,
+                "user": spent.user + spent.nice,
+                "iowait": spent.iowait,
+            }.items()
+        } | {"frequency": int(frequency.current) if frequency else 0}
+
+    @staticmethod
+    def nic_counters() -> dict[str, Any]:
+        """Traffic of the host's network devices, by name."""
+        return psutil.net_io_counters(pernic=True)
+
+    def traits(self) -> dict[str, bool]:
+        """The traits that are the driver's to say, with whether the host has them.
+
+        Those of ComputeDriver.capabilities are Nova's own to tell Placement.
+        """
+        return cpu.traits(self._cpus)
+
+    def uptime(self) -> str:
+        """In the words of uptime(1), which the API's users take apart."""
+        up = int(time.time() - psutil.boot_time())
+        days, minutes = up // 86400, up // 60 % 1440
+        load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+        return (
+            f"{time.strftime('%H:%M:%S')} up {days} days, "
+            f"{minutes // 60:2}:{minutes % 60:02},  {len(psutil.users())} users,  "
+            f"load average: {load}"
+        )
+
+    def _disk(self) -> Any:
+        return psutil.disk_usage(self._info["DockerRootDir"])
+
+
+def _has_project_quota(path: str) -> bool:
+    """Whether a directory lies on a file system mounted with project quota."""
+    mounts = [
+        part
+        for part in psutil.disk_partitions(all=True)
+        if os.path.commonpath([path, part.mountpoint]) == part.mountpoint
+    ]
+    if not mounts:
+        return False
+    options = max(mounts, key=lambda part: len(part.mountpoint)).opts.split(",")
+    return "prjquota" in options or "pquota" in options

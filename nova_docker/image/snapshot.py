@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of servers: what the engine commits, streamed to Glance.
+
+While it is on its way the image is called ``nova-snapshot/<Glance id>`` on the
+engine. None of these outlives its upload, or a start of nova-compute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+from nova import exception
+from nova import objects
+from nova.compute import task_states
+from oslo_log import log as logging
+
+from docker_engine import errors
+from docker_engine.client import DockerClient
+from nova_docker import container
+from nova_docker.errors import translated
+
+LOG = logging.getLogger(__name__)
+
+_REPOSITORY = "nova-snapshot"
+
+
+class Snapshots:
+    """Makes images of servers.
+
+    :param client: the engine
+    :param image_api: ``nova.image.glance.API()``
+    """
+
+    def __init__(self, client: DockerClient, image_api: Any) -> None:
+        self._client = client
+        self._image_api = image_api
+
+    def take(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        image_id: str,
+        update_task_state: Callable[..., None],
+    ) -> None:
+        """Upload what a server has on its root disk as Glance image ``image_id``.
+
+        Engine calls: "POST /commit", for which the server is frozen, "GET
+        /images/{name}/get", which flows into the upload, and "DELETE
+        /images/{name}".
+
+        :param update_task_state: as ComputeDriver.snapshot is given it
+        :raises InstanceNotRunning: when the engine has no such container, by
+            which Nova knows that the server was deleted meanwhile
+        :raises NovaException: when the engine fails
+        :raises ImageNotFound: or another of Nova's exceptions for what Glance
+            answers
+        """
+        name = container.name_of(instance.uuid)
+        update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
+        with translated(instance.uuid), self._committed(name, image_id) as tag:
+            update_task_state(
+                task_state=task_states.IMAGE_UPLOADING,
+                expected_state=task_states.IMAGE_PENDING_UPLOAD,
+            )
+            with contextlib.closing(self._client.save_image(tag)) as archive:
+                self._image_api.update(
+                    context, image_id, _metadata(instance), archive, purge_props=False
+                )
+
+    def sweep(self) -> None:
+        """Remove what a nova-compute that was killed has left."""
+        with translated():
+            for found in self._client.list_images({"reference": [f"{_REPOSITORY}/*"]}):
+                for tag in found["RepoTags"] or ():
+                    if tag.startswith(f"{_REPOSITORY}/"):
+                        LOG.warning("Removing %s: its upload was cut off", tag)
+                        self._client.remove_image(tag)
+
+    @contextlib.contextmanager
+    def _committed(self, name: str, image_id: str) -> Iterator[str]:
+        """Have an image of a container on the engine for as long as the block."""
+        try:
+            config = self._client.inspect_container(name)["Config"]
+        except errors.NotFound as error:
+            raise exception.InstanceNotRunning(instance_id=name) from error
+        repository = f"{_REPOSITORY}/{image_id}"
+        try:
+            self._client.commit_container(
+                name, repository, "latest", container.snapshot_config(config)
+            )
+            yield f"{repository}:latest"
+        finally:
+            with contextlib.suppress(errors.NotFound):
+                self._client.remove_image(f"{repository}:latest")
+
+
+def _metadata(instance: objects.Instance) -> dict[str, Any]:
+    """As libvirt's driver describes a snapshot."""
+    properties = {
+        "image_location": "snapshot",
+        "image_state": "available",
+        "owner_id": instance.project_id,
+    }
+    if instance.os_type:
+        properties["os_type"] = instance.os_type
+    return {
+        "container_format": "docker",
+        "disk_format": "raw",
+        "status": "active",
+        "properties": properties,
+    }

@@ -1,0 +1,659 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images from a Glance, which a small HTTP server plays, into an engine.
+
+Nova's image API and python-glanceclient are the real ones: it is they who check
+hashes, and who have ways of their own to fail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterable
+from concurrent import futures
+from typing import Any
+
+import cryptography.exceptions
+import pytest
+from nova import conf as nova_conf
+from nova import exception
+from nova import objects
+from nova.image import glance
+
+from docker_engine import errors
+from docker_engine.location import EngineImage
+from docker_engine.location import RegistryImage
+from docker_engine.mock_client import MockDockerClient
+from nova_docker import conf
+from nova_docker.image.locations import ImageLocations
+from nova_docker.image.store import ImageStore
+from tests import archives
+from tests import samples
+
+CONF = nova_conf.CONF
+conf.register_opts(CONF)
+
+IMAGE_ID = "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd"
+TAG = f"nova-glance/{IMAGE_ID}:latest"
+LAYER = archives.tar({"etc/motd": b"hello\n" * 1000})
+ARCHIVE = archives.archive([LAYER], tags=["debian:latest"])
+OCI_ARCHIVE = archives.archive([LAYER], tags=["debian:latest"], oci=True)
+
+
+class Engine(MockDockerClient):
+    """An engine that counts what it was asked, and may break an upload off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inspected = 0
+        self.breaks: tuple[int | None, Exception] | None = None
+
+    def inspect_image(self, ref: str) -> dict[str, Any]:
+        self.inspected += 1
+        return super().inspect_image(ref)
+
+    def load_image(self, chunks: Iterable[bytes]) -> list[dict[str, Any]]:
+        if self.breaks:
+            count, error = self.breaks
+            list(itertools.islice(chunks, count))
+            raise error
+        return super().load_image(chunks)
+
+    @property
+    def tags(self) -> list[str]:
+        return [tag for image in self.list_images() for tag in image["RepoTags"]]
+
+
+class Glance(http.server.ThreadingHTTPServer):
+    """One image in a Glance; ``metadata`` and ``data`` are what it has."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), GlanceHandler)
+        self.downloads = 0
+        self.status = 200
+        self.length: int | None = None
+        self.pause = 0.0
+        self.upload(ARCHIVE)
+
+    def upload(self, data: bytes, **metadata: Any) -> None:
+        self.data = data
+        self.metadata = {
+            "id": IMAGE_ID,
+            "status": "active",
+            "checksum": hashlib.md5(data).hexdigest(),
+            "os_hash_algo": "sha512",
+            "os_hash_value": hashlib.sha512(data).hexdigest(),
+        } | metadata
+
+
+class GlanceHandler(http.server.BaseHTTPRequestHandler):
+    server: Glance
+
+    def do_GET(self) -> None:
+        if not self.path.endswith("/file"):
+            return self.answer(
+                200, json.dumps(self.server.metadata).encode(), "application/json"
+            )
+        self.server.downloads += 1
+        time.sleep(self.server.pause)
+        return self.answer(
+            self.server.status, self.server.data, "application/octet-stream"
+        )
+
+    def answer(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if status != 204:
+            length = self.server.length if kind.endswith("stream") else None
+            self.send_header("Content-Length", str(length or len(body)))
+        self.end_headers()
+        if status != 204:
+            self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing: pytest shows what Nova logs."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with Glance() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        CONF.set_override(
+            "api_servers", [f"http://127.0.0.1:{server.server_port}"], "glance"
+        )
+        CONF.set_override("num_retries", 0, "glance")
+        yield server
+        CONF.clear_override("api_servers", "glance")
+        CONF.clear_override("num_retries", "glance")
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def engine():
+    return Engine()
+
+
+@pytest.fixture
+def store(server, engine):
+    yield ImageStore(engine, glance.API())
+    # No download goes on when nobody wants it.
+    for thread in threading.enumerate():
+        if thread.name == "docker-image":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def ensure(store: ImageStore, *args: Any, **image: Any) -> str:
+    context = samples.request_context()
+    context.auth_token = "token"
+    return store.ensure(context, samples.image_meta(**image), *args)
+
+
+class TestCheck:
+    def check(self, root_gb: int = 1, **image: Any) -> None:
+        ImageStore.check(samples.image_meta(**image), samples.flavor(root_gb=root_gb))
+
+    @pytest.mark.parametrize(
+        ("container_format", "disk_format"),
+        [("bare", "raw"), ("docker", "qcow2"), ("bare", "qcow2"), ("ova", "vmdk")],
+    )
+    def test_formats(self, container_format, disk_format):
+        with pytest.raises(exception.ImageUnacceptable) as caught:
+            self.check(container_format=container_format, disk_format=disk_format)
+        assert str(caught.value) == (
+            f"Image {IMAGE_ID} is unacceptable: its container_format must be docker "
+            f"and its disk_format raw; they are {container_format} and {disk_format}"
+        )
+
+    def test_no_image(self):
+        """A server that boots from a volume has an image without most fields."""
+        meta = samples.objects.ImageMeta.from_dict({})
+        with pytest.raises(exception.ImageUnacceptable):
+            ImageStore.check(meta, samples.flavor())
+
+    @pytest.mark.filterwarnings("ignore:.*is an invalid UUID:FutureWarning")
+    @pytest.mark.parametrize("image_id", [IMAGE_ID.upper(), "debian", "../x", ""])
+    def test_ids_that_make_no_tag_of_their_own(self, image_id):
+        with pytest.raises(exception.ImageUnacceptable, match="not a UUID"):
+            self.check(id=image_id)
+
+    def test_size(self):
+        self.check()
+        self.check(size=None)
+        self.check(size=0)
+        self.check(size=1024**3)
+        self.check(root_gb=0, size=10 * 1024**3)
+        with pytest.raises(exception.FlavorDiskSmallerThanImage, match="1073741825"):
+            self.check(size=1024**3 + 1)
+
+    def test_without_a_flavor(self):
+        ImageStore.check(samples.image_meta(size=1024**4))
+
+
+class TestEnsure:
+    @pytest.mark.parametrize("data", [ARCHIVE, OCI_ARCHIVE])
+    def test_loads_under_its_own_tag_only(self, store, server, engine, data):
+        server.upload(data)
+        assert ensure(store) == engine.inspect_image(TAG)["Id"]
+        assert engine.tags == [TAG]
+
+    def test_a_second_boot_moves_no_byte(self, store, server, engine):
+        first = ensure(store)
+        engine.inspected = 0
+        assert ensure(store) == first
+        assert engine.inspected == 1
+        assert server.downloads == 1
+
+    def test_several_boots_at_once_load_it_once(self, store, server, engine):
+        server.pause = 0.2
+        with futures.ThreadPoolExecutor(8) as pool:
+            ids = list(pool.map(lambda _: ensure(store), range(8)))
+        assert ids == [engine.inspect_image(TAG)["Id"]] * 8
+        assert server.downloads == 1
+
+    def test_another_image_need_not_wait(self, store, server, engine):
+        other = "0" * 8 + IMAGE_ID[8:]
+        ensure(store)
+        engine.tag_image(TAG, f"nova-glance/{other}", "latest")
+        engine.remove_image(TAG)
+        server.downloads = 0
+        server.pause = 1.0
+        with futures.ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(ensure, store)
+            while not server.downloads:
+                time.sleep(0.01)
+            found = ensure(store, id=other)
+            assert not loading.done()
+            assert loading.result() == found
+
+    def test_it_is_loaded_again_when_it_has_gone(self, store, server, engine):
+        first = ensure(store)
+        engine.remove_image(TAG)
+        assert ensure(store) == first
+        assert server.downloads == 2
+
+    def test_formats_are_checked_before_anything_is_asked(self, store, server, engine):
+        with pytest.raises(exception.ImageUnacceptable, match="bare and qcow2"):
+            ensure(store, container_format="bare", disk_format="qcow2")
+        assert server.downloads == engine.inspected == 0
+
+    def test_the_expanded_image_must_fit(self, store, server, engine, monkeypatch):
+        inspect = engine.inspect_image
+        monkeypatch.setattr(
+            engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
+        )
+        for _ in range(2):
+            with pytest.raises(exception.FlavorDiskSmallerThanImage):
+                ensure(store, samples.flavor(root_gb=1))
+        assert ensure(store, samples.flavor(root_gb=2))
+        assert ensure(store, samples.flavor(root_gb=0))
+        assert server.downloads == 1
+
+
+class TestGlanceFails:
+    def fails(self, store, engine, kind, match: str | None = None) -> None:
+        with pytest.raises(kind, match=match):
+            ensure(store)
+        assert engine.tags == []
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"os_hash_value": "0" * 128},
+            {"os_hash_algo": "md5", "os_hash_value": "0" * 32},
+            {"os_hash_algo": None, "os_hash_value": None, "checksum": "0" * 32},
+        ],
+    )
+    def test_other_bytes_than_were_uploaded(self, store, server, engine, metadata):
+        server.upload(ARCHIVE, **metadata)
+        self.fails(store, engine, exception.CouldNotFetchImage, "Corrupt")
+
+    def test_images_that_have_no_hash(self, store, server, engine):
+        server.upload(ARCHIVE, os_hash_algo=None, os_hash_value=None, checksum=None)
+        assert ensure(store)
+
+    def test_the_connection_breaks(self, store, server, engine):
+        server.upload(ARCHIVE[: len(ARCHIVE) // 2])
+        server.length = len(ARCHIVE)
+        self.fails(store, engine, exception.CouldNotFetchImage, "from Glance")
+
+    @pytest.mark.parametrize(
+        ("status", "kind"),
+        [
+            (404, exception.ImageNotFound),
+            (403, exception.ImageNotAuthorized),
+            (204, exception.ImageUnacceptable),
+        ],
+    )
+    def test_what_it_answers(self, store, server, engine, status, kind):
+        server.status = status
+        self.fails(store, engine, kind)
+
+    def test_it_is_not_there(self, store, server, engine):
+        CONF.set_override("api_servers", ["http://127.0.0.1:1"], "glance")
+        self.fails(store, engine, exception.GlanceConnectionFailed)
+
+    def test_a_wrong_signature(self, store, server, engine, monkeypatch):
+        seen = []
+        certificates = objects.TrustedCerts(ids=["one"])
+
+        class Verifier:
+            update = staticmethod(seen.append)
+
+            def verify(self) -> None:
+                raise cryptography.exceptions.InvalidSignature
+
+        def verifier(_self: Any, _context: Any, image_id: str, trusted: Any) -> Any:
+            assert (image_id, trusted) == (IMAGE_ID, certificates)
+            return Verifier()
+
+        monkeypatch.setattr(glance.GlanceImageServiceV2, "_get_verifier", verifier)
+        with pytest.raises(exception.ImageUnacceptable, match="what was signed"):
+            ensure(store, None, certificates)
+        assert engine.tags == []
+        assert b"".join(seen) == server.data
+
+        monkeypatch.setattr(Verifier, "verify", lambda self: None)
+        assert ensure(store, None, certificates)
+
+    def test_it_is_signed_for_all_who_ask(self, store, server, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            glance.GlanceImageServiceV2,
+            "_get_verifier",
+            lambda _self, _context, _id, trusted: asked.append(trusted),
+        )
+        one, other = (objects.TrustedCerts(ids=[name]) for name in ("one", "other"))
+        for certificates in (None, one, one, None, other, one, other):
+            ensure(store, None, certificates)
+        assert asked == [None, one, other]
+
+
+class TestTheArchiveIsRefused:
+    @pytest.mark.parametrize(
+        ("data", "why"),
+        [
+            (b"QFI\xfb" + bytes(5000), "it is a qcow2 disk"),
+            (b"", "it is empty"),
+            (archives.tar({"a": b""}), "it has no manifest.json"),
+            (archives.tar({"manifest.json": b"[]"}), "names no image"),
+        ],
+    )
+    def test_with_a_sentence(self, store, server, engine, data, why):
+        server.upload(data)
+        with pytest.raises(exception.ImageUnacceptable) as caught:
+            ensure(store)
+        assert str(caught.value).startswith(f"Image {IMAGE_ID} is unacceptable: ")
+        assert why in str(caught.value)
+        assert engine.tags == []
+
+    def test_for_another_machine(self, store, engine, monkeypatch):
+        monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
+        with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
+            ensure(store)
+        assert engine.tags == []
+
+    def test_without_reading_the_rest_of_it(self, store, server):
+        server.upload(b"not a tar" * 10_000_000)
+        started = time.monotonic()
+        with pytest.raises(exception.ImageUnacceptable, match="not a tar archive"):
+            ensure(store)
+        assert time.monotonic() - started < 2
+
+
+class TestTheEngineFails:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            errors.Unreachable("no connection"),
+            errors.Timeout("no answer"),
+            errors.EngineError("write /x: no space left on device", 500),
+            errors.EngineError(
+                "Error processing tar file(exit status 1): write /bin/sh: "
+                "no space left on device",
+                200,
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("takes", [0, 3, None])
+    def test_for_the_host(self, store, engine, error, takes):
+        """Nova tries another host for what is not the image's fault."""
+        engine.breaks = takes, error
+        with pytest.raises(exception.CouldNotFetchImage, match=IMAGE_ID) as caught:
+            ensure(store)
+        assert error.message in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "Error processing tar file(exit status 1): unhandled tar header type 122",
+            "openat a/b: not a directory",
+            'invalid hardlink target "../../etc/passwd"',
+            "max depth exceeded",
+        ],
+    )
+    def test_for_what_a_layer_holds(self, store, engine, message):
+        engine.breaks = None, errors.EngineError(message, 200)
+        with pytest.raises(exception.ImageUnacceptable) as caught:
+            ensure(store)
+        assert str(caught.value).endswith(f"the Docker engine says: {message}")
+
+    @pytest.mark.parametrize(
+        ("why", "kind"),
+        [
+            ("mkparent /x/a: not a directory", exception.ImageUnacceptable),
+            ("write /x/a: no space left on device", exception.CouldNotFetchImage),
+        ],
+    )
+    def test_and_says_so_only_in_passing(self, store, engine, monkeypatch, why, kind):
+        message = f"Error unpacking image {TAG}: failed to extract layer: {why}"
+        load = engine.load_image
+
+        def loads_what_it_cannot_run(chunks: Iterable[bytes]) -> Any:
+            return [*load(chunks), {"stream": message + "\n"}]
+
+        monkeypatch.setattr(engine, "load_image", loads_what_it_cannot_run)
+        with pytest.raises(kind) as caught:
+            ensure(store)
+        assert str(caught.value).endswith(message)
+        assert engine.tags == []
+
+    def test_in_being_asked_at_all(self, store, engine, server):
+        engine.fail_next("inspect_image", errors.Unreachable("no connection"))
+        with pytest.raises(exception.CouldNotFetchImage, match="no connection"):
+            ensure(store)
+        assert server.downloads == 0
+
+    def test_and_has_another_image_under_the_tag(self, store, engine, monkeypatch):
+        load = engine.load_image
+
+        def loads_another(chunks: Iterable[bytes]) -> Any:
+            list(chunks)
+            other = archives.tar({"other": b""})
+            return load([archives.archive([other], tags=[TAG])])
+
+        monkeypatch.setattr(engine, "load_image", loads_another)
+        with pytest.raises(exception.CouldNotFetchImage, match="loaded another image"):
+            ensure(store)
+        assert engine.tags == []
+
+
+class Locations(ImageLocations):
+    """Where Glance says that images are, without a Glance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[EngineImage | RegistryImage] = []
+        self.asked: list[str] = []
+
+    def of(self, image_id: str) -> list[EngineImage | RegistryImage]:
+        self.asked.append(image_id)
+        return self.places
+
+
+DIGEST = "sha256:" + hashlib.sha256(b"a manifest").hexdigest()
+REPOSITORY = "registry.test:5000/team/app"
+REFERENCE = f"{REPOSITORY}@{DIGEST}"
+
+
+class TestTheImageIsElsewhere:
+    @pytest.fixture
+    def locations(self):
+        return Locations()
+
+    @pytest.fixture
+    def store(self, server, engine, locations):
+        return ImageStore(engine, glance.API(), locations)
+
+    @pytest.fixture
+    def listed(self, engine, locations):
+        """An image of the engine's, which Glance lists."""
+        engine.load_image([ARCHIVE])
+        image_id: str = engine.inspect_image("debian:latest")["Id"]
+        locations.places = [EngineImage("local", "debian:latest", image_id, 5)]
+        return image_id
+
+    @pytest.fixture
+    def pulled(self, engine, locations):
+        """An image of a registry's, which Glance lists."""
+        engine.registry[REFERENCE] = ARCHIVE
+        locations.places = [RegistryImage("registry.test:5000", "team/app", DIGEST)]
+
+    def test_an_image_of_the_engine_is_there(self, store, server, engine, listed):
+        assert ensure(store) == listed
+        assert set(engine.tags) == {"debian:latest", TAG}
+        assert server.downloads == 0
+
+    def test_it_is_told_by_its_id_and_not_by_its_name(
+        self, store, server, engine, listed
+    ):
+        other = archives.archive([LAYER], tags=["debian:latest"], config={"Cmd": ["a"]})
+        engine.load_image([other])
+        assert ensure(store) == listed == engine.inspect_image(TAG)["Id"]
+        engine.remove_image(TAG)
+        # Gone with its last name; the other is not it.
+        assert ensure(store) == listed
+        assert server.downloads == 1
+
+    def test_it_stays_when_its_owner_removes_his_name(
+        self, store, server, engine, listed
+    ):
+        ensure(store)
+        engine.remove_image("debian:latest")
+        assert ensure(store) == listed
+        assert server.downloads == 0
+
+    def test_an_engine_that_has_it_not_downloads_it(
+        self, store, server, engine, listed
+    ):
+        engine.remove_image("debian:latest")
+        assert ensure(store) == listed
+        assert engine.tags == [TAG]
+        assert server.downloads == 1
+
+    def test_nothing_is_asked_for_an_image_that_is_there(
+        self, store, engine, locations
+    ):
+        ensure(store)
+        ensure(store)
+        assert locations.asked == [IMAGE_ID]
+
+    def test_it_must_fit(self, store, engine, listed, monkeypatch):
+        inspect = engine.inspect_image
+        monkeypatch.setattr(
+            engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
+        )
+        with pytest.raises(exception.FlavorDiskSmallerThanImage):
+            ensure(store, samples.flavor(root_gb=1))
+
+    def test_for_another_machine(self, store, server, engine, listed, monkeypatch):
+        monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
+        with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
+            ensure(store)
+        assert engine.tags == ["debian:latest"]
+        assert server.downloads == 0
+
+    @pytest.mark.usefixtures("pulled")
+    def test_an_image_of_a_registry_is_pulled(self, store, server, engine):
+        image_id = ensure(store)
+        found = engine.inspect_image(TAG)
+        assert found["Id"] == image_id
+        # Under no second name, by which it would stay.
+        assert (found["RepoTags"], found["RepoDigests"]) == ([TAG], [])
+        assert server.downloads == 0
+        engine.remove_image(TAG)
+        assert engine.list_images() == []
+
+    @pytest.mark.usefixtures("pulled")
+    def test_what_somebody_has_pulled_stays_his(self, store, engine):
+        engine.pull_image(REPOSITORY, DIGEST)
+        engine.fail_next("pull_image", AssertionError("it is there"))
+        ensure(store)
+        found = engine.inspect_image(TAG)
+        assert (found["RepoTags"], found["RepoDigests"]) == ([TAG], [REFERENCE])
+
+    def test_another_engines_is_pulled_where_a_registry_has_it(
+        self, store, server, engine, locations
+    ):
+        engine.registry[REFERENCE] = ARCHIVE
+        other = "sha256:" + "0" * 64
+        locations.places = [EngineImage("rack-2", "a:1", other, 5, REFERENCE)]
+        assert ensure(store) == engine.inspect_image(TAG)["Id"]
+        assert server.downloads == 0
+
+    @pytest.mark.usefixtures("pulled")
+    @pytest.mark.parametrize(
+        "error",
+        [
+            errors.for_status(404, "manifest unknown"),
+            errors.EngineError("no basic auth credentials", 500),
+            errors.Timeout("no answer"),
+        ],
+    )
+    def test_what_cannot_be_pulled_is_downloaded(self, store, server, engine, error):
+        engine.fail_next("pull_image", error)
+        assert ensure(store) == engine.inspect_image(TAG)["Id"]
+        assert server.downloads == 1
+
+    @pytest.mark.usefixtures("pulled")
+    def test_a_pulled_image_for_another_machine_goes_again(
+        self, store, engine, monkeypatch
+    ):
+        monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
+        with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
+            ensure(store)
+        assert engine.list_images() == []
+
+    @pytest.mark.usefixtures("pulled")
+    def test_a_registry_is_told_its_own_password_alone(
+        self, store, engine, tmp_path, monkeypatch
+    ):
+        told = []
+        pull = engine.pull_image
+
+        def record(repository: str, digest: str, auth: Any = None) -> None:
+            told.append(auth)
+            pull(repository, digest, auth)
+
+        monkeypatch.setattr(engine, "pull_image", record)
+        file = tmp_path / "config.json"
+        for host in ("registry.test", "registry.test:5000"):
+            login = {"username": "me", "password": "secret"}
+            file.write_text(json.dumps({"auths": {host: login}}))
+            CONF.set_override("registry_auth_file", str(file), "docker")
+            ensure(store)
+            engine.remove_image(TAG)
+        CONF.clear_override("registry_auth_file", "docker")
+        assert told == [None, ("me", "secret")]
+
+    @pytest.mark.usefixtures("pulled")
+    def test_a_file_of_passwords_that_is_none(self, store, server, engine, tmp_path):
+        file = tmp_path / "config.json"
+        file.write_text("nonsense")
+        CONF.set_override("registry_auth_file", str(file), "docker")
+        ensure(store)
+        CONF.clear_override("registry_auth_file", "docker")
+        assert server.downloads == 1
+
+    @pytest.mark.parametrize("place", ["listed", "pulled"])
+    def test_what_must_be_signed_is_downloaded(
+        self, request, store, server, locations, monkeypatch, place
+    ):
+        """A signature is of the bytes that Glance gives."""
+        request.getfixturevalue(place)
+        monkeypatch.setattr(
+            glance.GlanceImageServiceV2, "_get_verifier", lambda *args: None
+        )
+        ensure(store, None, objects.TrustedCerts(ids=["one"]))
+        assert server.downloads == 1
+        assert locations.asked == []
+
+    def test_what_a_tenant_writes_on_his_image_is_not_looked_at(
+        self, store, server, engine
+    ):
+        """Else he would have the image of another by its id."""
+        secret = archives.archive([LAYER], tags=["secret:1"], config={"Cmd": ["s"]})
+        engine.load_image([secret])
+        theirs = engine.inspect_image("secret:1")["Id"]
+        engine.registry[REFERENCE] = secret
+        location = EngineImage("local", "secret:1", theirs, 5, REFERENCE).url
+        written = {
+            "docker_engine": "local",
+            "docker_tag": "secret:1",
+            "docker_image_id": theirs,
+            "docker_digest": REFERENCE,
+            "direct_url": location,
+            "locations": [{"url": location, "metadata": {}}],
+        }
+        server.upload(ARCHIVE, **written)
+        assert ensure(store, properties=written) != theirs
+        assert server.downloads == 1
+        assert engine.inspect_image("secret:1")["RepoTags"] == ["secret:1"]

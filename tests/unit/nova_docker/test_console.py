@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What passes through a serial console, and to whom."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import pytest
+from nova import exception
+
+from docker_engine.mock_client import MockDockerClient
+from nova_docker import console
+from nova_docker.console import SerialConsoles
+from tests import archives
+from tests import samples
+
+UUID = samples.uuid()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "typed", "size"),
+    [
+        ([b"ls\r"], b"ls\r", None),
+        ([b"\x1b"], b"\x1b", None),
+        ([b"\x1b[A\x1b[8~"], b"\x1b[A\x1b[8~", None),
+        ([b"l\x1b[8;40;100ts\r"], b"ls\r", (40, 100)),
+        ([b"\x1b[8;1;2t\x1b[8;3;4t"], b"", (3, 4)),
+        ([b"a\x1b[8", b";40", b";", b"100tb"], b"ab", (40, 100)),
+        ([b"a\x1b[8;4", b"~"], b"a\x1b[8;4~", None),
+        ([b"\x1b[8;40000;1t"], b"\x1b[8;40000;1t", None),
+    ],
+)
+def test_sizes_are_taken_out_of_what_is_typed(chunks, typed, size):
+    keys = console.Typed()
+    taken = [keys.take(chunk) for chunk in chunks]
+    assert b"".join(part for part, _ in taken) == typed
+    assert [found for _, found in taken if found] == ([size] if size else [])
+
+
+@pytest.fixture
+def client():
+    mock = MockDockerClient()
+    mock.load_image([archives.busybox_archive(tags=["image"])])
+    mock.create_container(f"nova-{UUID}", {"Image": "image", "Labels": {}})
+    return mock
+
+
+@pytest.fixture
+def consoles(client):
+    made = SerialConsoles(client)
+    yield made
+    made.stop()
+
+
+def connect(found, greeting=None):
+    viewer = socket.create_connection((found.host, found.port), 20)
+    greeting = greeting or f"CONNECT {found.internal_access_path} HTTP/1.1\r\n\r\n"
+    viewer.sendall(greeting.encode())
+    return viewer
+
+
+def rest(viewer):
+    """What a viewer sees to the end, which may be a reset."""
+    seen = b""
+    with viewer, contextlib.suppress(ConnectionResetError):
+        while chunk := viewer.recv(4096):
+            seen += chunk
+    return seen
+
+
+def test_a_viewer_and_a_server_speak_with_each_other(client, consoles):
+    client.start_container(f"nova-{UUID}")
+    with connect(consoles.console(UUID)) as viewer:
+        viewer.sendall(b"hello")
+        seen = b""
+        while not seen.endswith(b"hello"):
+            chunk = viewer.recv(100)
+            assert chunk, seen
+            seen += chunk
+    assert seen == b"HTTP/1.1 200 OK\r\n\r\n\x1b[18thello"
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        "\r\n\r\n",
+        "CONNECT\r\n\r\n",
+        "CONNECT / HTTP/1.1\r\n\r\n",
+        "x" * 5000,
+        "GET {path} HTTP/1.1\r\n\r\n",
+        "CONNECT {path}0 HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_who_does_not_greet_well_is_sent_away(client, consoles, greeting):
+    client.start_container(f"nova-{UUID}")
+    found = consoles.console(UUID)
+    viewer = connect(found, greeting.format(path=found.internal_access_path))
+    assert b"200" not in rest(viewer)
+
+
+def test_an_engine_that_fails_is_not_quoted_to_tenants(client, consoles, caplog):
+    client.fail_next("inspect_container", RuntimeError("/secret/path"))
+    seen = rest(connect(consoles.console(UUID)))
+    assert seen.endswith(b"The console does not work.\r\n")
+    assert "/secret/path" in caplog.text
+
+
+def test_a_port_is_given_back(client, monkeypatch):
+    monkeypatch.setattr("nova.console.serial.ALLOCATED_PORTS", set())
+    monkeypatch.setattr("nova.console.serial._get_port_range", lambda: (28383, 28384))
+    for _ in range(2):
+        consoles = SerialConsoles(client)
+        assert consoles.console(UUID).port == 28383
+        with pytest.raises(exception.SocketPortRangeExhaustedException):
+            SerialConsoles(client).console(UUID)
+        consoles.stop()

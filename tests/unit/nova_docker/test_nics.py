@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Neutron asks for, as NICs of a namespace."""
+
+import contextlib
+
+import os_vif.objects
+import pytest
+from nova import exception
+
+from nova_docker import nics
+from tests import samples
+
+os_vif.objects.register_all()
+
+
+def test_nics_are_named_in_the_order_asked():
+    network_info = samples.nics(samples.vif(), samples.vif())
+    assert [nic["name"] for nic in nics.plan(network_info)] == ["eth0", "eth1"]
+    beside_dockers = nics.plan(network_info, first=1)
+    assert [nic["name"] for nic in beside_dockers] == ["eth1", "eth2"]
+
+
+def test_a_nic_keeps_its_name_and_a_new_one_takes_the_first_that_is_free():
+    kept, new, newer = samples.vif(), samples.vif(), samples.vif()
+    planned = nics.plan(
+        samples.nics(kept, new, newer), present={kept["address"]: "eth1"}
+    )
+    assert [nic["name"] for nic in planned] == ["eth1", "eth0", "eth2"]
+
+
+def test_a_nic_is_as_neutron_says():
+    vif = samples.vif(
+        samples.subnet("192.0.2.0/24", "192.0.2.10", gateway="192.0.2.1"),
+        samples.subnet("2001:db8::/64", "2001:db8::a", gateway="2001:db8::1"),
+        mtu=1300,
+    )
+    [nic] = nics.plan(samples.nics(vif))
+    assert nic == {
+        "name": "eth0",
+        "host_dev": vif["devname"],
+        "mac": vif["address"],
+        "mtu": 1300,
+        "tx_checksum": False,
+        "addresses": [("192.0.2.10", 24), ("2001:db8::a", 64)],
+        "routes": [("0.0.0.0/0", "192.0.2.1", 0), ("::/0", "2001:db8::1", 0)],
+    }
+
+
+def test_only_the_userspace_datapath_needs_checksums_done():
+    kernel = samples.vif(details={"datapath_type": "system"})
+    [nic] = nics.plan(samples.nics(kernel))
+    assert nic["tx_checksum"]
+
+
+def test_the_first_nic_has_the_default_route():
+    first, second = nics.plan(
+        samples.nics(
+            samples.vif(
+                samples.subnet("192.0.2.0/24", "192.0.2.2", gateway="192.0.2.1")
+            ),
+            samples.vif(
+                samples.subnet(
+                    "198.51.100.0/24", "198.51.100.2", gateway="198.51.100.1"
+                )
+            ),
+        )
+    )
+    assert first["routes"] == [("0.0.0.0/0", "192.0.2.1", 0)]
+    assert second["routes"] == [("0.0.0.0/0", "198.51.100.1", 100)]
+
+
+def test_host_routes_come_before_the_default_route_and_may_replace_it():
+    vif = samples.vif(
+        samples.subnet(
+            "192.0.2.0/24",
+            "192.0.2.10",
+            gateway="192.0.2.1",
+            routes={"10.0.0.0/8": "192.0.2.7", "0.0.0.0/0": "192.0.2.9"},
+        )
+    )
+    [nic] = nics.plan(samples.nics(vif))
+    assert nic["routes"] == [
+        ("10.0.0.0/8", "192.0.2.7", 0),
+        ("0.0.0.0/0", "192.0.2.9", 0),
+    ]
+
+
+def test_a_subnet_without_an_address_of_the_server_gives_no_route():
+    vif = samples.vif(samples.subnet("192.0.2.0/24", gateway="192.0.2.1"))
+    [nic] = nics.plan(samples.nics(vif))
+    assert nic["routes"] == [] and nic["addresses"] == []
+
+
+def test_nameservers_of_all_subnets_each_once():
+    network_info = samples.nics(
+        samples.vif(samples.subnet("192.0.2.0/24", dns=("192.0.2.53", "192.0.2.54"))),
+        samples.vif(samples.subnet("198.51.100.0/24", dns=("192.0.2.53",))),
+    )
+    assert nics.nameservers(network_info) == ["192.0.2.53", "192.0.2.54"]
+
+
+def test_a_port_that_no_veth_can_stand_for_is_refused(mocker):
+    plug = mocker.patch("nova_docker.privsep.network.plug")
+    vdpa = samples.vif(type="vhostuser", details={"vhostuser_socket": "/s"})
+    with pytest.raises(exception.VirtualInterfacePlugException, match="vhostuser"):
+        nics.Nics(None).plug(samples.instance(), samples.nics(vdpa))
+    plug.assert_not_called()
+
+
+def test_what_is_left_of_a_port_is_unplugged_with_no_vif_known(mocker):
+    mocker.patch(
+        "nova_docker.privsep.network.describe", return_value=("engine", ["tap1"])
+    )
+    namespace_gone = mocker.patch("nova_docker.privsep.network.unplug")
+    unplug = mocker.patch("os_vif.unplug")
+    instance = samples.instance()
+
+    nics.Nics(None).unplug(instance, None)
+
+    [vif, _] = unplug.call_args.args
+    assert vif.vif_name == "tap1"
+    assert vif.network.bridge == nics.CONF.neutron.ovs_bridge
+    namespace_gone.assert_called_once_with(f"nova-{instance.uuid}")
+
+
+def test_the_namespace_goes_even_when_the_switch_refuses(mocker):
+    mocker.patch("nova_docker.privsep.network.describe", return_value=("engine", []))
+    namespace_gone = mocker.patch("nova_docker.privsep.network.unplug")
+    failure = nics.OsVifException("switch is down")
+    mocker.patch("os_vif.unplug", side_effect=failure)
+
+    with pytest.raises(exception.VirtualInterfaceUnplugException):
+        nics.Nics(None).unplug(samples.instance(), samples.nics(samples.vif()))
+
+    namespace_gone.assert_called_once()
+
+
+def test_a_sweep_leaves_servers_and_other_engines_namespaces_alone(mocker):
+    owners = {
+        "nova-kept": "mine",
+        "nova-stale": "mine",
+        "nova-theirs": "other",
+        "someone-elses": "mine",
+    }
+    mocker.patch("pyroute2.netns.listnetns", return_value=list(owners))
+    mocker.patch(
+        "nova_docker.privsep.network.describe",
+        side_effect=lambda name: (owners[name], []),
+    )
+    removed = mocker.patch("nova_docker.privsep.network.unplug")
+    room = nics.Nics(None)
+    room._owner = "mine"
+
+    room.sweep(["kept"])
+
+    removed.assert_called_once_with("nova-stale")
+
+
+class VirtAPI:
+    """Stands for Nova's: waits for nothing, and may time out."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.waited_for = None
+
+    @contextlib.contextmanager
+    def wait_for_instance_event(self, instance, events, timeout, callback):
+        self.waited_for = events
+        yield
+        if self.error:
+            raise self.error
+
+
+def test_neutron_is_waited_for_where_a_port_is_down():
+    virtapi = VirtAPI()
+    down, up = samples.vif(active=False), samples.vif(active=True)
+    with nics.Nics(virtapi).wired(samples.instance(), samples.nics(down, up)):
+        assert virtapi.waited_for == [("network-vif-plugged", down["id"])]
+
+
+def test_neutron_is_not_waited_for_without_a_time_out():
+    nics.CONF.set_override("vif_plugging_timeout", 0)
+    try:
+        virtapi = VirtAPI()
+        down = samples.nics(samples.vif(active=False))
+        with nics.Nics(virtapi).wired(samples.instance(), down):
+            assert virtapi.waited_for == []
+    finally:
+        nics.CONF.clear_override("vif_plugging_timeout")
+
+
+def test_a_port_that_neutron_does_not_wire_ends_the_boot_if_that_is_fatal():
+    virtapi = VirtAPI(exception.InstanceEventTimeout())
+    down = samples.nics(samples.vif(active=False))
+    with (
+        pytest.raises(exception.VirtualInterfaceCreateException),
+        nics.Nics(virtapi).wired(samples.instance(), down),
+    ):
+        pass
+    nics.CONF.set_override("vif_plugging_is_fatal", False)
+    try:
+        booted = False
+        with nics.Nics(virtapi).wired(samples.instance(), down):
+            booted = True
+        assert booted
+    finally:
+        nics.CONF.clear_override("vif_plugging_is_fatal")
+
+
+def test_metadata_of_ovn_are_on_the_link():
+    subnet = samples.subnet("192.0.2.0/24", "192.0.2.10", gateway="192.0.2.1")
+    details = {"bound_drivers": {"0": "ovn"}}
+    [nic] = nics.plan(samples.nics(samples.vif(subnet, details=details)))
+    assert ("169.254.169.254/32", None, 0) in nic["routes"]
+    own = samples.subnet(
+        "192.0.2.0/24", "192.0.2.10", routes={"169.254.169.254/32": "192.0.2.2"}
+    )
+    [nic] = nics.plan(samples.nics(samples.vif(own, details=details)))
+    assert nic["routes"] == [("169.254.169.254/32", "192.0.2.2", 0)]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's own test case for virt drivers, in fake mode.
+
+Fake mode is the driver as it is, with :class:`MockDockerClient` for the engine
+and nothing plugged on the host.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+from nova import exception
+from nova import test
+from nova.tests.unit.virt import test_virt_drivers
+from nova.virt import driver as nova_driver
+
+from docker_engine.mock_client import MockDockerClient
+from nova_docker.driver import DockerDriver
+from tests import archives
+
+# The calls that raise NotImplementedError, as Nova expects of a driver without
+# the feature. This list only shrinks; the support matrix in doc/ says what it
+# means for users.
+NOT_IMPLEMENTED = """
+    attach_volume block_stats
+    check_can_live_migrate_destination check_can_live_migrate_source
+    cleanup_live_migration_destination_check
+    default_device_names_for_instance default_root_device_name
+    detach_volume extend_volume
+    get_all_volume_usage get_device_name_for_instance
+    get_instance_disk_info
+    get_volume_connector host_maintenance_mode host_power_action
+    is_share_mounted live_migration live_migration_abort
+    live_migration_force_complete mount_share
+    poll_rebooting_instances post_live_migration_at_destination
+    post_live_migration_at_source power_update_event pre_live_migration
+    restore
+    rollback_live_migration_at_destination set_host_enabled
+    soft_delete swap_volume umount_share
+    volume_snapshot_create volume_snapshot_delete
+""".split()
+
+
+def test_what_is_not_implemented_says_so():
+    missing = {
+        name
+        for name, method in inspect.getmembers(DockerDriver, inspect.isfunction)
+        if not name.startswith("_")
+        and method.__module__ == nova_driver.__name__
+        and "raise NotImplementedError" in inspect.getsource(method)
+    }
+    known = {
+        name for name in NOT_IMPLEMENTED if hasattr(nova_driver.ComputeDriver, name)
+    }
+    assert missing == known
+
+
+class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase):
+    REQUIRES_LOCKING = True
+
+    def __delattr__(self, name: str) -> None:
+        # pytest takes back the test method that it has set on the instance;
+        # testtools has reset the instance by then.
+        if name in self.__dict__:
+            super().__delattr__(name)
+
+    def setUp(self) -> None:
+        self.driver_module = "nova_docker.DockerDriver"
+        client = MockDockerClient()
+        client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
+        image = client.inspect_image("busybox:latest")["Id"]
+        for name, stand_in in {
+            "nova_docker.driver._client": lambda: client,
+            # Nova's fake images are of virtual machines.
+            "nova_docker.image.store.ImageStore.check": lambda *args: None,
+            "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
+            "nova_docker.privsep.network.warm_up": mock.Mock(),
+            "nova_docker.privsep.network.plug": mock.Mock(),
+            "nova_docker.privsep.network.cut": mock.Mock(),
+            "nova_docker.privsep.network.names": lambda netns: {},
+            "nova_docker.privsep.network.remove": mock.Mock(),
+            "nova_docker.privsep.network.unplug": mock.Mock(),
+            "nova_docker.privsep.network.describe": lambda netns: (None, []),
+            "pyroute2.netns.listnetns": list,
+            # It would be read from a database.
+            "nova.objects.Instance.get_network_info": lambda instance: [],
+            "os_vif.plug": mock.Mock(),
+            "os_vif.unplug": mock.Mock(),
+        }.items():
+            patch = mock.patch(name, stand_in)
+            patch.start()
+            self.addCleanup(patch.stop)
+        super().setUp()
+        self.connection.init_host("myhostname")
+        self.addCleanup(self.connection.cleanup_host, "myhostname")
+
+    def test_get_vnc_console(self) -> None:
+        """Nova's test case would have one, or no method."""
+        self._assert_no_console(self.connection.get_vnc_console)
+
+    def test_get_spice_console(self) -> None:
+        self._assert_no_console(self.connection.get_spice_console)
+
+    def test_get_mks_console(self) -> None:
+        self._assert_no_console(self.connection.get_mks_console)
+
+    def _assert_no_console(self, get: Callable[..., Any]) -> None:
+        instance, _network_info = self._get_running_instance()
+        with pytest.raises(exception.ConsoleTypeUnavailable):
+            get(self.ctxt, instance)
+
+    def test_migrate_disk_and_power_off(self) -> None:
+        """Nova's test case names another host than this one."""
+        with pytest.raises(exception.NovaException, match="between hosts"):
+            super().test_migrate_disk_and_power_off()
+
+    def test_live_migration(self) -> None:
+        """Nova's test case would have it, unlike other features."""
+        instance, _network_info = self._get_running_instance()
+        with pytest.raises(NotImplementedError):
+            self.connection.live_migration(
+                self.ctxt, instance, "otherhost", lambda *a: None, lambda *a: None
+            )
+
+    def test_live_migration_force_complete(self) -> None:
+        instance, _network_info = self._get_running_instance()
+        with pytest.raises(NotImplementedError):
+            self.connection.live_migration_force_complete(instance)
