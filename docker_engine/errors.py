@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong between the driver and the engine.
+"""Errors of the Engine API and of the connection to it.
 
-The driver's rooms translate these into Nova's exceptions; nothing else of the
-HTTP client reaches them.
+They carry the engine's own words. The packages that use the client translate them
+into the exceptions of their service.
 """
 
 from __future__ import annotations
 
 
 class DockerError(Exception):
-    """The engine refused a call, failed at it, or could not be asked.
+    """The engine refused a call, failed during a call, or could not be reached.
 
-    :ivar message: the engine's own words where it answered
-    :ivar status: HTTP status, None where there was no answer
+    :ivar message: the engine's own words, if it answered
+    :ivar status: HTTP status, None if there was no answer
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -22,46 +22,68 @@ class DockerError(Exception):
 
 
 class BadRequest(DockerError):
-    """400: the engine does not take what it was asked."""
+    """400: the engine rejects the request."""
 
 
 class Forbidden(DockerError):
-    """401 or 403, or a socket that this user may not open."""
+    """401 or 403, or this user may not open the engine's socket."""
 
 
 class NotFound(DockerError):
-    """404: no such container or image."""
+    """404: the engine has no such object; a subclass says which kind."""
+
+
+class ContainerNotFound(NotFound):
+    """No such container."""
+
+
+class ImageNotFound(NotFound):
+    """No such image, on the engine or in the registry that it asked."""
+
+
+class ExecNotFound(NotFound):
+    """No such exec instance: its container or the engine has been restarted."""
+
+
+class PathNotFound(NotFound):
+    """No such file or directory in a container."""
 
 
 class Conflict(DockerError):
-    """409: the name is taken, or the state does not allow it."""
+    """409: the name is taken, or the object's state does not allow the call."""
 
 
 class EngineError(DockerError):
-    """5xx, or another answer that the Engine API does not foresee."""
+    """5xx, or an answer that the Engine API does not specify."""
 
 
 class UnsupportedVersion(DockerError):
-    """The engine speaks no version of the API that the driver speaks."""
+    """The engine and this client have no API version in common."""
 
 
 class Unreachable(DockerError):
-    """No connection to the engine, or one that was lost."""
+    """The engine cannot be connected to, or the connection was lost."""
 
 
 class Timeout(DockerError):
-    """The engine was silent for longer than the read time-out."""
+    """The engine sent nothing for longer than the read timeout."""
 
 
 _BY_STATUS: dict[int, type[DockerError]] = {
     400: BadRequest,
     401: Forbidden,
     403: Forbidden,
-    404: NotFound,
     409: Conflict,
 }
 
 
-def for_status(status: int, message: str) -> DockerError:
-    """The error for an answer of the engine."""
+def for_status(
+    status: int, message: str, *, missing: type[NotFound] = NotFound
+) -> DockerError:
+    """Return the error for an answer of the engine.
+
+    :param missing: the error for status 404: what the call is about
+    """
+    if status == 404:
+        return missing(message, status)
     return _BY_STATUS.get(status, EngineError)(message, status)

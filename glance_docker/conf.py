@@ -11,7 +11,7 @@ from keystoneauth1.adapter import Adapter
 from oslo_config import cfg
 
 from docker_engine.client import DockerClient
-from docker_engine.client import TLSConfig
+from docker_engine.transport.tls import TLSConfig
 
 engine_opts = [
     cfg.StrOpt(

@@ -26,7 +26,7 @@ from oslo_log import log as logging
 from oslo_utils import excutils
 
 from docker_engine.client import DockerClient
-from docker_engine.client import TLSConfig
+from docker_engine.transport.tls import TLSConfig
 from nova_docker import conf
 from nova_docker import config_drive
 from nova_docker import container

@@ -17,7 +17,7 @@ from oslo_utils import units
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
-from docker_engine.client import frames
+from docker_engine.streams.frames import frames
 from nova_docker import container
 from nova_docker import diagnostics
 from nova_docker.errors import translated

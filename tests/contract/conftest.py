@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from docker_engine.client import DockerClient
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from tests import archives
 from tests import criu
 from tests.conftest import IMAGE

@@ -17,9 +17,10 @@ from concurrent import futures
 
 import pytest
 
-from docker_engine import client as clients
 from docker_engine import errors
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.client import DockerClient
+from docker_engine.mock.client import MockDockerClient
+from docker_engine.transport import http as http_transport
 from tests import archives
 from tests.conftest import IMAGE
 from tests.contract.conftest import TIMEOUT
@@ -76,7 +77,7 @@ def public(cls):
 
 
 def test_the_mock_has_the_clients_methods():
-    real, mock = public(clients.DockerClient), public(MockDockerClient)
+    real, mock = public(DockerClient), public(MockDockerClient)
     # And the three by which a test plays the engine's part.
     assert mock.keys() - real.keys() == {"exit", "fail_next", "write"}
     for name, member in real.items():
@@ -101,7 +102,7 @@ def test_a_test_may_let_the_mock_fail():
 
 def test_an_engine_answers(client):
     client.ping()
-    assert client.api_version >= clients.MIN_API_VERSION
+    assert client.api_version >= http_transport.MIN_API_VERSION
     assert {"Version", "ApiVersion", "Arch"} <= client.version().keys()
 
 
@@ -261,20 +262,63 @@ def test_what_runs_is_only_removed_by_force(client, container):
         lambda c: c.kill_container("nova-2"),
         lambda c: c.pause_container("nova-2"),
         lambda c: c.unpause_container("nova-2"),
+        lambda c: c.rename_container("nova-2", "nova-3"),
+        lambda c: c.update_container("nova-2", {}),
+        lambda c: c.container_stats("nova-2"),
         lambda c: c.create_checkpoint("nova-2", "one"),
         lambda c: c.list_checkpoints("nova-2"),
         lambda c: c.remove_container("nova-2"),
         lambda c: c.container_logs("nova-2"),
+        lambda c: c.put_archive("nova-2", "/", b""),
+        lambda c: c.get_archive("nova-2", "/etc/passwd", max_size=1024),
+        lambda c: c.create_exec("nova-2", {"Cmd": ["true"]}),
+        lambda c: c.commit_container("nova-2", "a", "b", {}),
+    ],
+)
+def test_a_missing_container_is_reported_as_one(client, call):
+    with pytest.raises(errors.ContainerNotFound, match="No such container") as caught:
+        call(client)
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
         lambda c: c.inspect_image("no-such-image"),
         lambda c: c.tag_image("no-such-image", "a", "b"),
         lambda c: c.remove_image("no-such-image"),
+        lambda c: c.create_container("nova-2", {"Image": "no-such-image"}),
     ],
 )
-def test_what_is_not_there_is_not_found(client, call):
-    with pytest.raises(errors.NotFound) as caught:
+def test_a_missing_image_is_not_taken_for_a_missing_container(client, call):
+    with pytest.raises(errors.ImageNotFound, match="No such image") as caught:
         call(client)
     assert caught.value.status == 404
-    assert "No such" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.inspect_exec("0" * 64),
+        lambda c: c.start_exec("0" * 64, tty=False),
+        lambda c: c.resize_exec("0" * 64, 24, 80),
+    ],
+)
+def test_a_missing_exec_is_reported_as_one(client, call):
+    with pytest.raises(errors.ExecNotFound, match="No such exec"):
+        call(client)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c, ref: c.get_archive(ref, "/no/such/file", max_size=1024),
+        lambda c, ref: c.put_archive(ref, "/no/such/directory", b""),
+    ],
+)
+def test_a_missing_file_is_not_taken_for_a_missing_container(client, container, call):
+    with pytest.raises(errors.PathNotFound):
+        call(client, container)
 
 
 def test_an_end_is_told(client, run):

@@ -39,10 +39,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from docker_engine import client as clients
 from docker_engine import errors
 from docker_engine.client import DockerClient
-from docker_engine.client import TLSConfig
+from docker_engine.transport import http as http_transport
+from docker_engine.transport.tls import TLSConfig
 
 ROOT = str(pathlib.Path(__file__).parents[3])
 TIMEOUT = 10  # seconds, for what should not take one
@@ -252,9 +252,9 @@ def test_proxies_of_the_environment_are_ignored(monkeypatch):
     [
         ("1.41", "1.12", "1.41"),
         ("1.44", "1.24", "1.44"),
-        (clients.MAX_API_VERSION, "1.24", clients.MAX_API_VERSION),
-        ("1.100", "1.44", clients.MAX_API_VERSION),
-        ("2.0", "1.44", clients.MAX_API_VERSION),
+        (http_transport.MAX_API_VERSION, "1.24", http_transport.MAX_API_VERSION),
+        ("1.100", "1.44", http_transport.MAX_API_VERSION),
+        ("2.0", "1.44", http_transport.MAX_API_VERSION),
     ],
 )
 def test_the_newest_version_that_both_speak(engine, client, newest, oldest, used):
@@ -280,7 +280,7 @@ def test_the_newest_version_that_both_speak(engine, client, newest, oldest, used
 )
 def test_an_engine_of_another_time(engine, client, version):
     engine.answers["GET /version"] = answer(version)
-    with pytest.raises(errors.UnsupportedVersion, match=clients.MIN_API_VERSION):
+    with pytest.raises(errors.UnsupportedVersion, match=http_transport.MIN_API_VERSION):
         client.info()
     assert engine.calls == []
 

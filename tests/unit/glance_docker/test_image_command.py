@@ -12,7 +12,7 @@ from openstack import exceptions
 
 from docker_engine import errors
 from docker_engine import registry as registries
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from glance_docker import image_command
 from glance_docker.image_command import CommandError
 from tests import archives

@@ -14,7 +14,7 @@ from oslo_config import cfg
 from docker_engine import errors
 from docker_engine import location
 from docker_engine import registry
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from glance_docker import conf as options
 from glance_docker import store as stores
 from glance_docker.export import Measure

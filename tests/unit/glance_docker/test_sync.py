@@ -12,7 +12,7 @@ import pytest
 
 from docker_engine import errors
 from docker_engine import location
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from glance_docker import conf as options
 from glance_docker import listing
 from glance_docker import sync as syncs

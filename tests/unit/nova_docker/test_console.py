@@ -9,7 +9,7 @@ import socket
 import pytest
 from nova import exception
 
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from nova_docker import console
 from nova_docker.console import SerialConsoles
 from tests import archives

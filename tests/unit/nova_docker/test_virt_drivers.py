@@ -18,7 +18,7 @@ from nova import test
 from nova.tests.unit.virt import test_virt_drivers
 from nova.virt import driver as nova_driver
 
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from nova_docker.driver import DockerDriver
 from tests import archives
 

@@ -10,7 +10,7 @@ import pytest
 from nova.virt import event as virtevent
 
 from docker_engine import errors
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from nova_docker import container
 from nova_docker.host import events
 from tests import archives

@@ -13,7 +13,7 @@ from nova.compute.monitors.cpu import virt_driver
 from nova.objects import fields
 
 from docker_engine import errors
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from nova_docker.host import host
 
 

@@ -7,7 +7,7 @@ import pytest
 from nova import exception
 
 from docker_engine import errors
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from nova_docker.image import store
 from nova_docker.image.cache import CONF
 from nova_docker.image.cache import ImageCache

@@ -27,7 +27,7 @@ from nova.image import glance
 from docker_engine import errors
 from docker_engine.location import EngineImage
 from docker_engine.location import RegistryImage
-from docker_engine.mock_client import MockDockerClient
+from docker_engine.mock.client import MockDockerClient
 from nova_docker import conf
 from nova_docker.image.locations import ImageLocations
 from nova_docker.image.store import ImageStore

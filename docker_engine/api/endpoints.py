@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the endpoints of all divisions share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from collections.abc import Sequence
+from urllib import parse
+
+from docker_engine.transport.http import Transport
+
+Filters = Mapping[str, Sequence[str]]
+
+
+class Endpoints:
+    """One division of the API."""
+
+    _transport: Transport
+
+
+def path(*parts: str) -> str:
+    """Return the path of an endpoint, quoted."""
+    # The engine expects the slashes of an image's name as they are.
+    return "/" + "/".join(parse.quote(part, safe="/:@") for part in parts)
+
+
+def flag(value: bool) -> str:
+    """Return a query parameter's boolean."""
+    return "1" if value else "0"
+
+
+def filter_query(filters: Filters | None) -> dict[str, str]:
+    """Return the query parameter ``filters``, if there are any."""
+    if not filters:
+        return {}
+    return {"filters": json.dumps({key: list(v) for key, v in filters.items()})}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives as they flow from and to an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from urllib import parse
+
+import requests
+import urllib3
+
+from docker_engine.transport.http import translated
+
+
+class ByteStream:
+    """A read-only file of the bytes that an engine sends, as they come."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        self._answer = answer
+
+    def read(self, size: int = -1) -> bytes:
+        """Read ``size`` bytes, fewer at the end; everything with -1.
+
+        :raises Unreachable: if the connection is lost
+        """
+        try:
+            return self._answer.raw.read(None if size < 0 else size)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            url = parse.unquote(self._answer.url)
+            raise translated(url, error) from error
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class UploadError(Exception):
+    """Carries an exception of the caller's iterator past the HTTP libraries.
+
+    They would take an OSError for an error of their own connection, and a
+    BrokenPipeError for a sign that the engine has already answered.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def upload(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks of a request's body.
+
+    :raises UploadError: with what iterating over ``chunks`` raised
+    """
+    try:
+        # In HTTP an empty chunk ends the body.
+        yield from filter(None, chunks)
+    except Exception as error:
+        raise UploadError(error) from error
