@@ -17,29 +17,27 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from docker_engine.reference import DIGEST_PATTERN
+from docker_engine.reference import HOST_PATTERN
+from docker_engine.reference import REPOSITORY_PATTERN
+from docker_engine.reference import TAG_PATTERN
+
 SCHEME = "docker"
 
 # Longer than any that a tag, a digest and their repositories make.
 _MAX_LENGTH = 2000
 
-_HOST = (
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
-)
-_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_REPOSITORY = rf"{_PART}(?:/{_PART})*"
-_FULL_REPOSITORY = rf"(?:{_HOST}/)?{_REPOSITORY}"
-_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-_DIGEST = r"sha256:[0-9a-f]{64}"
+_FULL_REPOSITORY = rf"(?:{HOST_PATTERN}/)?{REPOSITORY_PATTERN}"
 _ENGINE = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 
 _ENGINE_URL = re.compile(
-    rf"docker://(?P<engine>{_ENGINE})/(?P<name>{_FULL_REPOSITORY}:{_TAG})"
-    rf"\?id=(?P<image_id>{_DIGEST})&size=(?P<size>[1-9][0-9]{{0,17}})"
-    rf"(?:&digest=(?P<digest>{_FULL_REPOSITORY}@{_DIGEST}))?"
+    rf"docker://(?P<engine>{_ENGINE})/(?P<name>{_FULL_REPOSITORY}:{TAG_PATTERN})"
+    rf"\?id=(?P<image_id>{DIGEST_PATTERN})&size=(?P<size>[1-9][0-9]{{0,17}})"
+    rf"(?:&digest=(?P<digest>{_FULL_REPOSITORY}@{DIGEST_PATTERN}))?"
 )
 _REGISTRY_URL = re.compile(
-    rf"docker://(?P<registry>{_HOST})/(?P<repository>{_REPOSITORY})"
-    rf"@(?P<digest>{_DIGEST})"
+    rf"docker://(?P<registry>{HOST_PATTERN})/(?P<repository>{REPOSITORY_PATTERN})"
+    rf"@(?P<digest>{DIGEST_PATTERN})"
 )
 _ENGINE_NAME = re.compile(_ENGINE)
 

@@ -11,7 +11,10 @@ from keystoneauth1.adapter import Adapter
 from oslo_config import cfg
 
 from docker_engine.client import DockerClient
-from docker_engine.transport.tls import TLSConfig
+from docker_engine.options import client
+from docker_engine.options import connection_opts
+
+_PREFIX = "docker_"
 
 engine_opts = [
     cfg.StrOpt(
@@ -23,45 +26,7 @@ What the engine is called in the locations of its images,
 glance-docker-sync must call it the same.
 """,
     ),
-    cfg.StrOpt(
-        "docker_host",
-        default="unix:///var/run/docker.sock",
-        help="""
-Where the Docker engine listens: ``unix:///path/to/docker.sock`` or
-``tcp://address:port``. Whoever can speak to an engine is root on its host.
-""",
-    ),
-    cfg.BoolOpt("docker_tls", default=True, help="Speak TLS to a ``tcp://`` engine."),
-    cfg.BoolOpt(
-        "docker_tls_verify",
-        default=True,
-        help="""
-Refuse an engine, or a registry, whose certificate is not signed by
-``docker_ca_file`` (or, where that is not set, by an authority that the system
-trusts) or is for another name.
-""",
-    ),
-    cfg.StrOpt("docker_ca_file", help="Who signed its certificate (PEM)."),
-    cfg.StrOpt(
-        "docker_cert_file",
-        help="Client certificate shown to the engine (PEM). Needs ``docker_key_file``.",
-    ),
-    cfg.StrOpt("docker_key_file", help="Private key of ``docker_cert_file`` (PEM)."),
-    cfg.IntOpt(
-        "docker_connect_timeout",
-        default=5,
-        min=1,
-        help="Seconds to wait for a connection.",
-    ),
-    cfg.IntOpt(
-        "docker_read_timeout",
-        default=120,
-        min=1,
-        help="""
-Seconds of silence after which a call is given up. An engine is silent while it
-prepares an image that was asked for.
-""",
-    ),
+    *connection_opts(_PREFIX, peer="the engine or registry"),
 ]
 
 store_opts = [
@@ -91,26 +56,13 @@ names it. Hosts that pull by themselves have their own.
 ]
 
 
-def engine(conf: Any) -> DockerClient:
-    """Return the engine that options describe.
+def engine(group: Any) -> DockerClient:
+    """Return the client of the engine that options describe.
 
-    :param conf: the group
-    :raises ValueError: when ``docker_host`` is no engine's
+    :param group: values of :data:`engine_opts`
+    :raises ValueError: if ``docker_host`` is not the address of an engine
     """
-    tls = None
-    if conf.docker_tls and conf.docker_host.startswith("tcp:"):
-        tls = TLSConfig(
-            ca_file=conf.docker_ca_file,
-            cert_file=conf.docker_cert_file,
-            key_file=conf.docker_key_file,
-            verify=conf.docker_tls_verify,
-        )
-    return DockerClient(
-        conf.docker_host,
-        tls=tls,
-        connect_timeout=conf.docker_connect_timeout,
-        read_timeout=conf.docker_read_timeout,
-    )
+    return client(group, _PREFIX)
 
 
 engine_group = cfg.OptGroup("engine", title="The engine whose images are listed")

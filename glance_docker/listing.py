@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
-# What nova-compute calls images for its own use.
-OWN_REPOSITORIES = ("nova-glance/", "nova-snapshot/")
+from docker_engine.reference import RESERVED_REPOSITORIES
+
+# nova-compute's own images are not listed.
+_RESERVED = tuple(f"{name}/" for name in RESERVED_REPOSITORIES)
 
 # Properties by which an image of the sync's is known; nobody trusts them.
 ENGINE = "docker_engine"
@@ -124,7 +126,7 @@ def wanted(images: Iterable[Mapping[str, Any]], rules: Rules) -> dict[Key, Wante
     found = {}
     for image in images:
         for name in image["RepoTags"] or ():
-            if name == "<none>:<none>" or name.startswith(OWN_REPOSITORIES):
+            if name == "<none>:<none>" or name.startswith(_RESERVED):
                 continue
             if access := rules.access(name):
                 place = digest(name, image.get("RepoDigests") or ())

@@ -7,6 +7,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from docker_engine.options import connection_opts
+
 docker_group = cfg.OptGroup(
     "docker",
     title="Docker driver options",
@@ -18,63 +20,12 @@ engine on the same host. They are read when ``compute_driver`` is
 )
 
 docker_opts = [
-    cfg.StrOpt(
-        "host",
-        default="unix:///var/run/docker.sock",
-        help="""
-Where the Docker engine listens: ``unix:///path/to/docker.sock`` or
-``tcp://address:port``.
-
-The engine must run on the same host as nova-compute, which plugs the NICs of
-its containers. For the unix socket, put the user of nova-compute in the group
-that owns the socket (``docker``). A ``tcp://`` engine is spoken to with TLS
-unless ``tls`` is off.
-
-Related options: ``tls``, ``ca_file``, ``cert_file``, ``key_file``.
-""",
-    ),
-    cfg.BoolOpt(
-        "tls",
-        default=True,
-        help="""
-Speak TLS to a ``tcp://`` engine.
-
-Whoever can speak to a Docker engine is root on its host: switch this off only
-for an engine that listens on loopback on a host with no other users.
-""",
-    ),
-    cfg.BoolOpt(
-        "tls_verify",
-        default=True,
-        help="""
-Refuse an engine whose certificate is not signed by ``ca_file`` (or, where that
-is not set, by an authority that the system trusts) or is for another name.
-""",
-    ),
-    cfg.StrOpt(
-        "ca_file",
-        help="Certificate authority that signed the engine's certificate (PEM).",
-    ),
-    cfg.StrOpt(
-        "cert_file",
-        help="Client certificate shown to the engine (PEM). Needs ``key_file``.",
-    ),
-    cfg.StrOpt("key_file", help="Private key of ``cert_file`` (PEM)."),
-    cfg.IntOpt(
-        "connect_timeout",
-        default=5,
-        min=1,
-        help="Seconds to wait for a connection to the engine.",
-    ),
-    cfg.IntOpt(
-        "read_timeout",
-        default=120,
-        min=1,
-        help="""
-Seconds of silence after which a call to the engine is given up. Raise it if
-nova-compute reports time-outs while the engine removes large containers on
-slow disks. Stopping a server waits for the grace period on top.
-""",
+    *connection_opts(
+        host_help="""
+The engine must run on the same host as nova-compute, which plugs the ports of its
+containers. For the unix socket, add the user of nova-compute to the group that owns the
+socket (``docker``).
+"""
     ),
     cfg.StrOpt(
         "registry_auth_file",

@@ -25,8 +25,8 @@ from nova.virt import driver
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from docker_engine import options
 from docker_engine.client import DockerClient
-from docker_engine.transport.tls import TLSConfig
 from nova_docker import conf
 from nova_docker import config_drive
 from nova_docker import container
@@ -70,7 +70,7 @@ class DockerDriver(driver.ComputeDriver):
     def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
         """:param client: an engine to use instead of ``[docker]host``'s"""
         super().__init__(virtapi)
-        self._client = client or _client()
+        self._client = client or options.client(CONF.docker)
         self._host = Host(self._client)
         image_api = glance.API()
         self._images = ImageStore(self._client, image_api, ImageLocations())
@@ -617,21 +617,3 @@ class DockerDriver(driver.ComputeDriver):
                     self.cleanup(None, instance, network_info)
                 except Exception:
                     LOG.exception("Cleaning up a failed boot", instance=instance)
-
-
-def _client() -> DockerClient:
-    docker = CONF.docker
-    tls = None
-    if docker.host.startswith("tcp:") and docker.tls:
-        tls = TLSConfig(
-            ca_file=docker.ca_file,
-            cert_file=docker.cert_file,
-            key_file=docker.key_file,
-            verify=docker.tls_verify,
-        )
-    return DockerClient(
-        docker.host,
-        tls=tls,
-        connect_timeout=docker.connect_timeout,
-        read_timeout=docker.read_timeout,
-    )

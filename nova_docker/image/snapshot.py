@@ -19,12 +19,11 @@ from oslo_log import log as logging
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from docker_engine.reference import SNAPSHOT_REPOSITORY
 from nova_docker import container
 from nova_docker.errors import translated
 
 LOG = logging.getLogger(__name__)
-
-_REPOSITORY = "nova-snapshot"
 
 
 class Snapshots:
@@ -73,9 +72,11 @@ class Snapshots:
     def sweep(self) -> None:
         """Remove what a nova-compute that was killed has left."""
         with translated():
-            for found in self._client.list_images({"reference": [f"{_REPOSITORY}/*"]}):
+            for found in self._client.list_images(
+                {"reference": [f"{SNAPSHOT_REPOSITORY}/*"]}
+            ):
                 for tag in found["RepoTags"] or ():
-                    if tag.startswith(f"{_REPOSITORY}/"):
+                    if tag.startswith(f"{SNAPSHOT_REPOSITORY}/"):
                         LOG.warning("Removing %s: its upload was cut off", tag)
                         self._client.remove_image(tag)
 
@@ -86,7 +87,7 @@ class Snapshots:
             config = self._client.inspect_container(name)["Config"]
         except errors.NotFound as error:
             raise exception.InstanceNotRunning(instance_id=name) from error
-        repository = f"{_REPOSITORY}/{image_id}"
+        repository = f"{SNAPSHOT_REPOSITORY}/{image_id}"
         try:
             self._client.commit_container(
                 name, repository, "latest", container.snapshot_config(config)

@@ -34,12 +34,11 @@ from docker_engine.archive import ArchiveError
 from docker_engine.archive import ImageArchive
 from docker_engine.client import DockerClient
 from docker_engine.credentials import credentials
+from docker_engine.reference import GLANCE_REPOSITORY
 from nova_docker.image.locations import ImageLocations
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
-
-_REPOSITORY = "nova-glance"
 
 # Engines take repository names in lower case alone: were "ABC…" to share the tag
 # of "abc…", one could be loaded in place of the other.
@@ -64,16 +63,16 @@ _NOT_UNPACKED = "Error unpacking image"
 
 def name_of(image_id: str) -> str:
     """What the engine calls a Glance image."""
-    return f"{_REPOSITORY}/{image_id}:latest"
+    return f"{GLANCE_REPOSITORY}/{image_id}:latest"
 
 
 def names(client: DockerClient) -> list[str]:
     """The ids of the Glance images that the engine has."""
     return [
-        tag.removeprefix(f"{_REPOSITORY}/").removesuffix(":latest")
-        for found in client.list_images({"reference": [f"{_REPOSITORY}/*"]})
+        tag.removeprefix(f"{GLANCE_REPOSITORY}/").removesuffix(":latest")
+        for found in client.list_images({"reference": [f"{GLANCE_REPOSITORY}/*"]})
         for tag in found["RepoTags"] or ()
-        if tag.startswith(f"{_REPOSITORY}/")
+        if tag.startswith(f"{GLANCE_REPOSITORY}/")
     ]
 
 

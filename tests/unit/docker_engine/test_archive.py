@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from docker_engine import archive
 from docker_engine.archive import ArchiveError
 from docker_engine.archive import ImageArchive
+from docker_engine.archive import image as archive
 
 TAG = "nova-glance/8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd:latest"
 FOREIGN = "library/debian:latest"

@@ -9,11 +9,10 @@ import uuid
 import pytest
 from nova.objects import fields
 
+from docker_engine import reference
 from glance_docker import listing
 from glance_docker.listing import Access
 from glance_docker.listing import Key
-from nova_docker.image import snapshot
-from nova_docker.image import store
 
 ID = "sha256:" + "1" * 64
 OTHER = "sha256:" + "2" * 64
@@ -38,15 +37,13 @@ class TestWanted:
     def test_what_has_no_name_is_not_listed(self, tags):
         assert listing.wanted([{"Id": ID, "RepoTags": tags}], ALL) == {}
 
-    @pytest.mark.parametrize("module", [store, snapshot])
-    def test_what_nova_keeps_for_itself_is_not_listed(self, module):
-        own = f"{module._REPOSITORY}/8f6d1c9e:latest"
+    @pytest.mark.parametrize("repository", reference.RESERVED_REPOSITORIES)
+    def test_images_that_nova_keeps_for_itself_are_not_listed(self, repository):
+        own = f"{repository}/8f6d1c9e:latest"
         found = listing.wanted([image(own, "a:1")], ALL)
         assert found.keys() == {Key("a:1", ID)}
 
-    def test_novas_own_are_those_and_no_others(self):
-        used = {f"{module._REPOSITORY}/" for module in (store, snapshot)}
-        assert set(listing.OWN_REPOSITORIES) == used
+    def test_similar_names_are_listed(self):
         found = listing.wanted([image("nova-glance:1", "team/nova-glance/a:1")], ALL)
         assert len(found) == 2
 

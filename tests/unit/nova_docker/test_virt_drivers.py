@@ -74,7 +74,7 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
         client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
         image = client.inspect_image("busybox:latest")["Id"]
         for name, stand_in in {
-            "nova_docker.driver._client": lambda: client,
+            "docker_engine.options.client": lambda group: client,
             # Nova's fake images are of virtual machines.
             "nova_docker.image.store.ImageStore.check": lambda *args: None,
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,

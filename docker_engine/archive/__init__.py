@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives of images, as ``docker save`` writes and ``docker load`` reads them."""
+
+from docker_engine.archive.errors import ArchiveError
+from docker_engine.archive.image import ImageArchive
+
+__all__ = ["ArchiveError", "ImageArchive"]

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection to an engine as oslo.config options, and the client they describe.
+
+The same options exist in nova.conf and, with a prefix, in Glance's configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oslo_config import cfg
+
+from docker_engine.client import DockerClient
+from docker_engine.transport.tls import TLSConfig
+
+
+def connection_opts(
+    prefix: str = "", *, peer: str = "the engine", host_help: str = ""
+) -> list[cfg.Opt]:
+    """Return the options of a connection.
+
+    :param prefix: of all names
+    :param peer: whose certificate is verified, for the help
+    :param host_help: more help for the option ``host``
+    """
+    return [
+        cfg.StrOpt(
+            f"{prefix}host",
+            default="unix:///var/run/docker.sock",
+            help=f"""
+Address of the Docker engine: ``unix:///path/to/docker.sock`` or
+``tcp://address:port``.
+
+Anyone with access to the Docker API is effectively root on that host. A ``tcp://``
+engine is accessed with TLS unless ``{prefix}tls`` is off.
+{host_help}
+Related options: ``{prefix}tls``, ``{prefix}ca_file``, ``{prefix}cert_file``,
+``{prefix}key_file``.
+""",
+        ),
+        cfg.BoolOpt(
+            f"{prefix}tls",
+            default=True,
+            help="""
+Use TLS for a ``tcp://`` engine.
+
+Switch this off only for an engine that listens on loopback, on a host without other
+users.
+""",
+        ),
+        cfg.BoolOpt(
+            f"{prefix}tls_verify",
+            default=True,
+            help=f"""
+Verify the certificate of {peer}: it must be signed by ``{prefix}ca_file`` (by default,
+by an authority that the system trusts) and be valid for the host name.
+""",
+        ),
+        cfg.StrOpt(
+            f"{prefix}ca_file",
+            help=f"Authority that signed the certificate of {peer} (PEM).",
+        ),
+        cfg.StrOpt(
+            f"{prefix}cert_file",
+            help=f"Client certificate for the engine (PEM); needs ``{prefix}key_file``",
+        ),
+        cfg.StrOpt(
+            f"{prefix}key_file",
+            help=f"Private key of ``{prefix}cert_file`` (PEM).",
+        ),
+        cfg.IntOpt(
+            f"{prefix}connect_timeout",
+            default=5,
+            min=1,
+            help="Seconds to wait for a connection.",
+        ),
+        cfg.IntOpt(
+            f"{prefix}read_timeout",
+            default=120,
+            min=1,
+            help="""
+Seconds of silence after which a call fails. The engine is silent, for example, while
+it removes a large container from a slow disk or prepares an image for export. Stopping
+a server waits for its grace period in addition.
+""",
+        ),
+    ]
+
+
+def client(group: Any, prefix: str = "") -> DockerClient:
+    """Return the client that the options of :func:`connection_opts` describe.
+
+    :param group: the values of the group in which they are registered
+    :raises ValueError: if ``host`` is not the address of an engine
+    """
+
+    def value(name: str) -> Any:
+        return getattr(group, prefix + name)
+
+    tls = None
+    if value("tls") and value("host").startswith("tcp:"):
+        tls = TLSConfig(
+            ca_file=value("ca_file"),
+            cert_file=value("cert_file"),
+            key_file=value("key_file"),
+            verify=value("tls_verify"),
+        )
+    return DockerClient(
+        value("host"),
+        tls=tls,
+        connect_timeout=value("connect_timeout"),
+        read_timeout=value("read_timeout"),
+    )

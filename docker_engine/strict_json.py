@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON that means the same here and to an engine.
+
+Go, in which engines are written, takes ``"Layers"`` for ``"layers"`` and the last of
+two such keys, so a document with both would describe one image here and another one
+there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class Object(dict[str, Any]):
+    """A JSON object that knows whether Go could confuse two of its keys.
+
+    :ivar ambiguous: whether two keys differ in upper and lower case only, or not at
+        all
+    """
+
+    __slots__ = ("ambiguous",)  # A hostile document has a great many objects.
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.ambiguous = len({key.casefold() for key, _ in pairs}) < len(pairs)
+
+
+def loads(content: bytes, *, allow_ambiguous: bool = False) -> Any:
+    """Parse a document; its objects are :class:`Object`.
+
+    :param allow_ambiguous: for the caller to decide where ambiguity matters, since
+        labels, for example, may differ in case only
+    :raises ValueError: if it is not JSON in UTF-8, nested too deeply, or ambiguous
+    """
+    try:
+        return json.loads(
+            content.decode(), object_pairs_hook=Object if allow_ambiguous else _strict
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _strict(pairs: list[tuple[str, Any]]) -> Object:
+    found = Object(pairs)
+    if found.ambiguous:
+        raise ValueError("two keys differ in case only")
+    return found
+
+
+def short(value: Any) -> str:
+    """Return a hostile value in a form that fits into a message."""
+    return repr(value)[:100]
