@@ -23,6 +23,9 @@ from nova.api.metadata import base
 from nova.virt import configdrive
 from oslo_log import log as logging
 
+from nova_docker.storage.mounts import Mount
+from nova_docker.storage.mounts import read_only_directory
+
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ def write(
     injected_files: Sequence[tuple[str, bytes]],
     admin_password: str | None,
     network_info: Any,
-) -> list[dict[str, Any]]:
+) -> list[Mount]:
     """Write the config drive that a server is to have, if it is to have one.
 
     :param injected_files: as ComputeDriver.spawn is given them
@@ -54,18 +57,12 @@ def write(
         return []
     files = _contents(instance, injected_files, admin_password, network_info)
     remove(instance.uuid)
+    LOG.info("Creating config drive at %s", _path(instance.uuid), instance=instance)
     mounts = []
     for name, content in (("config_drive", files), ("nocloud", nocloud(files))):
         directory = _path(instance.uuid) / name
         _write(directory, content)
-        mounts.append(
-            {
-                "Type": "bind",
-                "Source": str(directory),
-                "Target": _TARGETS[name],
-                "ReadOnly": True,
-            }
-        )
+        mounts.append(read_only_directory(str(directory), _TARGETS[name]))
     return mounts
 
 

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's verbs: a virt driver whose servers are Docker containers.
+"""The driver: Nova's verbs, and nothing else.
 
-Each method says what happens; how it happens is in a room of its own:
-:mod:`guest` (one server's container), :mod:`container` (what it looks like),
-:mod:`images`, :mod:`nics`, :mod:`host`, :mod:`events`, :mod:`client`.
+Each method says what happens. How it happens is in a module of its own; to find it,
+follow the imports.
 """
 
 from __future__ import annotations
 
-import contextlib
+import time
 from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
-from concurrent import futures
 from typing import Any
 from typing import NoReturn
 
@@ -23,21 +19,21 @@ from nova.compute import power_state
 from nova.image import glance
 from nova.virt import driver
 from oslo_log import log as logging
-from oslo_utils import excutils
 
 from docker_engine import options
 from docker_engine.client import DockerClient
+from nova_docker import call_log
 from nova_docker import conf
 from nova_docker import config_drive
-from nova_docker import container
 from nova_docker import diagnostics
-from nova_docker import injection
 from nova_docker import password
 from nova_docker import rescue
-from nova_docker import unsupported
+from nova_docker.boot import Boot
+from nova_docker.checkpoint import Checkpoints
 from nova_docker.console import SerialConsoles
-from nova_docker.errors import translated
+from nova_docker.container import naming
 from nova_docker.guest import Guest
+from nova_docker.guest import list_servers
 from nova_docker.host.events import LifecycleEvents
 from nova_docker.host.host import Host
 from nova_docker.image.cache import ImageCache
@@ -46,7 +42,6 @@ from nova_docker.image.snapshot import Snapshots
 from nova_docker.image.store import ImageStore
 from nova_docker.migration import resize
 from nova_docker.nics import Nics
-from nova_docker.nics import nameservers
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -55,7 +50,7 @@ conf.register_opts(CONF)
 
 
 class DockerDriver(driver.ComputeDriver):
-    """Runs servers as containers of the Docker engine of this host."""
+    """Runs servers as containers of this host's Docker engine."""
 
     capabilities = {
         **driver.ComputeDriver.capabilities,
@@ -68,19 +63,22 @@ class DockerDriver(driver.ComputeDriver):
     }
 
     def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
-        """:param client: an engine to use instead of ``[docker]host``'s"""
+        """
+        :param client: an engine to use instead of the one that ``[docker]`` describes
+        """
         super().__init__(virtapi)
+        call_log.install()
         self._client = client or options.client(CONF.docker)
         self._host = Host(self._client)
         image_api = glance.API()
         self._images = ImageStore(self._client, image_api, ImageLocations())
         self._image_cache = ImageCache(self._client)
         self._snapshots = Snapshots(self._client, image_api)
-        self._nics = Nics(virtapi, first=1 if self._engine_network else 0)
+        self._nics = Nics(virtapi)
+        self._boot = Boot(self._client, self._host, self._images, self._nics)
+        self._checkpoints = Checkpoints(self._client, self._host, self._nics)
         self._consoles = SerialConsoles(self._client)
         self._events = LifecycleEvents(self._client, self.emit_event)
-        # What a boot or a delete does at the same time as its main line.
-        self._beside = futures.ThreadPoolExecutor(thread_name_prefix="docker")
 
     # The host
 
@@ -97,7 +95,7 @@ class DockerDriver(driver.ComputeDriver):
     def cleanup_host(self, host: str) -> None:
         self._events.stop()
         self._consoles.stop()
-        self._beside.shutdown()
+        self._boot.close()
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
         return [CONF.host]
@@ -112,7 +110,7 @@ class DockerDriver(driver.ComputeDriver):
         reserved = self._get_reserved_host_disk_gb_from_config()
         provider_tree.update_inventory(nodename, self._host.inventory(ratios, reserved))
         traits = self._host.traits()
-        # What an operator has added stays.
+        # Traits that an operator has added stay.
         provider_tree.add_traits(nodename, *(t for t, has in traits.items() if has))
         provider_tree.remove_traits(
             nodename, *(t for t, has in traits.items() if not has)
@@ -127,17 +125,17 @@ class DockerDriver(driver.ComputeDriver):
     def get_host_ip_addr(self) -> str:
         return CONF.my_ip
 
-    # What is there
+    # Servers and their state
 
     def list_instances(self) -> list[str]:
-        found = self._containers().values()
-        return [item["Labels"][container.NAME_LABEL] for item in found]
+        found = list_servers(self._client).values()
+        return [item["Labels"][naming.NAME_LABEL] for item in found]
 
     def list_instance_uuids(self) -> list[str]:
-        return list(self._containers())
+        return list(list_servers(self._client))
 
     def get_num_instances(self) -> int:
-        return len(self._containers())
+        return len(list_servers(self._client))
 
     def instance_exists(self, instance: objects.Instance) -> bool:
         return self._guest(instance).exists()
@@ -149,7 +147,7 @@ class DockerDriver(driver.ComputeDriver):
         return self._guest(instance).console_output()
 
     def get_serial_console(self, context: Any, instance: objects.Instance) -> Any:
-        self._guest(instance).info()  # or InstanceNotFound
+        self._guest(instance).info()  # raises InstanceNotFound
         return self._consoles.console(instance.uuid)
 
     def get_diagnostics(self, instance: objects.Instance) -> dict[str, int]:
@@ -178,7 +176,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_mks_console(self, context: Any, instance: objects.Instance) -> NoReturn:
         raise exception.ConsoleTypeUnavailable(console_type="mks")
 
-    # A server's life
+    # Life of a server
 
     def spawn(
         self,
@@ -193,29 +191,17 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         accel_info: Any = None,
     ) -> None:
-        self._refuse(instance, image_meta, block_device_info)
-        with self._leave_nothing_behind(instance, network_info):
-            with self._nics.wired(instance, network_info):
-                plugging = self._beside.submit(self._nics.plug, instance, network_info)
-                try:
-                    instance.device_metadata = config_drive.device_metadata(
-                        context, instance
-                    )
-                    mounts = config_drive.write(
-                        instance, injected_files, admin_password, network_info
-                    )
-                    self._create(
-                        context,
-                        instance,
-                        image_meta,
-                        network_info,
-                        mounts,
-                        injected_files,
-                    )
-                finally:
-                    plugging.result()
-            if power_on:
-                self._guest(instance).start()
+        self._boot.check(instance, image_meta, block_device_info)
+        self._boot.run(
+            context,
+            instance,
+            image_meta,
+            network_info,
+            injected_files,
+            admin_password,
+            power_on,
+        )
+        LOG.info("Instance spawned successfully.", instance=instance)
         if power_on:
             password.inject(self._guest(instance), instance, image_meta, admin_password)
 
@@ -237,9 +223,9 @@ class DockerDriver(driver.ComputeDriver):
         accel_uuids: Any = None,
         reimage_boot_volume: bool = False,
     ) -> None:
-        # Nova's own way, which this asks for, destroys the server before anybody
-        # has looked at the image.
-        self._refuse(instance, image_meta, block_device_info)
+        # Raising NotImplementedError makes Nova destroy the server and spawn it again,
+        # without looking at the image first.
+        self._boot.check(instance, image_meta, block_device_info)
         self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
         )
@@ -254,10 +240,11 @@ class DockerDriver(driver.ComputeDriver):
         destroy_disks: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
-        # A container and its disk are one. To keep the disk is what Nova asks for
-        # when it reverts a resize on this host, and the server runs on.
+        # A container and its disk are one. Nova asks to keep the disk when it reverts
+        # a resize on this host: the server keeps running.
         if destroy_disks:
             self.cleanup(context, instance, network_info)
+            LOG.info("Instance destroyed successfully.", instance=instance)
 
     def cleanup(
         self,
@@ -270,13 +257,7 @@ class DockerDriver(driver.ComputeDriver):
         destroy_vifs: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
-        removing = self._beside.submit(self._guest(instance).remove)
-        try:
-            if destroy_vifs:
-                self._nics.unplug(instance, network_info)
-        finally:
-            removing.result()
-            config_drive.remove(instance.uuid)
+        self._boot.undo(instance, network_info, unplug=destroy_vifs)
 
     def reboot(
         self,
@@ -289,19 +270,31 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
         share_info: Any = None,
     ) -> None:
-        grace = CONF.shutdown_timeout if reboot_type == "SOFT" else 0
+        soft = reboot_type == "SOFT"
         guest = self._guest(instance)
-        guest.stop(grace)
-        if reboot_type == "HARD":
-            # Brings a server whose resize broke off in line with its flavor.
-            guest.limit(self._limits(instance.flavor))
+        guest.stop(CONF.shutdown_timeout if soft else 0)
+        if not soft:
+            # A resize that was interrupted may have left other limits.
+            guest.limit(instance.flavor)
         self.power_on(context, instance, network_info)
+        LOG.info(
+            "Instance %srebooted successfully.",
+            "soft " if soft else "",
+            instance=instance,
+        )
 
     def power_off(
         self, instance: objects.Instance, timeout: int = 0, retry_interval: int = 0
     ) -> None:
+        began = time.monotonic()
         self._guest(instance).stop(timeout)
         self._nics.cut(instance)
+        seconds = time.monotonic() - began
+        LOG.info(
+            "Instance shutdown successfully after %d seconds.",
+            seconds,
+            instance=instance,
+        )
 
     def power_on(
         self,
@@ -312,10 +305,9 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
         share_info: Any = None,
     ) -> None:
-        guest = self._guest(instance)
-        self._discard_saved(guest)
+        self._checkpoints.discard(instance)
         self._nics.plug(instance, network_info)
-        guest.start()
+        self._guest(instance).start()
 
     def pause(self, instance: objects.Instance) -> None:
         self._guest(instance).pause()
@@ -324,17 +316,7 @@ class DockerDriver(driver.ComputeDriver):
         self._guest(instance).unpause()
 
     def suspend(self, context: Any, instance: objects.Instance) -> None:
-        guest = self._guest(instance)
-        self._discard_saved(guest)
-        if self._host.saves_memory:
-            try:
-                guest.save()
-            except exception.InstanceSuspendFailure as error:
-                LOG.warning("It stays in memory: %s", error, instance=instance)
-            else:
-                self._nics.cut(instance)
-                return
-        guest.pause()
+        self._checkpoints.suspend(instance)
 
     def resume(
         self,
@@ -344,22 +326,10 @@ class DockerDriver(driver.ComputeDriver):
         block_device_info: Any = None,
         share_info: Any = None,
     ) -> None:
-        guest = self._guest(instance)
-        if self._host.checkpoints and guest.is_saved():
-            self._nics.plug(instance, network_info)
-            try:
-                guest.restore()
-            except exception.InstanceResumeFailure as error:
-                # It stays suspended, and may be rebooted if that is wanted.
-                raise exception.InstanceFaultRollback(error) from error
-            self._discard_saved(guest)
-            return
-        try:
-            guest.unpause()
-        except exception.InstanceNotRunning:
+        if not self._checkpoints.resume(instance, network_info):
             LOG.warning(
-                "The host was restarted: a suspended server starts from its disk, "
-                "what it had in memory is lost",
+                "The host was restarted: the suspended server starts from its disk, "
+                "and the contents of its memory are lost.",
                 instance=instance,
             )
             self.power_on(context, instance, network_info)
@@ -367,7 +337,7 @@ class DockerDriver(driver.ComputeDriver):
     def quiesce(
         self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
     ) -> None:
-        # Who does not run does not write, and its files are in the host's cache.
+        # A frozen server does not write, and its files are in the host's page cache.
         self._guest(instance).pause()
 
     def unquiesce(
@@ -389,7 +359,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
         block_device_info: Any = None,
     ) -> None:
-        # Nothing happens to one that runs.
+        # This has no effect on a running server.
         self.power_on(context, instance, network_info)
 
     def rescue(
@@ -402,15 +372,16 @@ class DockerDriver(driver.ComputeDriver):
         block_device_info: Any,
         share_info: Any,
     ) -> None:
+        LOG.info("Attempting rescue", instance=instance)
         rescue.check(instance, image_meta)
         self._images.check(image_meta, instance.flavor)
-        # The server has its name while this takes its time.
+        # Fetching may take long: the server keeps running meanwhile.
         self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
         )
         with rescue.set_aside(self._client, instance) as broken:
             mounts = rescue.mounts(instance, broken)
-            self._create(context, instance, image_meta, network_info, mounts)
+            self._boot.create(context, instance, image_meta, network_info, mounts)
             self.power_on(context, instance, network_info)
         password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
@@ -418,7 +389,7 @@ class DockerDriver(driver.ComputeDriver):
         rescue.bring_back(self._client, instance)
         self.power_on(context, instance, instance.get_network_info())
 
-    # Its size
+    # Resize and migration
 
     def migrate_disk_and_power_off(
         self,
@@ -431,10 +402,11 @@ class DockerDriver(driver.ComputeDriver):
         timeout: int = 0,
         retry_interval: int = 0,
     ) -> str:
-        # Neither. Whatever may go wrong does here, where Nova can still go back.
+        # Neither happens: the limits of the running container change. They change here,
+        # because Nova can still roll back a failure at this point.
         with resize.rolled_back():
             resize.refuse(instance, flavor, dest, disk_quota=self._host.disk_quota)
-            self._guest(instance).limit(self._limits(flavor))
+            self._guest(instance).limit(flavor)
         return ""
 
     def finish_migration(
@@ -461,7 +433,7 @@ class DockerDriver(driver.ComputeDriver):
         instance: objects.Instance,
         network_info: Any,
     ) -> None:
-        """There is no old server beside the new one."""
+        """Nothing to do: there is no old server besides the resized one."""
 
     def finish_revert_migration(
         self,
@@ -473,7 +445,7 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         share_info: Any = None,
     ) -> None:
-        self._guest(instance).limit(self._limits(instance.flavor))
+        self._guest(instance).limit(instance.flavor)
         if power_on:
             self.power_on(context, instance, network_info)
 
@@ -483,10 +455,10 @@ class DockerDriver(driver.ComputeDriver):
         return CONF.host
 
     def check_instance_shared_storage_remote(self, context: Any, data: str) -> bool:
-        # A container is on one engine, and that on one host.
+        # An engine, and so a container, is never shared between hosts.
         return data == CONF.host
 
-    # Its images, and the host's
+    # Images
 
     def snapshot(
         self,
@@ -506,7 +478,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         self._image_cache.prune(all_instances)
 
-    # Its network
+    # Network
 
     def plug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
         self._nics.plug(instance, network_info)
@@ -531,89 +503,5 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         self._nics.detach(instance, vif)
 
-    # What the verbs share
-
-    @property
-    def _engine_network(self) -> bool:
-        return CONF.docker.network_mode == "bridge"
-
     def _guest(self, instance: objects.Instance) -> Guest:
         return Guest(self._client, instance)
-
-    def _discard_saved(self, guest: Guest) -> None:
-        # It would not go with a disk that has changed.
-        if self._host.checkpoints:
-            guest.discard_saved()
-
-    def _limits(self, flavor: objects.Flavor) -> dict[str, Any]:
-        return container.limits(flavor, pids=CONF.docker.pids_limit)
-
-    def _containers(self) -> dict[str, dict[str, Any]]:
-        with translated():
-            listed = self._client.list_containers(filters=container.SERVERS)
-        return container.of_servers(listed)
-
-    def _refuse(
-        self,
-        instance: objects.Instance,
-        image_meta: objects.ImageMeta,
-        block_device_info: Any,
-    ) -> None:
-        """Refuse what no container can be or run, before anything is done for it."""
-        unsupported.refuse(instance.flavor, image_meta)
-        unsupported.refuse_devices(block_device_info)
-        container.command(image_meta)
-        self._images.check(image_meta, instance.flavor)
-
-    def _create(
-        self,
-        context: Any,
-        instance: objects.Instance,
-        image_meta: objects.ImageMeta,
-        network_info: Any,
-        mounts: Sequence[dict[str, Any]] = (),
-        injected_files: Sequence[tuple[str, bytes]] = (),
-    ) -> None:
-        image = self._images.ensure(
-            context, image_meta, instance.flavor, instance.trusted_certs
-        )
-        addresses = network_info.fixed_ips() if network_info else []
-        self._guest(instance).create(
-            container.config(
-                instance,
-                image_meta,
-                image,
-                nameservers=nameservers(network_info),
-                address=addresses[0]["address"] if addresses else None,
-                limits=self._limits(instance.flavor),
-                disk_gb=instance.flavor.root_gb if self._host.disk_quota else 0,
-                runtime=CONF.docker.runtime,
-                network_mode=CONF.docker.network_mode,
-                log_size_mb=CONF.docker.console_log_size_mb,
-                mounts=mounts,
-            )
-        )
-        injection.inject_files(self._client, instance, injected_files)
-        if CONF.docker.inject_key and instance.key_data:
-            injection.inject_key(
-                self._client,
-                instance,
-                instance.key_data,
-                container.admin_user(image_meta),
-            )
-
-    @contextlib.contextmanager
-    def _leave_nothing_behind(
-        self, instance: objects.Instance, network_info: Any
-    ) -> Iterator[None]:
-        """Remove what a boot made when it fails; a server that was there stays."""
-        try:
-            yield
-        except exception.InstanceExists:
-            raise
-        except Exception:
-            with excutils.save_and_reraise_exception():
-                try:
-                    self.cleanup(None, instance, network_info)
-                except Exception:
-                    LOG.exception("Cleaning up a failed boot", instance=instance)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from nova import exception
 
 from docker_engine.errors import BadRequest
+from docker_engine.errors import ContainerNotFound
 from docker_engine.errors import DockerError
-from docker_engine.errors import NotFound
 
 
 @contextlib.contextmanager
@@ -18,21 +18,22 @@ def translated(
     uuid: str | None = None,
     failure: type[exception.NovaException] | None = None,
 ) -> Iterator[None]:
-    """Turn the engine's errors, about a server if given, into Nova's.
+    """Turn the engine's errors in the block into Nova's exceptions.
 
-    :param failure: raised with the engine's words as its ``reason`` for what
-        has no exception of its own
-    :raises InstanceNotFound: the engine has not what it was asked about
-    :raises InvalidInput: the engine does not take what it was asked
-    :raises NovaException: or ``failure``, for the rest
+    :param uuid: the server that the calls are about, if any
+    :param failure: raised with the engine's words as its ``reason``, instead of a
+        plain NovaException
+    :raises InstanceNotFound: if the engine does not have the server's container
+    :raises InvalidInput: if the engine rejects the request
+    :raises NovaException: or ``failure``, for other errors
     """
     try:
         yield
-    except NotFound as error:
+    except ContainerNotFound as error:
         raise exception.InstanceNotFound(instance_id=uuid) from error
     except BadRequest as error:
         raise exception.InvalidInput(reason=str(error)) from error
     except DockerError as error:
         if failure:
             raise failure(reason=str(error)) from error
-        raise exception.NovaException(f"The Docker engine: {error}") from error
+        raise exception.NovaException(f"Docker engine: {error}") from error

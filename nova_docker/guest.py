@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from nova import conf as nova_conf
 from nova import exception
 from nova import objects
 from nova.compute import power_state
@@ -18,9 +19,13 @@ from oslo_utils import units
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from docker_engine.streams.frames import frames
-from nova_docker import container
 from nova_docker import diagnostics
+from nova_docker.container import limits
+from nova_docker.container import naming
+from nova_docker.container import state
 from nova_docker.errors import translated
+
+CONF = nova_conf.CONF
 
 # As much as Nova's other drivers return.
 MAX_CONSOLE_BYTES = 100 * 1024
@@ -37,6 +42,18 @@ _MAX_OUTPUT = 4096
 _LOOKS = 20
 
 
+def list_servers(client: DockerClient) -> dict[str, dict[str, Any]]:
+    """Return the containers of all servers on an engine, by UUID.
+
+    Engine call: GET /containers/json
+
+    :raises NovaException: if the engine fails
+    """
+    with translated():
+        listed = client.list_containers(filters=naming.SERVERS)
+    return naming.by_uuid(listed)
+
+
 class Guest:
     """What can be done with one server's container.
 
@@ -47,7 +64,7 @@ class Guest:
     def __init__(self, client: DockerClient, instance: objects.Instance) -> None:
         self._client = client
         self._instance = instance
-        self._name = container.name_of(instance.uuid)
+        self._name = naming.name_of(instance.uuid)
 
     def exists(self) -> bool:
         try:
@@ -61,14 +78,14 @@ class Guest:
         with self._engine():
             found = self._client.inspect_container(self._name)
         return InstanceInfo(
-            state=container.power_state_of(found["State"]["Status"]),
+            state=state.power_state_of(found["State"]["Status"]),
             internal_id=found["Id"],
         )
 
     def create(self, config: dict[str, Any]) -> None:
         """Create the container, stopped.
 
-        :param config: what :func:`nova_docker.container.config` returned
+        :param config: what :func:`nova_docker.container.spec.specification` returned
         :raises InstanceExists: when there is one
         :raises ImageNotFound: when its image has gone from the engine
         :raises InvalidInput: when the engine takes no such container
@@ -78,7 +95,7 @@ class Guest:
                 self._client.create_container(self._name, config)
             except errors.Conflict as error:
                 raise exception.InstanceExists(name=self._instance.name) from error
-            except errors.NotFound as error:
+            except errors.ImageNotFound as error:
                 raise exception.ImageNotFound(image_id=config["Image"]) from error
 
     def start(self) -> None:
@@ -119,10 +136,10 @@ class Guest:
         :raises InstanceNotRunning: when it was not frozen, but has ended
         """
         with self._engine(), self._running():
-            state = self.info().state
-            if state == power_state.PAUSED:
+            current = self.info().state
+            if current == power_state.PAUSED:
                 self._client.unpause_container(self._name)
-            elif state != power_state.RUNNING:
+            elif current != power_state.RUNNING:
                 raise exception.InstanceNotRunning(instance_id=self._instance.uuid)
 
     def save(self) -> None:
@@ -177,28 +194,31 @@ class Guest:
                 raise exception.InstanceNotRunning(instance_id=self._instance.uuid)
             self._client.kill_container(self._name, signal)
 
-    def limit(self, limits: dict[str, Any]) -> None:
+    def limit(self, flavor: objects.Flavor) -> None:
         """Change its limits; its processes run on.
 
-        :param limits: what :func:`nova_docker.container.limits` returned
+        Engine calls: GET /containers/{id}/stats, GET /containers/{id}/json, POST
+        /containers/{id}/update.
+
         :raises ResizeError: when it uses more memory than it would have, and when
             the engine fails; the limits are the old ones then
         """
+        wanted = limits.limits(flavor, pids=CONF.docker.pids_limit)
         used = diagnostics.memory_used(self.stats())
-        if used > limits["Memory"]:
+        if used > wanted["Memory"]:
             raise exception.ResizeError(
                 reason=f"the server uses {-(-used // units.Mi)} MiB of memory, "
-                f"the flavor has {limits['Memory'] // units.Mi}"
+                f"the flavor has {wanted['Memory'] // units.Mi}"
             )
         with self._engine(exception.ResizeError):
             before = self._client.inspect_container(self._name)["HostConfig"]
             try:
-                self._client.update_container(self._name, limits)
+                self._client.update_container(self._name, wanted)
             except errors.DockerError:
                 # One that did not answer in time may have done it.
                 with contextlib.suppress(errors.DockerError):
                     self._client.update_container(
-                        self._name, {name: before[name] for name in limits}
+                        self._name, {name: before[name] for name in wanted}
                     )
                 raise
 
@@ -247,14 +267,14 @@ class Guest:
             )
             with self._client.start_exec(run, tty=False) as stream:
                 output = _converse(stream, typed)
-            state = self._client.inspect_exec(run)
+            found = self._client.inspect_exec(run)
             # The engine closes the output a moment before it knows the code.
             for _ in range(_LOOKS):
-                if not state["Running"]:
+                if not found["Running"]:
                     break
                 time.sleep(1 / _LOOKS)
-                state = self._client.inspect_exec(run)
-        return state["ExitCode"], output.decode(errors="replace")
+                found = self._client.inspect_exec(run)
+        return found["ExitCode"], output.decode(errors="replace")
 
     def stats(self) -> dict[str, Any]:
         """What it uses, as GET /containers/{id}/stats has it."""
@@ -266,7 +286,7 @@ class Guest:
 
         The one that is set aside for a rescue comes second: it is in use.
         """
-        for name in (self._name, container.aside_name_of(self._instance.uuid)):
+        for name in (self._name, naming.aside_name_of(self._instance.uuid)):
             with contextlib.suppress(exception.InstanceNotFound), self._engine():
                 self._client.remove_container(name, force=True, volumes=True)
 

@@ -21,7 +21,7 @@ from oslo_log import log as logging
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
-from nova_docker import container
+from nova_docker.container import naming
 
 LOG = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def inject_files(
         return
     try:
         entries = [_file(path, content) for path, content in files]
-        client.put_archive(container.name_of(instance.uuid), "/", _tar(entries))
+        client.put_archive(naming.name_of(instance.uuid), "/", _tar(entries))
     except (errors.DockerError, ValueError) as error:
         raise exception.ImageUnacceptable(
             image_id=instance.image_ref,
@@ -76,7 +76,7 @@ def inject_key(
     :param key: a line of authorized_keys
     :param user: name of the user in the image
     """
-    name = container.name_of(instance.uuid)
+    name = naming.name_of(instance.uuid)
     try:
         owner = _user(_read(client, name, "/etc/passwd"), user)
         directory = posixpath.join(owner.home, ".ssh")
@@ -101,7 +101,7 @@ def _read(client: DockerClient, name: str, path: str) -> bytes:
     """
     try:
         content = client.get_archive(name, path, max_size=_MAX_SIZE)
-    except errors.NotFound:
+    except errors.PathNotFound:
         return b""
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         member = archive.next()

@@ -35,7 +35,7 @@ from oslo_utils import excutils
 from oslo_utils import uuidutils
 from pyroute2 import netns as pr2_netns
 
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from nova_docker.privsep import network
 
 CONF = nova_conf.CONF
@@ -142,10 +142,8 @@ def _routes(vif: model.VIF, metric: int) -> list[tuple[str, str | None, int]]:
 class Nics:
     """Plugs and unplugs the NICs of servers."""
 
-    def __init__(self, virtapi: VirtAPI, first: int = 0) -> None:
-        """:param first: number of Nova's first NIC: 1 where eth0 is Docker's"""
+    def __init__(self, virtapi: VirtAPI) -> None:
         self._virtapi = virtapi
-        self._first = first
         self._owner = ""
 
     def init(self, owner: str) -> None:
@@ -173,7 +171,7 @@ class Nics:
                 # A switch that has the port of a device that went, by a restart
                 # of the host, would not see the new one of that name.
                 _switch(os_vif.unplug, vif, info)
-        nics = plan(network_info, first=self._first, present=present)
+        nics = plan(network_info, first=_first(), present=present)
         network.plug(netns, self._owner, nics)
         for vif in vifs:
             _switch(os_vif.plug, vif, info)
@@ -308,6 +306,11 @@ class Nics:
             ) from error
         finally:
             network.unplug(netns)
+
+
+def _first() -> int:
+    """Return the number of Nova's first NIC: in bridge mode, eth0 is Docker's."""
+    return 1 if CONF.docker.network_mode == "bridge" else 0
 
 
 def _to_osvif(vif: model.VIF) -> osvif.VIFBase:

@@ -12,8 +12,8 @@ from nova import objects
 from nova.api.metadata import password as metadata
 from oslo_log import log as logging
 
-from nova_docker import container
 from nova_docker.guest import Guest
+from nova_docker.image import properties
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def change(guest: Guest, instance: objects.Instance, password: str) -> None:
 
     :raises NovaException: what :meth:`Guest.set_password` raises
     """
-    guest.set_password(container.admin_user(instance.image_meta), password)
+    guest.set_password(properties.admin_user(instance.image_meta), password)
     if instance.key_data and instance.key_data.startswith("ssh-rsa"):
         secret = crypto.ssh_encrypt_text(instance.key_data, password)
         encoded = base64.b64encode(secret).decode()
@@ -45,6 +45,6 @@ def inject(
     if not CONF.docker.inject_password or not password:
         return
     try:
-        guest.set_password(container.admin_user(image_meta), password)
+        guest.set_password(properties.admin_user(image_meta), password)
     except exception.NovaException as error:
         LOG.warning("The password is not set: %s", error, instance=instance)

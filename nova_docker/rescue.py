@@ -11,7 +11,6 @@ removes with it.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -24,16 +23,14 @@ from oslo_utils import excutils
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
-from nova_docker import container
+from nova_docker.container import naming
 from nova_docker.errors import translated
+from nova_docker.storage import mounts as storage
+from nova_docker.storage import overlay
 
 LOG = logging.getLogger(__name__)
 
 MOUNT_POINT = "/mnt/rescue"
-
-# What mount(2) takes of options.
-_MAX_OPTIONS = os.sysconf("SC_PAGESIZE") - 1
-_OVERLAY_INDEX = "/sys/module/overlay/parameters/index"
 
 
 def check(instance: objects.Instance, image_meta: objects.ImageMeta) -> None:
@@ -52,15 +49,15 @@ def check(instance: objects.Instance, image_meta: objects.ImageMeta) -> None:
 def set_aside(
     client: DockerClient, instance: objects.Instance
 ) -> Iterator[dict[str, Any]]:
-    """Free a server's name in the block, for its rescue container.
+    """Free a server's name in the block, for its rescue naming.
 
     It is back, and the rescue container removed, when the block fails.
 
     :returns: the server's own container, as GET /containers/{id}/json has it
     :raises InstanceNotFound: when there is none
     """
-    name = container.name_of(instance.uuid)
-    aside = container.aside_name_of(instance.uuid)
+    name = naming.name_of(instance.uuid)
+    aside = naming.aside_name_of(instance.uuid)
     with translated(instance.uuid):
         if _exists(client, aside):
             # An attempt before this one was cut off in the middle.
@@ -82,12 +79,12 @@ def set_aside(
 
 
 def bring_back(client: DockerClient, instance: objects.Instance) -> None:
-    """Put a server's own container in the place of its rescue container.
+    """Put a server's own container in the place of its rescue naming.
 
     Nothing happens to a server that is not set aside.
     """
-    name = container.name_of(instance.uuid)
-    aside = container.aside_name_of(instance.uuid)
+    name = naming.name_of(instance.uuid)
+    aside = naming.aside_name_of(instance.uuid)
     with translated(instance.uuid):
         if _exists(client, aside):
             _remove(client, name)
@@ -100,10 +97,10 @@ def mend(client: DockerClient) -> None:
     :raises NovaException: when the engine fails
     """
     with translated():
-        listed = client.list_containers(filters=container.SERVERS)
+        listed = client.list_containers(filters=naming.SERVERS)
         names = {name.lstrip("/") for found in listed for name in found["Names"]}
-        for uuid in container.of_servers(listed):
-            name, aside = container.name_of(uuid), container.aside_name_of(uuid)
+        for uuid in naming.by_uuid(listed):
+            name, aside = naming.name_of(uuid), naming.aside_name_of(uuid)
             if aside in names and name not in names:
                 LOG.warning("Ending the rescue of %s, which was interrupted", name)
                 client.rename_container(aside, name)
@@ -117,72 +114,30 @@ def mounts(
     :param broken: as :func:`set_aside` returns it
     :raises InstanceNotRescuable: when its root file system cannot be mounted
     """
-    root = {
-        "Type": "volume",
-        "Target": MOUNT_POINT,
-        "VolumeOptions": {
-            # Or what the rescue image has at that path would be copied into it.
-            "NoCopy": True,
-            "DriverConfig": {
-                "Name": "local",
-                "Options": {
-                    "type": "overlay",
-                    "device": "overlay",
-                    "o": _overlay(instance, broken.get("GraphDriver") or {}),
-                },
-            },
-        },
-    }
-    volumes = [
-        {
-            "Type": "volume",
-            "Source": mount["Name"],
-            "Target": MOUNT_POINT + mount["Destination"],
-            "VolumeOptions": {"NoCopy": True},
-        }
-        for mount in broken.get("Mounts", ())
-        if mount["Type"] == "volume"
+    try:
+        options = overlay.mount_options(broken.get("GraphDriver") or {})
+    except overlay.NotMountable as error:
+        raise exception.InstanceNotRescuable(
+            instance_id=instance.uuid, reason=str(error)
+        ) from error
+    return [
+        storage.overlay_volume(options, MOUNT_POINT),
+        *(
+            storage.existing_volume(mount["Name"], MOUNT_POINT + mount["Destination"])
+            for mount in broken.get("Mounts", ())
+            if mount["Type"] == "volume"
+        ),
     ]
-    return [root, *volumes]
-
-
-def _overlay(instance: objects.Instance, graph: Mapping[str, Any]) -> str:
-    def refuse(reason: str) -> exception.InstanceNotRescuable:
-        return exception.InstanceNotRescuable(instance_id=instance.uuid, reason=reason)
-
-    if graph.get("Name") != "overlay2":
-        raise refuse(
-            f"the engine's storage driver {graph.get('Name')} does not tell where "
-            "the server's files are; overlay2 does"
-        )
-    layers = graph["Data"]["LowerDir"]
-    options = [
-        f"lowerdir={layers}",
-        f"upperdir={graph['Data']['UpperDir']}",
-        f"workdir={graph['Data']['WorkDir']}",
-        "nosuid",
-        "nodev",
-    ]
-    if os.path.exists(_OVERLAY_INDEX):
-        # As the engine mounts it, or the two would not agree on the upper layer.
-        options.append("index=off")
-    text = ",".join(options)
-    if len(text) > _MAX_OPTIONS:
-        raise refuse(
-            f"its image has {layers.count(':')} layers, too many to mount: their "
-            f"paths take {len(text)} bytes and the kernel takes {_MAX_OPTIONS}"
-        )
-    return text
 
 
 def _exists(client: DockerClient, name: str) -> bool:
     try:
         client.inspect_container(name)
-    except errors.NotFound:
+    except errors.ContainerNotFound:
         return False
     return True
 
 
 def _remove(client: DockerClient, name: str) -> None:
-    with contextlib.suppress(errors.NotFound):
+    with contextlib.suppress(errors.ContainerNotFound):
         client.remove_container(name, force=True, volumes=True)

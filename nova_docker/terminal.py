@@ -7,12 +7,13 @@ import contextlib
 import pathlib
 import socket
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 from typing import Protocol
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
-from nova_docker import container
+from nova_docker.container import naming
 
 # Typed, it leaves a terminal; the Docker CLI's own.
 DETACH_KEYS = "ctrl-p,ctrl-q"
@@ -31,6 +32,14 @@ exec sh -l
 """
 # A shell ends when it is hung up, unless the image's does not.
 _HANG_UP = "kill -HUP $0; sleep 1; kill -KILL $0"
+
+
+# An image may say which terminal its serial console shows: "attach" or "shell".
+CONSOLE_LABEL = "org.openstack.nova-docker.console"
+
+# First processes with whose terminal one can work.
+_SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
+_LOGINS = ("agetty", "getty", "init", "login", "systemd")
 
 
 class Unavailable(Exception):
@@ -52,6 +61,23 @@ class Terminal(Protocol):
         """Leave it as it was found."""
 
 
+def has_interactive_process(found: Mapping[str, Any]) -> bool:
+    """Whether one can work at the terminal of a container's first process.
+
+    :param found: what GET /containers/{id}/json answered
+    """
+    wish = found["Config"]["Labels"].get(CONSOLE_LABEL)
+    if wish in ("attach", "shell"):
+        return bool(wish == "attach")
+    program = found["Path"].rpartition("/")[2]
+    # A shell that has a script does what that says.
+    options = all(
+        word.startswith("--") or (word.startswith("-") and "c" not in word)
+        for word in found["Args"]
+    )
+    return program in _LOGINS or (program in _SHELLS and options)
+
+
 def open_terminal(client: DockerClient, uuid: str) -> Terminal:
     """A terminal in a server.
 
@@ -61,7 +87,7 @@ def open_terminal(client: DockerClient, uuid: str) -> Terminal:
     :raises Unavailable: when the server does not run
     :raises DockerError: when the engine fails
     """
-    name = container.name_of(uuid)
+    name = naming.name_of(uuid)
     try:
         found = client.inspect_container(name)
         if found["State"]["Paused"]:
@@ -69,7 +95,7 @@ def open_terminal(client: DockerClient, uuid: str) -> Terminal:
         if not found["State"]["Running"]:
             # To its first process the engine would connect when it starts.
             raise Unavailable(_OFF)
-        if not container.has_interactive_process(found):
+        if not has_interactive_process(found):
             with contextlib.suppress(_NoShell):
                 return _Shell(client, name, found.get("ExecIDs") or ())
         return _FirstProcess(client, name)

@@ -47,23 +47,6 @@ def refuse(flavor: objects.Flavor, image_meta: objects.ImageMeta) -> None:
         )
 
 
-def refuse_devices(block_device_info: Any) -> None:
-    """Refuse volumes and disks that would silently be missing.
-
-    :param block_device_info: as ComputeDriver.spawn is given it
-    :raises InvalidInput: with the first of it
-    """
-    devices = block_device_info or {}
-    for asked, what in (
-        (devices.get("block_device_mapping"), "volumes"),
-        (devices.get("ephemerals"), "ephemeral disks"),
-    ):
-        if asked:
-            raise exception.InvalidInput(
-                reason=f"the Docker driver does not support {what}"
-            )
-
-
 def _of_flavor(flavor: objects.Flavor) -> Iterable[str]:
     for name, value in sorted(flavor.extra_specs.items()):
         if name.startswith(_EXTRA_SPECS) and _asks(value):

@@ -17,7 +17,8 @@ from oslo_log import log as logging
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
-from nova_docker import container
+from nova_docker.container import naming
+from nova_docker.container import state as states
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class LifecycleEvents:
                 # are compared waits in it, and nothing falls between.
                 with self._client.events(
                     filters={
-                        **container.SERVERS,
+                        **naming.SERVERS,
                         "type": ["container"],
                         "event": [*_STATES, "destroy"],
                     }
@@ -98,9 +99,9 @@ class LifecycleEvents:
 
     def _catch_up(self) -> None:
         found = {
-            uuid: container.power_state_of(item["State"])
-            for uuid, item in container.of_servers(
-                self._client.list_containers(filters=container.SERVERS)
+            uuid: states.power_state_of(item["State"])
+            for uuid, item in naming.by_uuid(
+                self._client.list_containers(filters=naming.SERVERS)
             ).items()
         }
         seen, self._seen = self._seen, found
@@ -117,7 +118,7 @@ class LifecycleEvents:
                 self._emit(virtevent.LifecycleEvent(uuid, _EVENTS[state]))
 
     def _tell(self, event: dict[str, Any]) -> None:
-        uuid = container.uuid_of(event["Actor"]["Attributes"])
+        uuid = naming.uuid_of(event["Actor"]["Attributes"])
         assert self._seen is not None
         if event["Action"] == "destroy":
             self._seen.pop(uuid, None)

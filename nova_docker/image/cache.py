@@ -69,7 +69,7 @@ class ImageCache:
         try:
             with lockutils.lock(store.lock_of(image_id)):
                 self._client.remove_image(store.name_of(image_id))
-        except (errors.Conflict, errors.NotFound) as error:
+        except (errors.Conflict, errors.ImageNotFound) as error:
             # A rescued server, or an operator's container, is made of it; or
             # the operator was faster.
             LOG.info("Image %s is not removed: %s", image_id, error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from nova import exception
@@ -20,7 +21,8 @@ from oslo_log import log as logging
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from docker_engine.reference import SNAPSHOT_REPOSITORY
-from nova_docker import container
+from nova_docker.container import naming
+from nova_docker.container import spec
 from nova_docker.errors import translated
 
 LOG = logging.getLogger(__name__)
@@ -57,17 +59,20 @@ class Snapshots:
         :raises ImageNotFound: or another of Nova's exceptions for what Glance
             answers
         """
-        name = container.name_of(instance.uuid)
+        name = naming.name_of(instance.uuid)
+        LOG.info("Beginning live snapshot process", instance=instance)
         update_task_state(task_state=task_states.IMAGE_PENDING_UPLOAD)
         with translated(instance.uuid), self._committed(name, image_id) as tag:
             update_task_state(
                 task_state=task_states.IMAGE_UPLOADING,
                 expected_state=task_states.IMAGE_PENDING_UPLOAD,
             )
+            LOG.info("Snapshot extracted, beginning image upload", instance=instance)
             with contextlib.closing(self._client.save_image(tag)) as archive:
                 self._image_api.update(
                     context, image_id, _metadata(instance), archive, purge_props=False
                 )
+        LOG.info("Snapshot image upload complete", instance=instance)
 
     def sweep(self) -> None:
         """Remove what a nova-compute that was killed has left."""
@@ -85,17 +90,37 @@ class Snapshots:
         """Have an image of a container on the engine for as long as the block."""
         try:
             config = self._client.inspect_container(name)["Config"]
-        except errors.NotFound as error:
+        except errors.ContainerNotFound as error:
             raise exception.InstanceNotRunning(instance_id=name) from error
         repository = f"{SNAPSHOT_REPOSITORY}/{image_id}"
         try:
             self._client.commit_container(
-                name, repository, "latest", container.snapshot_config(config)
+                name, repository, "latest", snapshot_config(config)
             )
             yield f"{repository}:latest"
         finally:
-            with contextlib.suppress(errors.NotFound):
+            with contextlib.suppress(errors.ImageNotFound):
                 self._client.remove_image(f"{repository}:latest")
+
+
+def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an image of a server must not inherit from that server.
+
+    :param config: ``Config`` of the container, as the engine describes it
+    :returns: ``config`` of POST /commit, which can empty values but not remove them
+    """
+    return {
+        "Env": [
+            f"{name}="
+            for name in spec.OWN_ENVIRONMENT
+            if any(item.startswith(f"{name}=") for item in config["Env"])
+        ],
+        "Labels": {
+            name: ""
+            for name in config["Labels"]
+            if name.startswith(naming.LABEL_PREFIX)
+        },
+    }
 
 
 def _metadata(instance: objects.Instance) -> dict[str, Any]:

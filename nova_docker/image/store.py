@@ -157,7 +157,7 @@ class ImageStore:
         tag = name_of(image_id)
         with lockutils.lock(lock_of(image_id)), _host_trouble(image_id):
             found = None
-            with contextlib.suppress(errors.NotFound):
+            with contextlib.suppress(errors.ImageNotFound):
                 found = self._client.inspect_image(tag)
             trusted = (image_id, *sorted(trusted_certs.ids)) if trusted_certs else None
             if not found and not trusted:
@@ -176,7 +176,7 @@ class ImageStore:
         :returns: whether it had to be loaded
         :raises ImageNotFound: and what else :meth:`ensure` raises
         """
-        with _host_trouble(image_id), contextlib.suppress(errors.NotFound):
+        with _host_trouble(image_id), contextlib.suppress(errors.ImageNotFound):
             self._client.inspect_image(name_of(image_id))
             return False
         image_meta = objects.ImageMeta.from_image_ref(
@@ -192,7 +192,7 @@ class ImageStore:
         """
         for place in self._locations.of(image_id) if self._locations else ():
             if isinstance(place, location.EngineImage):
-                with contextlib.suppress(errors.NotFound):
+                with contextlib.suppress(errors.ImageNotFound):
                     # The id is a digest: on whichever engine, it is the image.
                     found = self._client.inspect_image(place.image_id)
                     return self._adopt(found, image_id, tag)
@@ -223,7 +223,7 @@ class ImageStore:
         """
         repository, _, digest = reference.partition("@")
         with lockutils.lock(f"nova-docker-{digest.replace(':', '-')}"):
-            with contextlib.suppress(errors.NotFound):
+            with contextlib.suppress(errors.ImageNotFound):
                 found = self._client.inspect_image(reference)
                 return self._adopt(found, image_id, tag)
             LOG.info("Pulling %s", reference)
@@ -239,7 +239,7 @@ class ImageStore:
                 return self._adopt(self._client.inspect_image(reference), image_id, tag)
             finally:
                 # Under a second name it would stay when Glance's goes.
-                with contextlib.suppress(errors.NotFound):
+                with contextlib.suppress(errors.ImageNotFound):
                     self._client.remove_image(reference)
 
     def _load(

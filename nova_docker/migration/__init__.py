@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resizes, and later moves of servers between hosts."""
+"""Resizes on this host; moves of servers between hosts belong here."""

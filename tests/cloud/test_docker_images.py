@@ -18,7 +18,7 @@ import pytest
 from oslo_utils import uuidutils
 
 from cloud import settings
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from tests import archives
 from tests.cloud import cloud
 from tests.cloud import services

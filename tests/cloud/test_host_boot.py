@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from nova_docker.rescue import MOUNT_POINT
 from tests.cloud import services
 from tests.cloud.conftest import eventually

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from openstack import exceptions
 
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from tests import archives
 from tests.cloud.conftest import eventually
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from nova_docker.container import aside_name_of
-from nova_docker.container import name_of
+from nova_docker.container.naming import aside_name_of
+from nova_docker.container.naming import name_of
 from nova_docker.rescue import MOUNT_POINT
 from tests import archives
 

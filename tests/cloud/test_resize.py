@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from oslo_utils import units
 
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from tests.cloud.cloud import nova_compute
 from tests.cloud.conftest import eventually
 

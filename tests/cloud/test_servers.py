@@ -10,7 +10,7 @@ import pytest
 from openstack import exceptions
 
 from cloud import images
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from tests import archives
 from tests.cloud.cloud import nova_compute
 from tests.cloud.conftest import eventually

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from tests.cloud import services
 from tests.cloud.conftest import eventually
 

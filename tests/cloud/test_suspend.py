@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from cloud import settings
-from nova_docker.container import name_of
+from nova_docker.container.naming import name_of
 from tests import archives
 from tests import criu
 from tests.cloud import services

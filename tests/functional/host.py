@@ -17,7 +17,7 @@ from oslo_concurrency import lockutils
 from vif_plug_ovs import ovs as vif_plug_ovs
 from vif_plug_ovs import privsep as vif_plug_privsep
 
-from nova_docker import container
+from nova_docker.container import naming
 from nova_docker.privsep import netns_admin
 from tests.engine import Engine
 from tests.functional import ovs
@@ -58,7 +58,7 @@ class Server:
 
     @property
     def name(self) -> str:
-        return container.name_of(self.instance.uuid)
+        return naming.name_of(self.instance.uuid)
 
     def run(self, script: str) -> str:
         """The output of a shell script in the running server."""

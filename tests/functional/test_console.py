@@ -11,7 +11,7 @@ import pytest
 from nova import exception
 
 from nova_docker import console
-from nova_docker import container
+from nova_docker import terminal
 from tests.functional.test_driver import eventually
 
 FOREVER = ["sh", "-c", "while :; do sleep 1; done"]
@@ -89,7 +89,7 @@ def test_a_server_that_runs_something_else_gives_a_shell(service, open_console):
 
 
 def test_the_image_says_which_of_them_it_wants(boot, image, open_console):
-    label = {container.CONSOLE_LABEL: "shell"}
+    label = {terminal.CONSOLE_LABEL: "shell"}
     server = boot(image(config={"Cmd": ["sh"], "Labels": label}))
     viewer = open_console(server)
     viewer.sendall(b"echo pid $$ $((40 + 2))\n")

@@ -9,8 +9,8 @@ from nova import objects
 from nova.compute import power_state
 
 from docker_engine import errors
-from nova_docker import container
 from nova_docker import rescue
+from nova_docker.container import naming
 from nova_docker.driver import CONF
 from tests import samples
 
@@ -158,7 +158,7 @@ def test_a_rescue_cut_off_in_the_middle_is_mended(
         to_rescue(broken, tools)
     else:
         driver.power_off(broken.instance, 0)
-        aside = container.aside_name_of(broken.instance.uuid)
+        aside = naming.aside_name_of(broken.instance.uuid)
         broken.engine.client.rename_container(broken.name, aside)
 
     restarted = make_driver()

@@ -11,7 +11,7 @@ from nova.virt import event as virtevent
 
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
-from nova_docker import container
+from nova_docker.container import naming
 from nova_docker.host import events
 from tests import archives
 
@@ -31,7 +31,7 @@ def client():
 
 @pytest.fixture
 def server(client):
-    labels = {container.UUID_LABEL: "1"}
+    labels = {naming.UUID_LABEL: "1"}
     client.create_container("nova-1", {"Image": "busybox:1", "Labels": labels})
     return "nova-1"
 

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a server comes into being: image, NICs and container, as much at once as can be.
+
+While Neutron wires the ports, the image is fetched if necessary and the container is
+created. It starts once the ports are wired. A boot that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent import futures
+from typing import Any
+
+from nova import conf as nova_conf
+from nova import exception
+from nova import objects
+from oslo_log import log as logging
+from oslo_utils import excutils
+
+from docker_engine.client import DockerClient
+from nova_docker import config_drive
+from nova_docker import injection
+from nova_docker import unsupported
+from nova_docker.container import limits
+from nova_docker.container import spec
+from nova_docker.guest import Guest
+from nova_docker.host.host import Host
+from nova_docker.image import properties
+from nova_docker.image.store import ImageStore
+from nova_docker.nics import Nics
+from nova_docker.nics import nameservers
+from nova_docker.storage import block_devices
+from nova_docker.storage.mounts import Mount
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+
+class Boot:
+    """Makes servers, and removes them again. May be used from several threads."""
+
+    def __init__(
+        self, client: DockerClient, host: Host, images: ImageStore, nics: Nics
+    ) -> None:
+        self._client = client
+        self._host = host
+        self._images = images
+        self._nics = nics
+        self._pool = futures.ThreadPoolExecutor(thread_name_prefix="docker")
+
+    def close(self) -> None:
+        """Wait for what runs in other threads; nothing new can start."""
+        self._pool.shutdown()
+
+    def check(
+        self,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        block_device_info: Any,
+    ) -> None:
+        """Refuse a server that no container can be, before anything is done for it.
+
+        :raises InvalidInput: for hardware or disks that a container cannot have
+        :raises ImageUnacceptable: if Glance describes an image that cannot boot
+        :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
+        """
+        unsupported.refuse(instance.flavor, image_meta)
+        block_devices.refuse(block_device_info)
+        properties.command(image_meta)
+        self._images.check(image_meta, instance.flavor)
+
+    def run(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        network_info: Any,
+        injected_files: Sequence[tuple[str, bytes]],
+        admin_password: str | None,
+        power_on: bool,
+    ) -> None:
+        """Make a server; arguments as ComputeDriver.spawn receives them.
+
+        :param power_on: False to leave it stopped
+        :raises InstanceExists: if there is one already, which stays as it is
+        :raises NovaException: if it fails for another reason; nothing is left behind
+        """
+        with self._undone_on_failure(instance, network_info):
+            with self._nics.wired(instance, network_info):
+                plugging = self._pool.submit(self._nics.plug, instance, network_info)
+                try:
+                    instance.device_metadata = config_drive.device_metadata(
+                        context, instance
+                    )
+                    mounts = config_drive.write(
+                        instance, injected_files, admin_password, network_info
+                    )
+                    self.create(
+                        context,
+                        instance,
+                        image_meta,
+                        network_info,
+                        mounts,
+                        injected_files,
+                    )
+                finally:
+                    plugging.result()
+            if power_on:
+                Guest(self._client, instance).start()
+
+    def create(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        network_info: Any,
+        mounts: Sequence[Mount] = (),
+        injected_files: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Create a server's container, stopped, with its files and SSH key.
+
+        :raises InstanceExists: if there is one already
+        :raises ImageUnacceptable: if the image cannot be used, or has no place for a
+            file
+        """
+        image = self._images.ensure(
+            context, image_meta, instance.flavor, instance.trusted_certs
+        )
+        addresses = network_info.fixed_ips() if network_info else []
+        disk_gb = instance.flavor.root_gb if self._host.disk_quota else 0
+        Guest(self._client, instance).create(
+            spec.specification(
+                instance,
+                image_meta,
+                image,
+                nameservers=nameservers(network_info),
+                address=addresses[0]["address"] if addresses else None,
+                limits={
+                    **limits.limits(instance.flavor, pids=CONF.docker.pids_limit),
+                    **limits.storage(disk_gb),
+                },
+                mounts=mounts,
+                runtime=CONF.docker.runtime,
+                network_mode=CONF.docker.network_mode,
+                log_size_mb=CONF.docker.console_log_size_mb,
+            )
+        )
+        injection.inject_files(self._client, instance, injected_files)
+        if CONF.docker.inject_key and instance.key_data:
+            injection.inject_key(
+                self._client,
+                instance,
+                instance.key_data,
+                properties.admin_user(image_meta),
+            )
+
+    def undo(
+        self, instance: objects.Instance, network_info: Any, *, unplug: bool = True
+    ) -> None:
+        """Remove a server, or whatever there is of it.
+
+        :param unplug: whether to remove its NICs and network namespace
+        :raises VirtualInterfaceUnplugException: if the virtual switch refuses
+        :raises NovaException: if the engine fails
+        """
+        removing = self._pool.submit(Guest(self._client, instance).remove)
+        try:
+            if unplug:
+                self._nics.unplug(instance, network_info)
+        finally:
+            removing.result()
+            config_drive.remove(instance.uuid)
+
+    @contextlib.contextmanager
+    def _undone_on_failure(
+        self, instance: objects.Instance, network_info: Any
+    ) -> Iterator[None]:
+        try:
+            yield
+        except exception.InstanceExists:
+            # What is there belongs to the server that exists.
+            raise
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                try:
+                    self.undo(instance, network_info)
+                except Exception:
+                    LOG.exception(
+                        "Failed to clean up after a failed boot", instance=instance
+                    )

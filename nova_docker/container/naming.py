@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and labels of the containers that are servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+from nova import objects
+
+# Hosts have containers, namespaces and images with these names: they must not change.
+_PREFIX = "nova-"
+LABEL_PREFIX = "org.openstack.nova."
+UUID_LABEL = LABEL_PREFIX + "uuid"
+NAME_LABEL = LABEL_PREFIX + "name"  # Nova's internal name, instance-00000001
+
+#: The engine's filter for the containers of servers
+SERVERS = {"label": [UUID_LABEL]}
+
+
+def name_of(uuid: str) -> str:
+    """Return the name of a server's container, and of its network namespace."""
+    return _PREFIX + uuid
+
+
+def aside_name_of(uuid: str) -> str:
+    """Return the name of a server's own container while it is in rescue."""
+    return name_of(uuid) + "-rescued"
+
+
+def uuid_of(labels: Mapping[str, str]) -> str:
+    """Return the server's UUID from the labels of its container.
+
+    :raises KeyError: if the container is not a server
+    """
+    return labels[UUID_LABEL]
+
+
+def labels(instance: objects.Instance) -> dict[str, str]:
+    """Return a container's labels, for operators' ``docker ps --filter``."""
+    return {
+        UUID_LABEL: instance.uuid,
+        NAME_LABEL: instance.name,
+        LABEL_PREFIX + "display_name": instance.display_name or "",
+        LABEL_PREFIX + "project": instance.project_id or "",
+        LABEL_PREFIX + "image": instance.image_ref or "",
+    }
+
+
+def by_uuid(listed: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return one container for each server, by UUID: a server in rescue has two.
+
+    :param listed: containers of servers, as GET /containers/json lists them
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for item in listed:
+        uuid = uuid_of(item["Labels"])
+        if uuid not in found or f"/{name_of(uuid)}" in item["Names"]:
+            found[uuid] = item
+    return found

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The specification of a server's container: POST /containers/create."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from nova import objects
+
+from nova_docker.container import naming
+from nova_docker.image import properties
+
+# Environment variables that the OCI runtime reads.
+_NETNS = "NOVA_NETNS"
+_ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
+#: Variables that belong to one server, not to an image made of it
+OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK)
+
+# How cloud-init detects OpenStack: a container shows it the DMI data of the host.
+_PRODUCT = "product_name=OpenStack Nova"
+
+# What root inside a container may do. Everything else is dropped, including some of
+# Docker's own defaults:
+#   AUDIT_WRITE           sshd and login refuse to work without it
+#   CHOWN DAC_OVERRIDE FOWNER FSETID  package managers and home directories: managing
+#                         the server's own files
+#   KILL                  an init stops the services of other users
+#   NET_BIND_SERVICE      listening below port 1024 where the sysctl is overridden
+#   SETGID SETUID         services that drop root privileges
+#   SYS_CHROOT            the empty jails of sshd and other services
+# Docker's defaults without: MKNOD (device nodes have been used to escape from
+# containers), NET_RAW (allows forged frames; ping works without it), SETFCAP and
+# SETPCAP (useless under no-new-privileges).
+CAPABILITIES = (
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETUID",
+    "SYS_CHROOT",
+)
+
+_MAX_HOSTNAME = 64
+
+
+def specification(
+    instance: objects.Instance,
+    image_meta: objects.ImageMeta,
+    image: str,
+    *,
+    nameservers: Sequence[str],
+    address: str | None,
+    limits: Mapping[str, Any],
+    mounts: Sequence[Mapping[str, Any]] = (),
+    runtime: str,
+    network_mode: str,
+    log_size_mb: int,
+) -> dict[str, Any]:
+    """Return the body of POST /containers/create for a server.
+
+    :param image: the engine's id of its image
+    :param nameservers: DNS servers; the engine's default if there are none
+    :param address: the server's first fixed IP, for its own host name
+    :param limits: as :mod:`nova_docker.container.limits` returns them
+    :param mounts: as :mod:`nova_docker.storage.mounts` returns them
+    :raises ImageUnacceptable: if :func:`properties.command` does
+    """
+    bridge = network_mode == "bridge"
+    # These replace variables of the same names in the image.
+    env = [f"{_NETNS}={naming.name_of(instance.uuid)}", _PRODUCT]
+    if bridge:
+        env.append(f"{_ENGINE_NETWORK}=1")
+    body: dict[str, Any] = {
+        "Image": image,
+        "Hostname": _hostname(instance),
+        "Env": env,
+        "Labels": naming.labels(instance),
+        # Without a terminal, a shell would reach the end of its input and exit.
+        "Tty": True,
+        "OpenStdin": True,
+        "HostConfig": {
+            **limits,
+            "Runtime": runtime,
+            "NetworkMode": "bridge" if bridge else "none",
+            "Dns": list(nameservers),
+            "ExtraHosts": [
+                f"{name}:{address}"
+                for name in dict.fromkeys([instance.hostname, _hostname(instance)])
+                if name and address
+            ],
+            # Nova decides what to do after a crash, and after a reboot of the host.
+            "RestartPolicy": {"Name": "no"},
+            "Privileged": False,
+            "CapDrop": ["ALL"],
+            "CapAdd": list(CAPABILITIES),
+            "SecurityOpt": ["no-new-privileges"],
+            "LogConfig": _log(log_size_mb),
+            "Mounts": list(mounts),
+        },
+    }
+    if words := properties.command(image_meta):
+        body["Cmd"] = words
+    return body
+
+
+def _hostname(instance: objects.Instance) -> str:
+    """Return a server's name in a form that the kernel accepts.
+
+    Nova's name may be qualified and 255 characters long; the kernel's limit is 64.
+    """
+    name: str = instance.hostname or ""
+    if len(name) > _MAX_HOSTNAME:
+        name = name.partition(".")[0][:_MAX_HOSTNAME]
+    return name
+
+
+def _log(size_mb: int) -> dict[str, Any]:
+    return {
+        # json-file would replace bytes that are not UTF-8.
+        "Type": "local",
+        # Two halves: the older one is dropped when the newer one is full.
+        "Config": {
+            "max-size": f"{size_mb * 512}k",
+            "max-file": "2",
+            "compress": "false",
+        },
+    }

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The specification of a server's container."""
+
+from __future__ import annotations
+
+import pytest
+from nova import exception
+
+from nova_docker.container import spec
+from tests import samples
+
+
+def config(instance=None, image_meta=None, **values):
+    return spec.specification(
+        instance or samples.instance(),
+        image_meta or samples.image_meta(),
+        "sha256:1234",
+        **{
+            "nameservers": [],
+            "address": None,
+            "limits": {},
+            "runtime": "nova",
+            "network_mode": "none",
+            "log_size_mb": 10,
+        }
+        | values,
+    )
+
+
+@pytest.mark.parametrize(
+    ("hostname", "seen"),
+    [
+        ("web", "web"),
+        ("web.example.com", "web.example.com"),
+        ("x" * 52 + "-web.example.com", "x" * 52 + "-web"),
+    ],
+)
+def test_a_name_that_is_too_long_for_the_kernel_is_cut(hostname, seen):
+    instance = samples.instance(hostname=hostname)
+    made = config(instance, address="192.0.2.1")
+    assert made["Hostname"] == seen
+    known = [line.partition(":")[0] for line in made["HostConfig"]["ExtraHosts"]]
+    assert known == list(dict.fromkeys([hostname, seen]))
+
+
+def test_the_command_is_the_images_unless_a_property_overrides_it():
+    assert "Cmd" not in config()
+    overridden = samples.image_meta(
+        properties={"os_command_line": "httpd -f -h '/var/my www'"}
+    )
+    assert config(image_meta=overridden)["Cmd"] == [
+        "httpd",
+        "-f",
+        "-h",
+        "/var/my www",
+    ]
+
+
+def test_a_shell_stays_up():
+    body = config()
+    assert body["Tty"] and body["OpenStdin"]
+
+
+def test_a_container_is_unprivileged():
+    host_config = config()["HostConfig"]
+    assert host_config["Privileged"] is False
+    assert host_config["CapDrop"] == ["ALL"]
+    assert not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "MKNOD"} & set(
+        host_config["CapAdd"]
+    )
+    # No seccomp or AppArmor option: the engine's defaults stay on.
+    assert host_config["SecurityOpt"] == ["no-new-privileges"]
+    assert "Binds" not in host_config and host_config["Mounts"] == []
+
+
+def test_a_server_that_only_nova_connects_has_no_engine_network():
+    instance = samples.instance()
+    body = config(instance)
+    assert body["HostConfig"]["NetworkMode"] == "none"
+    assert body["Env"] == [
+        f"NOVA_NETNS=nova-{instance.uuid}",
+        "product_name=OpenStack Nova",
+    ]
+
+
+def test_bridge_mode_keeps_the_engines_network():
+    instance = samples.instance()
+    body = config(instance, network_mode="bridge")
+    assert body["HostConfig"]["NetworkMode"] == "bridge"
+    assert "NOVA_ENGINE_NETWORK=1" in body["Env"]
+
+
+def test_a_server_knows_its_own_name_and_neutrons_dns():
+    body = config(nameservers=["192.0.2.53"], address="192.0.2.10")
+    assert body["Hostname"] == "web-1"
+    assert body["HostConfig"]["ExtraHosts"] == ["web-1:192.0.2.10"]
+    assert body["HostConfig"]["Dns"] == ["192.0.2.53"]
+
+
+def test_the_console_log_is_bounded():
+    log = config(log_size_mb=10)["HostConfig"]["LogConfig"]
+    assert log["Type"] == "local"
+    assert log["Config"]["max-size"] == "5120k"
+    assert log["Config"]["max-file"] == "2"
+
+
+def test_a_command_line_that_cannot_be_split_is_the_images_fault():
+    broken = samples.image_meta(properties={"os_command_line": "echo 'open"})
+    with pytest.raises(exception.ImageUnacceptable, match="os_command_line"):
+        config(image_meta=broken)
