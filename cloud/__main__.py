@@ -8,13 +8,13 @@ import shlex
 import sys
 import time
 
-from cloud import config
+from cloud import commands
+from cloud import configuration
 from cloud import down
 from cloud import engine
 from cloud import packages
-from cloud import progress
 from cloud import settings
-from cloud import shell
+from cloud import step_runner
 from cloud import steps
 from cloud import supervisor
 from cloud.services import services
@@ -23,10 +23,10 @@ from cloud.settings import memory
 
 def up() -> None:
     began = time.monotonic()
-    config.check_state()
-    with shell.state_lock():
+    configuration.check_state()
+    with commands.state_lock():
         settings.LOG.mkdir(exist_ok=True)
-        progress.run(steps.steps())
+        step_runner.run(steps.steps())
     address = (settings.LOG / "step-server.log").read_text().split()[-1]
     print(
         f"""
@@ -75,10 +75,12 @@ def status() -> None:
 
 def env(user: str = "admin") -> None:
     """Print shell lines that make a shell the cloud's user."""
-    if user not in config.USERS:
-        raise shell.Failed(f"{user}: the users are {' and '.join(config.USERS)}")
+    if user not in configuration.USERS:
+        raise commands.Failed(
+            f"{user}: the users are {' and '.join(configuration.USERS)}"
+        )
     variables = {
-        **{f"OS_{k.upper()}": v for k, v in config.credentials(user).items()},
+        **{f"OS_{k.upper()}": v for k, v in configuration.credentials(user).items()},
         "OS_REGION_NAME": settings.REGION,
         "OS_IDENTITY_API_VERSION": "3",
         "OS_CLIENT_CONFIG_FILE": str(settings.CLOUDS_YAML),
@@ -91,27 +93,27 @@ def env(user: str = "admin") -> None:
 
 def take_down(purge: str = "") -> None:
     if purge not in ("", "--purge"):
-        raise shell.Failed(f"{purge}: the only option of down is --purge")
-    with shell.state_lock():
+        raise commands.Failed(f"{purge}: the only option of down is --purge")
+    with commands.state_lock():
         settings.LOG.mkdir(exist_ok=True)
-        shell.set_log(settings.LOG / "down.log")
+        commands.set_log(settings.LOG / "down.log")
         down.down(purge=bool(purge))
 
 
 def tempest(tests: str = "") -> None:
     """Run OpenStack's own tests against the cloud; exit with 1 if any fails."""
     up()
-    with shell.state_lock():
-        shell.set_log(settings.LOG / "tempest.log")
+    with commands.state_lock():
+        commands.set_log(settings.LOG / "tempest.log")
         packages.install_tempest()
         # Its directory, image and flavors are one run's.
         arguments = [tests] if tests else []
-        sys.exit(shell.run_python_here("cloud.tempest", *arguments))
+        sys.exit(commands.run_python_here("cloud.tempest", *arguments))
 
 
 def fake_compute() -> None:
     """Bring the cloud up with a nova-compute that tests/bench measures against."""
-    with shell.state_lock():
+    with commands.state_lock():
         memory.set("fake_compute", True)
     up()
 
@@ -134,7 +136,7 @@ def main() -> None:
         sys.exit(f"quickstart: too many words: {' '.join(arguments)}")
     try:
         VERBS[verb](*arguments)
-    except shell.Failed as error:
+    except commands.Failed as error:
         sys.exit(f"quickstart: {error}")
 
 

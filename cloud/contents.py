@@ -17,10 +17,10 @@ import amqp  # type: ignore
 import openstack
 from openstack.connection import Connection
 
-from cloud import config
+from cloud import commands
+from cloud import configuration
 from cloud import images
 from cloud import settings
-from cloud import shell
 from cloud import supervisor
 from cloud.settings import PORTS
 from cloud.settings import REGION
@@ -61,7 +61,7 @@ FAKE_TRAIT = "CUSTOM_FAKE_COMPUTE"
 
 def connect(user: str = "admin") -> Connection:
     return openstack.connection.Connection(
-        auth=config.credentials(user), region_name=REGION
+        auth=configuration.credentials(user), region_name=REGION
     )
 
 
@@ -127,7 +127,7 @@ def images_listed() -> None:
         )
 
     log = settings.LOG / "glance-docker-sync.log"
-    shell.wait_until(listed, f"Glance does not list {images.NAMES}, see {log}")
+    commands.wait_until(listed, f"Glance does not list {images.NAMES}, see {log}")
 
 
 def new_image(cloud: Connection, name: str) -> str:
@@ -212,7 +212,7 @@ def networks() -> None:
     for subnet in subnets:
         if subnet.id not in attached:
             network.add_interface_to_router(router, subnet_id=subnet.id)
-    for user in config.USERS:
+    for user in configuration.USERS:
         _open_default_group(connect(user))
 
 
@@ -232,7 +232,7 @@ def _open_default_group(cloud: Connection) -> None:
 def flavors() -> None:
     """Make the flavors, and both users' key pair."""
     public_key = settings.SSH_KEY.with_suffix(".key.pub").read_text()
-    for user in config.USERS:
+    for user in configuration.USERS:
         compute = connect(user).compute
         if user == "admin":
             for flavor in FLAVORS:
@@ -274,7 +274,7 @@ def fake_compute() -> None:
         found = cloud.placement.resource_providers(name=host)
         return next(iter(found), None)
 
-    found = shell.wait_until(provider, f"resource provider {host}")
+    found = commands.wait_until(provider, f"resource provider {host}")
     headers = {"OpenStack-API-Version": "placement 1.6"}
     cloud.placement.put(f"/traits/{FAKE_TRAIT}", headers=headers).raise_for_status()
     url = f"/resource_providers/{found.id}/traits"
@@ -293,7 +293,7 @@ def fake_compute() -> None:
     compute.set_aggregate_metadata(aggregate, required)
     if host not in (aggregate.hosts or []):
         # The host has to be mapped to its cell before it is known.
-        shell.wait_until(
+        commands.wait_until(
             lambda: _add_to_aggregate(compute, aggregate, host), f"host {host}"
         )
     if not compute.find_flavor("fake.tiny"):
@@ -314,10 +314,10 @@ def _await_compute(host: str, service: str) -> None:
 
     def ready() -> bool:
         if supervisor.state(service)["statename"] == "FATAL":
-            raise shell.Failed(f"{service} does not stay up; its log is {log}")
+            raise commands.Failed(f"{service} does not stay up; its log is {log}")
         return _consumes(host) and _is_up(host)
 
-    shell.wait_until(ready, f"{service} is not ready, see {log}", interval=0.5)
+    commands.wait_until(ready, f"{service} is not ready, see {log}", interval=0.5)
 
 
 def _is_up(host: str) -> bool:
@@ -352,7 +352,7 @@ def server() -> None:
         found = None
     if not found:
         # It is listed when its host is mapped to its cell.
-        shell.wait_until(
+        commands.wait_until(
             lambda: any(
                 hypervisor.name == settings.HOST and hypervisor.state == "up"
                 for hypervisor in cloud.compute.hypervisors(details=True)
@@ -369,10 +369,10 @@ def server() -> None:
             networks=[{"uuid": cloud.network.find_network("private").id}],
             key_name="quickstart",
         )
-    shell.wait_until(lambda: _is_active(cloud, found.id), "the server quickstart")
+    commands.wait_until(lambda: _is_active(cloud, found.id), "the server quickstart")
     address = _floating_ip(cloud, found.id)
     # Nova may be about to find out that it went off with the machine.
-    shell.wait_until(
+    commands.wait_until(
         lambda: _is_active(cloud, found.id) and _ssh_works(address),
         f"SSH to {address}",
     )
@@ -384,7 +384,7 @@ def _is_active(cloud: Connection, server_id: str) -> bool:
     found = cloud.compute.get_server(server_id)
     if found.status == "ERROR":
         reason = (found.fault or {}).get("message", "no reason given")
-        raise shell.Failed(f"the server quickstart is in ERROR: {reason}")
+        raise commands.Failed(f"the server quickstart is in ERROR: {reason}")
     if found.status == "SHUTOFF" and found.task_state is None:
         cloud.compute.start_server(found.id)
     return found.status == "ACTIVE"
@@ -449,5 +449,5 @@ if __name__ == "__main__":
     try:
         for part in sys.argv[1:]:
             parts[part]()
-    except shell.Failed as error:
+    except commands.Failed as error:
         sys.exit(str(error))

@@ -7,9 +7,9 @@ import pathlib
 import tempfile
 from collections.abc import Callable
 
+from cloud import commands
 from cloud import packages
 from cloud import settings
-from cloud import shell
 from cloud.settings import BIN
 from cloud.settings import DATA
 from cloud.settings import ETC
@@ -41,7 +41,7 @@ def prepare() -> None:
     """Make MariaDB's data directory, once."""
     if memory.get("mariadb_data"):
         return
-    shell.run(
+    commands.run(
         "/usr/bin/mariadb-install-db",
         f"--defaults-file={ETC}/mariadb.cnf",
         "--auth-root-authentication-method=socket",
@@ -63,7 +63,7 @@ def make() -> None:
 
 def sql(*statements: str) -> list[list[str]]:
     """Run statements as MariaDB's root; return the rows that they print."""
-    printed = shell.output(
+    printed = commands.output(
         "/usr/bin/mariadb",
         f"--defaults-file={ETC}/mariadb.cnf",
         "--user=root",
@@ -148,8 +148,8 @@ def _manage(service: str, *arguments: str, **env: str) -> None:
 
 
 def _as_nova(*command: str | pathlib.Path, **env: str) -> None:
-    env = shell.clean_env(**env)
-    shell.run(*command, env=env, user=settings.USER)
+    env = commands.clean_env(**env)
+    commands.run(*command, env=env, user=settings.USER)
 
 
 def _once(name: str, action: Callable[[], None]) -> None:
@@ -183,7 +183,7 @@ def _nova() -> None:
     _manage("nova", "db", "sync", "--local_cell")
     # Both have the same schema, and the second migration would take as long.
     with tempfile.TemporaryFile(dir=DATA) as dump:
-        shell.run(
+        commands.run(
             "/usr/bin/mariadb-dump",
             f"--defaults-file={ETC}/mariadb.cnf",
             "--user=root",
@@ -191,7 +191,7 @@ def _nova() -> None:
             stdout=dump,
         )
         dump.seek(0)
-        shell.run(
+        commands.run(
             "/usr/bin/mariadb",
             f"--defaults-file={ETC}/mariadb.cnf",
             "--user=root",

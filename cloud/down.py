@@ -8,15 +8,15 @@ import pathlib
 import shutil
 from collections.abc import Iterable
 
+from cloud import cgroup
+from cloud import commands
 from cloud import databases
 from cloud import engine
 from cloud import images
+from cloud import open_vswitch
 from cloud import packages
 from cloud import settings
-from cloud import shell
-from cloud import strays
 from cloud import supervisor
-from cloud import switch
 from cloud.services import MAKERS
 from cloud.services import services
 from cloud.settings import memory
@@ -32,13 +32,13 @@ def down(*, purge: bool) -> None:
     if supervisor.running():
         _stop_services()
         supervisor.shutdown()
-    strays.kill()
+    cgroup.kill()
     _remove_namespaces(f"nova-{uuid}" for uuid in engine.servers_on_disk())
-    _remove_namespaces(switch.metadata_namespaces())
+    _remove_namespaces(open_vswitch.metadata_namespaces())
     _unmount()
-    for link in (settings.ENGINE_BRIDGE, *switch.INTERFACES):
-        switch.remove_interface(link)
-    strays.remove()
+    for link in (settings.ENGINE_BRIDGE, *open_vswitch.INTERFACES):
+        open_vswitch.remove_interface(link)
+    cgroup.remove()
     shutil.rmtree(settings.RUN, ignore_errors=True)
     if purge:
         _purge()
@@ -61,14 +61,14 @@ def _stop_services() -> None:
         _note_contents()
     _stop_servers()
     if "ovs-vswitchd" in names:
-        switch.remove_bridges()
+        open_vswitch.remove_bridges()
     stop(priorities - makers)
 
 
 def _note_contents() -> None:
     """Note which servers and images are this cloud's, while its database runs."""
     # It has no tables yet when `up` did not get that far.
-    with contextlib.suppress(shell.Failed):
+    with contextlib.suppress(commands.Failed):
         memory.set("servers", databases.instances())
         memory.set("images", databases.images())
 
@@ -93,14 +93,14 @@ def _remove_namespaces(names: Iterable[str]) -> None:
     """Remove network namespaces, and their NICs with them."""
     for name in names:
         if pathlib.Path("/run/netns", name).exists():
-            shell.run("ip", "netns", "delete", name, check=False)
+            commands.run("ip", "netns", "delete", name, check=False)
 
 
 def _unmount() -> None:
     """Unmount what is mounted below the state directory, inmost first."""
     for point in reversed(_mount_points()):
         if point.startswith(f"{settings.STATE}/"):
-            shell.run("umount", "--lazy", point, check=False)
+            commands.run("umount", "--lazy", point, check=False)
 
 
 def _mount_points() -> list[str]:
@@ -118,9 +118,9 @@ def _purge() -> None:
             engine.remove_image(name)
     settings.SUDOERS.unlink(missing_ok=True)
     if memory.get("made_user"):
-        shell.run("userdel", settings.USER, check=False)
+        commands.run("userdel", settings.USER, check=False)
     elif memory.get("made_group_member"):
-        shell.run("gpasswd", "--delete", settings.USER, "docker", check=False)
+        commands.run("gpasswd", "--delete", settings.USER, "docker", check=False)
     if memory.get("made_netns_directory"):
         _remove_netns_directory()
     shutil.rmtree(settings.STATE)
@@ -130,6 +130,6 @@ def _remove_netns_directory() -> None:
     """Remove /run/netns with the mount that ``ip netns`` puts over it."""
     directory = pathlib.Path("/run/netns")
     if str(directory) in _mount_points() and not any(directory.iterdir()):
-        shell.run("umount", directory, check=False)
+        commands.run("umount", directory, check=False)
         with contextlib.suppress(OSError):
             directory.rmdir()

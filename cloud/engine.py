@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 from typing import BinaryIO
 
+from cloud import commands
 from cloud import settings
-from cloud import shell
 from cloud.settings import DATA
 from cloud.settings import RUN
 from cloud.settings import memory
@@ -89,9 +89,9 @@ def prepare() -> None:
     bridge = settings.ENGINE_BRIDGE
     if not pathlib.Path("/sys/class/net", bridge).exists():
         memory.set(f"made_{bridge}", True)
-        shell.run("ip", "link", "add", bridge, "type", "bridge")
-    shell.run("ip", "address", "replace", settings.ENGINE_BRIDGE_CIDR, "dev", bridge)
-    shell.run("ip", "link", "set", bridge, "up")
+        commands.run("ip", "link", "add", bridge, "type", "bridge")
+    commands.run("ip", "address", "replace", settings.ENGINE_BRIDGE_CIDR, "dev", bridge)
+    commands.run("ip", "link", "set", bridge, "up")
 
 
 def answers(path: pathlib.Path) -> bool:
@@ -120,7 +120,7 @@ def request(
 
     :raises EngineError: with the engine's message, for a status of 400 or more
     """
-    connection = shell.UnixConnection(path or socket(), timeout=300)
+    connection = commands.UnixConnection(path or socket(), timeout=300)
     with contextlib.closing(connection):
         if query:
             url += "?" + urllib.parse.urlencode(query)

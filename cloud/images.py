@@ -12,9 +12,9 @@ import pathlib
 import tarfile
 from collections.abc import Sequence
 
+from cloud import commands
 from cloud import engine
 from cloud import settings
-from cloud import shell
 from cloud.settings import DATA
 from cloud.settings import memory
 
@@ -26,13 +26,13 @@ NAMES = (BUSYBOX, DEBIAN)
 SUITE = "bookworm"
 # What people, and Tempest, expect to find in a server.
 COMMANDS = ("curl", "iproute2", "iputils-ping", "netbase", "sudo")
-SERVER_INIT = settings.SOURCE / "cloud/debian/server-init"
+SERVER_INIT = settings.SOURCE / "cloud/debian-image/server-init"
 
 
 def make_key() -> None:
     """Make the key pair quickstart."""
     if not settings.SSH_KEY.exists():
-        shell.run(
+        commands.run(
             *("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "quickstart"),
             *("-f", settings.SSH_KEY),
         )
@@ -42,7 +42,7 @@ def make_busybox_tree() -> None:
     if engine.has_image(BUSYBOX):
         return
     binary = pathlib.Path("/bin/busybox")
-    applets = shell.output(binary, "--list").split()
+    applets = commands.output(binary, "--list").split()
     with tarfile.open(_tree("busybox"), "w") as tar:
         for directory in ("bin", "dev", "etc", "proc", "root", "sys", "var/www"):
             _add_directory(tar, directory, 0o755)
@@ -83,7 +83,7 @@ def debootstrap(target: pathlib.Path, packages: Sequence[str], *hooks: str) -> N
 
     :param hooks: shell lines run at the end, in which ``$1`` is its directory
     """
-    shell.run(
+    commands.run(
         # What others wait for goes first.
         *("nice", "-n", "5", "mmdebstrap"),
         "--mode=root",
@@ -99,7 +99,7 @@ def debootstrap(target: pathlib.Path, packages: Sequence[str], *hooks: str) -> N
         SUITE,
         target,
         *_mirrors(),
-        env=shell.installer_env(),
+        env=commands.installer_env(),
     )
 
 
@@ -132,7 +132,7 @@ def _import(name: str, tree: pathlib.Path, changes: list[str]) -> None:
 
 def _mirrors() -> list[str]:
     """Return lines of sources.list for the suite, from where apt gets it."""
-    targets = shell.output(
+    targets = commands.output(
         "apt-get",
         "indextargets",
         "--format",

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from collections.abc import Sequence
 
+from cloud import commands
 from cloud import settings
-from cloud import shell
 from cloud.settings import memory
 
 # Enough for the virtual environment, to be filled while apt does the rest.
@@ -82,14 +82,14 @@ REQUIREMENTS = (
     settings.SOURCE / "requirements.txt",
 )
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
-TEMPEST = settings.SOURCE / "cloud/tempest-requirements.txt"
+TEMPEST = settings.SOURCE / "cloud/tempest/requirements.txt"
 
 
 def make_venv() -> None:
     """Make the virtual environment, with supervisord alone."""
     _apt_install(FOR_VENV)
     if memory.get("supervisor") != SUPERVISOR[0]:
-        shell.run("/usr/bin/python3", "-m", "venv", settings.VENV)
+        commands.run("/usr/bin/python3", "-m", "venv", settings.VENV)
         _pip_install(*SUPERVISOR)
         memory.set("supervisor", SUPERVISOR[0])
 
@@ -106,12 +106,12 @@ def _apt_install(names: Sequence[str]) -> None:
     missing = [name for name in names if not _installed(name)]
     if not missing:
         return
-    env = shell.installer_env()
+    env = commands.installer_env()
     apt = ("apt-get", "-y", "-o", "DPkg::Lock::Timeout=300")
-    shell.run(*apt, "update", env=env)
+    commands.run(*apt, "update", env=env)
     before = _installed_units()
     with _no_daemon_starts():
-        shell.run(
+        commands.run(
             *apt,
             "install",
             "--no-install-recommends",
@@ -122,7 +122,7 @@ def _apt_install(names: Sequence[str]) -> None:
         )
     fresh = sorted(_installed_units() - before)
     if fresh and shutil.which("systemctl", path=settings.PATH):
-        shell.run("systemctl", "disable", *fresh, check=False)
+        commands.run("systemctl", "disable", *fresh, check=False)
 
 
 def _installed(name: str) -> bool:
@@ -175,7 +175,7 @@ def make_user() -> None:
         pwd.getpwnam(settings.USER)
     except KeyError:
         memory.set("made_user", True)
-        shell.run(
+        commands.run(
             "useradd",
             "--system",
             "--user-group",
@@ -186,7 +186,7 @@ def make_user() -> None:
         )
     if settings.USER not in grp.getgrnam("docker").gr_mem:
         memory.set("made_group_member", True)
-        shell.run("usermod", "--append", "--groups=docker", settings.USER)
+        commands.run("usermod", "--append", "--groups=docker", settings.USER)
     privsep = f"{settings.BIN}/privsep-helper"
     config = settings.ETC / "nova/nova.conf"
     rootwrap = f"{settings.BIN}/neutron-rootwrap {settings.ETC}/neutron/rootwrap.conf"
@@ -215,7 +215,9 @@ def install_openstack() -> None:
     )
     # On all processors, and without the tests, half of what OpenStack ships.
     compileall = ("-m", "compileall", "-q", "-j", "0", "-x", "/tests/")
-    shell.run(settings.BIN / "python", *compileall, settings.VENV / "lib", check=False)
+    commands.run(
+        settings.BIN / "python", *compileall, settings.VENV / "lib", check=False
+    )
     memory.set("openstack_revision", revision)
 
 
@@ -230,7 +232,7 @@ def install_tempest() -> None:
 
 def _pip_install(*arguments: str) -> None:
     pip = (settings.BIN / "pip", "install", "--quiet")
-    shell.run(*pip, *arguments, env=shell.installer_env())
+    commands.run(*pip, *arguments, env=commands.installer_env())
 
 
 def project_revision() -> str:

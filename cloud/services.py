@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
-from cloud import config
+from cloud import commands
+from cloud import configuration
 from cloud import databases
 from cloud import engine
+from cloud import open_vswitch
 from cloud import packages
 from cloud import settings
-from cloud import shell
-from cloud import switch
 from cloud.settings import BIN
 from cloud.settings import DATA
 from cloud.settings import ETC
@@ -62,7 +62,7 @@ class Service:
     @property
     def revision(self) -> str:
         paths = [ETC / name for name in self.config]
-        return config.revision(paths, self.version)
+        return configuration.revision(paths, self.version)
 
 
 def services() -> list[Service]:
@@ -94,7 +94,7 @@ def infrastructure() -> list[Service]:
         Service(
             "epmd",
             f"/usr/bin/epmd -address 127.0.0.1 -port {PORTS['epmd']}",
-            lambda: shell.listens(PORTS["epmd"]),
+            lambda: commands.listens(PORTS["epmd"]),
             user="rabbitmq",
             port=PORTS["epmd"],
             priority=10,
@@ -121,21 +121,23 @@ def infrastructure() -> list[Service]:
         *([] if engine.is_foreign() else own_engine),
         Service(
             "ovsdb-server",
-            f"/usr/sbin/ovsdb-server {switch.DATABASE} --remote=punix:{switch.SOCKET}"
+            f"/usr/sbin/ovsdb-server {open_vswitch.DATABASE}"
+            f" --remote=punix:{open_vswitch.SOCKET}"
             f" --remote=ptcp:{PORTS['ovsdb']}:127.0.0.1"
             f" --unixctl={RUN}/ovs/ovsdb-server.ctl",
-            lambda: connects(switch.SOCKET),
+            lambda: connects(open_vswitch.SOCKET),
             port=PORTS["ovsdb"],
             env=ovs,
-            prepare=switch.make_database,
+            prepare=open_vswitch.make_database,
             priority=20,
         ),
         Service(
             "ovs-vswitchd",
-            f"/usr/sbin/ovs-vswitchd unix:{switch.SOCKET} --unixctl={switch.VSWITCHD}",
-            switch.is_ready,
+            f"/usr/sbin/ovs-vswitchd unix:{open_vswitch.SOCKET}"
+            f" --unixctl={open_vswitch.VSWITCHD}",
+            open_vswitch.is_ready,
             env=ovs,
-            prepare=switch.describe,
+            prepare=open_vswitch.describe,
             priority=30,
         ),
         Service(
@@ -145,16 +147,16 @@ def infrastructure() -> list[Service]:
             f" --remote=punix:{RUN}/ovn/south.sock"
             f" --unixctl={RUN}/ovn/databases.ctl"
             f" {DATA}/ovn/north.db {DATA}/ovn/south.db",
-            lambda: connects(switch.NORTH) and connects(switch.SOUTH),
+            lambda: connects(open_vswitch.NORTH) and connects(open_vswitch.SOUTH),
             user=settings.USER,
             env=ovs,
-            prepare=switch.make_ovn_databases,
+            prepare=open_vswitch.make_ovn_databases,
             priority=20,
         ),
         Service(
             "ovn-northd",
-            f"/usr/bin/ovn-northd --ovnnb-db=unix:{switch.NORTH}"
-            f" --ovnsb-db=unix:{switch.SOUTH} --unixctl={RUN}/ovn/northd.ctl",
+            f"/usr/bin/ovn-northd --ovnnb-db=unix:{open_vswitch.NORTH}"
+            f" --ovnsb-db=unix:{open_vswitch.SOUTH} --unixctl={RUN}/ovn/northd.ctl",
             lambda: connects(RUN / "ovn/northd.ctl"),
             user=settings.USER,
             env=ovs,
@@ -162,8 +164,8 @@ def infrastructure() -> list[Service]:
         ),
         Service(
             "ovn-controller",
-            f"/usr/bin/ovn-controller unix:{switch.SOCKET}",
-            switch.has_chassis,
+            f"/usr/bin/ovn-controller unix:{open_vswitch.SOCKET}",
+            open_vswitch.has_chassis,
             env=ovs,
             priority=40,
         ),
@@ -285,7 +287,7 @@ def worker(
     return Service(
         name,
         " ".join([f"{BIN}/{program or name}", *options]),
-        lambda: port is None or shell.listens(port),
+        lambda: port is None or commands.listens(port),
         user=settings.USER,
         port=port,
         env={"HOME": f"{DATA}/nova"},

@@ -6,19 +6,19 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable
 
-from cloud import config
+from cloud import cgroup
+from cloud import commands
+from cloud import configuration
 from cloud import databases
 from cloud import engine
 from cloud import images
+from cloud import open_vswitch
 from cloud import packages
 from cloud import settings
-from cloud import shell
-from cloud import strays
 from cloud import supervisor
-from cloud import switch
-from cloud.progress import Step
 from cloud.services import services
 from cloud.settings import memory
+from cloud.step_runner import Step
 
 SWITCH = (
     "ovsdb-server",
@@ -112,16 +112,16 @@ def steps() -> list[Step]:
 
 def set_up() -> None:
     packages.make_user()
-    config.make_directories()
+    configuration.make_directories()
     images.make_key()
     if not pathlib.Path("/run/netns").exists():
         memory.set("made_netns_directory", True)
     if not supervisor.running():
-        strays.kill()
+        cgroup.kill()
         for service in services():
             supervisor.check_port(service)
     engine.choose()
-    config.write()
+    configuration.write()
     supervisor.configure(services())
 
 
@@ -145,14 +145,14 @@ def start_engine() -> None:
     if not engine.is_foreign():
         start("containerd", "dockerd")()
     elif not engine.answers(engine.socket()):
-        raise shell.Failed(
+        raise commands.Failed(
             f"the engine that this cloud uses does not run ({engine.socket()})"
         )
 
 
 def start_switch() -> None:
     start(*SWITCH)()
-    switch.address_public_bridge()
+    open_vswitch.address_public_bridge()
 
 
 def make_busybox() -> None:
@@ -172,7 +172,7 @@ def start_compute() -> None:
 
 def start_fake_compute() -> None:
     """Start a second nova-compute, with Nova's fake driver, for benchmarks."""
-    switch.add_chassis(settings.FAKE_HOST)
+    open_vswitch.add_chassis(settings.FAKE_HOST)
     if supervisor.state("nova-compute-fake")["statename"] != "RUNNING":
         contents("forget_fake_compute")()
     start("nova-compute-fake")()
@@ -187,4 +187,4 @@ def schema(name: str, action: Callable[[], None]) -> Step:
 
 def contents(*parts: str) -> Callable[[], None]:
     """Return an action that runs parts of :mod:`cloud.contents`."""
-    return lambda: shell.run_python("cloud.contents", *parts)
+    return lambda: commands.run_python("cloud.contents", *parts)

@@ -8,9 +8,9 @@ import pathlib
 import xmlrpc.client
 from typing import Any
 
+from cloud import cgroup
+from cloud import commands
 from cloud import settings
-from cloud import shell
-from cloud import strays
 from cloud.services import Service
 
 SOCKET = settings.RUN / "supervisor.sock"
@@ -25,7 +25,7 @@ _ENDED = ("STOPPED", "EXITED", "FATAL")
 class _Transport(xmlrpc.client.Transport):
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
         # Stopping a service may take all of its stopwaitsecs.
-        return shell.UnixConnection(SOCKET, timeout=180)
+        return commands.UnixConnection(SOCKET, timeout=180)
 
 
 def _rpc() -> Any:
@@ -50,9 +50,13 @@ def configure(services: list[Service]) -> None:
     CONFIG.write_text(text)
     if not running():
         # -P: not what is beside it, this module, for the package of that name.
-        program = (settings.BIN / "python", "-P", settings.SOURCE / "cloud/poller.py")
-        strays.enclose(*program, "--configuration", CONFIG)
-        shell.wait_until(running, "supervisord")
+        program = (
+            settings.BIN / "python",
+            "-P",
+            settings.SOURCE / "cloud/patched_supervisord.py",
+        )
+        cgroup.enclose(*program, "--configuration", CONFIG)
+        commands.wait_until(running, "supervisord")
         return
     rpc = _rpc()
     ((added, changed, removed),) = rpc.reloadConfig()
@@ -66,7 +70,7 @@ def configure(services: list[Service]) -> None:
 def start(service: Service) -> None:
     """Start a service that is not running, and wait until it is ready.
 
-    :raises shell.Failed: when it is not, with the place of its log
+    :raises commands.Failed: when it is not, with the place of its log
     """
     if state(service.name)["statename"] not in UP:
         check_port(service)
@@ -82,22 +86,22 @@ def start(service: Service) -> None:
         if service.ready():
             return True
         if state(service.name)["statename"] == "FATAL":
-            raise shell.Failed(f"{service.name} does not stay up")
+            raise commands.Failed(f"{service.name} does not stay up")
         return False
 
     try:
-        shell.wait_until(ready, f"{service.name} is not ready")
-    except shell.Failed as error:
-        raise shell.Failed(f"{error}; its log is {log(service)}") from None
+        commands.wait_until(ready, f"{service.name} is not ready")
+    except commands.Failed as error:
+        raise commands.Failed(f"{error}; its log is {log(service)}") from None
 
 
 def check_port(service: Service) -> None:
     """Refuse when something else has the port of a service that does not run.
 
-    :raises shell.Failed: with how to find out who has it
+    :raises commands.Failed: with how to find out who has it
     """
-    if service.port and shell.listens(service.port):
-        raise shell.Failed(
+    if service.port and commands.listens(service.port):
+        raise commands.Failed(
             f"port {service.port} of 127.0.0.1, which {service.name} needs, "
             "is in use by a process that is not this cloud's "
             f"(ss -ltnp 'sport = :{service.port}')"
@@ -112,7 +116,7 @@ def stop(*names: str) -> None:
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != _NOT_RUNNING:
                 raise
-    shell.wait_until(
+    commands.wait_until(
         lambda: all(state(name)["statename"] in _ENDED for name in names),
         f"{', '.join(names)}: still there",
     )
@@ -131,7 +135,7 @@ def shutdown() -> None:
     pid = int(PIDFILE.read_text())
     _rpc().shutdown()
     proc = pathlib.Path(f"/proc/{pid}")
-    shell.wait_until(
+    commands.wait_until(
         lambda: not proc.exists() or "\nState:\tZ" in (proc / "status").read_text(),
         "supervisord is still there",
         timeout=180,

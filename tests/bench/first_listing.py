@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from oslo_config import cfg
 
+from cloud import commands
 from cloud import settings
-from cloud import shell
 from cloud import supervisor
 from docker_engine import location
 from glance_docker import conf as options
@@ -100,7 +100,7 @@ class Listing:
     def _wait(self) -> None:
         """Wait until all that Glance has is active."""
         url = "/images?limit=1&status=in:queued,importing"
-        shell.wait_until(
+        commands.wait_until(
             lambda: not self.glance.get(url).json()["images"],
             "images are not active",
             timeout=600,

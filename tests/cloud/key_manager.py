@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 import requests
 
+from cloud import commands
 from cloud import settings
-from cloud import shell
 from tests.cloud import services
 
 PORT = 9311
@@ -92,8 +92,8 @@ def running(directory: pathlib.Path) -> Iterator[None]:
         ) as server,
     ):
         try:
-            shell.wait_until(
-                lambda: shell.listens(PORT) or server.poll() is not None, "Barbican"
+            commands.wait_until(
+                lambda: commands.listens(PORT) or server.poll() is not None, "Barbican"
             )
             assert server.poll() is None, (directory / "out").read_text()
             with services.configured(

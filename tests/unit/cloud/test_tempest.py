@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-SKIPS = pathlib.Path(__file__).parents[3] / "cloud/tempest-skips.toml"
+SKIPS = pathlib.Path(__file__).parents[3] / "cloud/tempest/skips.toml"
 ENTRIES = tomllib.loads(SKIPS.read_text())
 
 

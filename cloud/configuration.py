@@ -13,10 +13,10 @@ import re
 import string
 from collections.abc import Sequence
 
+from cloud import commands
 from cloud import databases
 from cloud import engine
 from cloud import settings
-from cloud import shell
 from cloud.settings import AUTH_URL
 from cloud.settings import DATA
 from cloud.settings import ETC
@@ -24,7 +24,7 @@ from cloud.settings import LOG
 from cloud.settings import RUN
 from cloud.settings import STATE
 
-TEMPLATES = settings.SOURCE / "cloud/config"
+TEMPLATES = settings.SOURCE / "cloud/templates"
 
 USERS = ("admin", "demo")
 
@@ -61,11 +61,11 @@ PRIVATE = (LOG, DATA / "fernet", DATA / "mariadb", DATA / "rabbitmq", DATA / "gl
 def check_state() -> None:
     """Refuse a state directory whose name does not work everywhere.
 
-    :raises shell.Failed: with what is wrong with it
+    :raises commands.Failed: with what is wrong with it
     """
     # It goes into sudoers, shell lines and the names of unix sockets.
     if not re.fullmatch(r"/[A-Za-z0-9/._-]{1,60}", str(STATE)):
-        raise shell.Failed(
+        raise commands.Failed(
             f"NOVA_DOCKER_CLOUD_DIR={STATE}: use an absolute path of at most 60 "
             "letters, digits and /._-"
         )

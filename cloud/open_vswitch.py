@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pathlib
 
+from cloud import commands
 from cloud import settings
-from cloud import shell
 from cloud.settings import DATA
 from cloud.settings import INTEGRATION_BRIDGE
 from cloud.settings import PUBLIC_BRIDGE
@@ -28,7 +28,7 @@ def make_database() -> None:
     """Make the switch's database anew: ports last as long as its processes."""
     DATABASE.unlink(missing_ok=True)
     schema = "/usr/share/openvswitch/vswitch.ovsschema"
-    shell.run("ovsdb-tool", "create", DATABASE, schema)
+    commands.run("ovsdb-tool", "create", DATABASE, schema)
 
 
 def make_ovn_databases() -> None:
@@ -37,7 +37,7 @@ def make_ovn_databases() -> None:
         path = DATA / f"ovn/{name}.db"
         if not path.exists():
             source = f"/usr/share/ovn/{schema}.ovsschema"
-            shell.run("ovsdb-tool", "create", path, source, user=settings.USER)
+            commands.run("ovsdb-tool", "create", path, source, user=settings.USER)
 
 
 def has_kernel_datapath() -> bool:
@@ -47,7 +47,7 @@ def has_kernel_datapath() -> bool:
     """
     if any(_comm(pid) == "ovs-vswitchd" for pid in pathlib.Path("/proc").iterdir()):
         return False
-    shell.run("modprobe", "openvswitch", check=False)
+    commands.run("modprobe", "openvswitch", check=False)
     return pathlib.Path("/sys/module/openvswitch").exists()
 
 
@@ -82,7 +82,7 @@ def describe() -> None:
         if not interface(name).exists():
             memory.set(f"made_{name}", True)
         elif name in BRIDGES:
-            raise shell.Failed(
+            raise commands.Failed(
                 f"the interface {name} exists already, made by something else"
             )
     for bridge in BRIDGES:
@@ -105,7 +105,7 @@ def interface(name: str) -> pathlib.Path:
 def remove_interface(name: str) -> None:
     """Remove what a killed process left, if it was this cloud's."""
     if memory.get(f"made_{name}") and interface(name).exists():
-        shell.run("ip", "link", "delete", name, check=False)
+        commands.run("ip", "link", "delete", name, check=False)
 
 
 def address_public_bridge() -> None:
@@ -115,15 +115,15 @@ def address_public_bridge() -> None:
     """
     prefix = settings.PUBLIC_CIDR.partition("/")[2]
     address = f"{settings.PUBLIC_GATEWAY}/{prefix}"
-    shell.run("ip", "address", "replace", address, "dev", PUBLIC_BRIDGE)
-    shell.run("ip", "link", "set", PUBLIC_BRIDGE, "up")
+    commands.run("ip", "address", "replace", address, "dev", PUBLIC_BRIDGE)
+    commands.run("ip", "link", "set", PUBLIC_BRIDGE, "up")
     # The userspace datapath hands on what the kernel left to be filled in.
-    shell.run("ethtool", "--offload", PUBLIC_BRIDGE, "tx", "off", check=False)
+    commands.run("ethtool", "--offload", PUBLIC_BRIDGE, "tx", "off", check=False)
 
 
 def has_chassis() -> bool:
     """Tell whether OVN knows this host as one that runs servers."""
-    found = shell.output(
+    found = commands.output(
         "ovn-sbctl",
         f"--db=unix:{SOUTH}",
         "--timeout=10",
@@ -146,7 +146,7 @@ def metadata_namespaces() -> list[str]:
 def add_chassis(name: str) -> None:
     """Have OVN know a host that has no switch, so that Neutron binds ports to it."""
     southbound = ("ovn-sbctl", f"--db=unix:{SOUTH}", "--timeout=10")
-    shell.run(
+    commands.run(
         *southbound,
         *("--may-exist", "chassis-add", name, "geneve", "127.0.0.2"),
         *("--", "set", "Chassis", name, f"hostname={name}"),
@@ -156,7 +156,7 @@ def add_chassis(name: str) -> None:
 def remove_bridges() -> None:
     """Take all bridges and ports off, and wait until they are gone."""
     for bridge in BRIDGES:
-        shell.run(
+        commands.run(
             "ovs-vsctl",
             f"--db=unix:{SOCKET}",
             "--timeout=15",
@@ -168,4 +168,4 @@ def remove_bridges() -> None:
 
 
 def _vsctl(*arguments: str) -> None:
-    shell.run("ovs-vsctl", f"--db=unix:{SOCKET}", "--timeout=30", *arguments)
+    commands.run("ovs-vsctl", f"--db=unix:{SOCKET}", "--timeout=30", *arguments)

@@ -12,8 +12,8 @@ import os
 import pathlib
 import signal
 
+from cloud import commands
 from cloud import settings
-from cloud import shell
 
 _TOP = pathlib.Path("/sys/fs/cgroup")
 
@@ -25,7 +25,7 @@ def enclose(*command: str | pathlib.Path) -> None:
     group = top / settings.CGROUP / "services"
     group.mkdir(parents=True, exist_ok=True)
     join = f'echo $$ > {group}/cgroup.procs && exec "$@"'
-    shell.run("sh", "-c", join, "sh", *command)
+    commands.run("sh", "-c", join, "sh", *command)
 
 
 def kill() -> None:
@@ -38,7 +38,7 @@ def kill() -> None:
                 os.kill(pid, signal.SIGKILL)
         return not found
 
-    shell.wait_until(kill_all, "killed processes do not end", timeout=30)
+    commands.wait_until(kill_all, "killed processes do not end", timeout=30)
 
 
 def remove() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cloud import commands
 from cloud import settings
-from cloud import shell
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Step:
 def run(steps: Sequence[Step]) -> None:
     """Run all steps, side by side where their needs allow.
 
-    :raises shell.Failed: after the first failure, when what was running then
+    :raises commands.Failed: after the first failure, when what was running then
         has ended
     """
     began = time.monotonic()
@@ -63,21 +63,21 @@ def run(steps: Sequence[Step]) -> None:
                     done.add(step.name)
                     now = time.monotonic() - began
                     _say(f"{now:6.1f} s  {step.title}  ({future.result():.1f} s)")
-                elif failed is None or isinstance(error, shell.Failed):
+                elif failed is None or isinstance(error, commands.Failed):
                     failed = step
                     _say(f"FAILED    {step.title}: {error}")
                     _say(f"          see {step.log()}")
     if failed:
-        raise shell.Failed(f"'{failed.title}' failed: see {failed.log()}")
+        raise commands.Failed(f"'{failed.title}' failed: see {failed.log()}")
 
 
 def _do(step: Step) -> float:
     began = time.monotonic()
-    shell.set_log(settings.LOG / f"step-{step.name}.log")
+    commands.set_log(settings.LOG / f"step-{step.name}.log")
     try:
         step.action()
     except BaseException:
-        with shell.log().open("a") as output:
+        with commands.log().open("a") as output:
             traceback.print_exc(file=output)
         raise
     return time.monotonic() - began

@@ -23,14 +23,14 @@ import subunit
 import testtools
 from openstack.connection import Connection
 
+from cloud import commands
 from cloud import contents
 from cloud import images
 from cloud import settings
-from cloud import shell
 
 DIRECTORY = settings.DATA / "tempest"
-TEMPLATE = settings.SOURCE / "cloud/tempest.conf"
-SKIPS = settings.SOURCE / "cloud/tempest-skips.toml"
+TEMPLATE = settings.SOURCE / "cloud/tempest/tempest.conf"
+SKIPS = settings.SOURCE / "cloud/tempest/skips.toml"
 
 # The smoke tests, and of Compute what a server's life touches.
 TESTS = (
@@ -58,7 +58,7 @@ def main(tests: str = TESTS) -> int:
         names = [n for n in names if n.startswith("tempest.") and re.search(tests, n)]
         wanted, left_out = _divided(names, skips["left_out"])
         if not wanted:
-            raise shell.Failed(f"there is no such test: {tests}")
+            raise commands.Failed(f"there is no such test: {tests}")
         (DIRECTORY / "tests").write_text("\n".join(wanted) + "\n")
         workers = str(os.cpu_count() or 1)
         _run("tempest", "run", "--load-list=tests", "--concurrency", workers)
@@ -205,11 +205,11 @@ def _output(*command: str) -> str:
 
 
 def _env() -> dict[str, str]:
-    return shell.clean_env(TEMPEST_CONFIG_DIR=str(DIRECTORY / "etc"))
+    return commands.clean_env(TEMPEST_CONFIG_DIR=str(DIRECTORY / "etc"))
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(*sys.argv[1:]))
-    except shell.Failed as error:
+    except commands.Failed as error:
         sys.exit(f"quickstart: {error}")
