@@ -9,24 +9,27 @@ import sys
 import time
 
 from cloud import commands
-from cloud import configuration
+from cloud import credentials
+from cloud import directories
 from cloud import down
 from cloud import engine
-from cloud import packages
 from cloud import settings
 from cloud import step_runner
-from cloud import steps
 from cloud import supervisor
+from cloud.errors import QuickstartError
+from cloud.install import python_packages
 from cloud.services import services
-from cloud.settings import memory
+from cloud.state import state
+from cloud.state import state_lock
+from cloud.steps import steps
 
 
 def up() -> None:
     began = time.monotonic()
-    configuration.check_state()
-    with commands.state_lock():
+    directories.check_state_directory()
+    with state_lock():
         settings.LOG.mkdir(exist_ok=True)
-        step_runner.run(steps.steps())
+        step_runner.run(steps(fake_compute=bool(state.get("fake_compute"))))
     address = (settings.LOG / "step-server.log").read_text().split()[-1]
     print(
         f"""
@@ -55,18 +58,18 @@ def status() -> None:
     if not supervisor.running():
         print("The cloud is down.")
         sys.exit(1)
-    states = {state["name"]: state for state in supervisor.states()}
+    states = {each["name"]: each for each in supervisor.states()}
     well = True
     for service in services():
-        state = states.get(service.name, {"statename": "UNKNOWN", "start": 0})
-        answers = state["statename"] in ("RUNNING", "STARTING") and service.ready()
+        process = states.get(service.name, {"statename": "UNKNOWN", "start": 0})
+        answers = process["statename"] in ("RUNNING", "STARTING") and service.ready()
         well = well and answers
         word = "ready" if answers else "not ready"
         where = f"127.0.0.1:{service.port}" if service.port else ""
-        since = time.strftime("%F %T", time.localtime(state["start"]))
+        since = time.strftime("%F %T", time.localtime(process["start"]))
         print(
-            f"{service.name:24} {word:10} {state['statename']:9} "
-            f"{since if state['start'] else '-':20} {where}"
+            f"{service.name:24} {word:10} {process['statename']:9} "
+            f"{since if process['start'] else '-':20} {where}"
         )
     if not well:
         print(f"\nLogs are in {settings.LOG}")
@@ -75,12 +78,12 @@ def status() -> None:
 
 def env(user: str = "admin") -> None:
     """Print shell lines that make a shell the cloud's user."""
-    if user not in configuration.USERS:
-        raise commands.Failed(
-            f"{user}: the users are {' and '.join(configuration.USERS)}"
+    if user not in credentials.USERS:
+        raise QuickstartError(
+            f"{user}: the users are {' and '.join(credentials.USERS)}"
         )
     variables = {
-        **{f"OS_{k.upper()}": v for k, v in configuration.credentials(user).items()},
+        **{f"OS_{k.upper()}": v for k, v in credentials.of_user(user).items()},
         "OS_REGION_NAME": settings.REGION,
         "OS_IDENTITY_API_VERSION": "3",
         "OS_CLIENT_CONFIG_FILE": str(settings.CLOUDS_YAML),
@@ -93,8 +96,8 @@ def env(user: str = "admin") -> None:
 
 def take_down(purge: str = "") -> None:
     if purge not in ("", "--purge"):
-        raise commands.Failed(f"{purge}: the only option of down is --purge")
-    with commands.state_lock():
+        raise QuickstartError(f"{purge}: the only option of down is --purge")
+    with state_lock():
         settings.LOG.mkdir(exist_ok=True)
         commands.set_log(settings.LOG / "down.log")
         down.down(purge=bool(purge))
@@ -103,18 +106,18 @@ def take_down(purge: str = "") -> None:
 def tempest(tests: str = "") -> None:
     """Run OpenStack's own tests against the cloud; exit with 1 if any fails."""
     up()
-    with commands.state_lock():
+    with state_lock():
         commands.set_log(settings.LOG / "tempest.log")
-        packages.install_tempest()
+        python_packages.install_tempest()
         # Its directory, image and flavors are one run's.
         arguments = [tests] if tests else []
-        sys.exit(commands.run_python_here("cloud.tempest", *arguments))
+        sys.exit(commands.run_python_in_terminal("cloud.tempest", *arguments))
 
 
 def fake_compute() -> None:
     """Bring the cloud up with a nova-compute that tests/bench measures against."""
-    with commands.state_lock():
-        memory.set("fake_compute", True)
+    with state_lock():
+        state.set("fake_compute", True)
     up()
 
 
@@ -136,7 +139,7 @@ def main() -> None:
         sys.exit(f"quickstart: too many words: {' '.join(arguments)}")
     try:
         VERBS[verb](*arguments)
-    except commands.Failed as error:
+    except QuickstartError as error:
         sys.exit(f"quickstart: {error}")
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control group that all of this cloud's processes are in.
+"""The control group that contains all processes of this cloud.
 
-A process cannot leave it by itself, whatever it forks, calls itself, or does to
-its environment: what a killed supervisord has left behind is found by it.
+A process cannot leave it by forking, by changing its name or by changing its
+environment. It therefore also finds what a killed supervisord has left running.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import signal
 
 from cloud import commands
 from cloud import settings
+from cloud.probes import wait_until
 
 _TOP = pathlib.Path("/sys/fs/cgroup")
 
 
-def enclose(*command: str | pathlib.Path) -> None:
-    """Run a command, and all that it starts, in the control group."""
-    # One group for all (cgroup v2), or one of any kind (v1).
+def run_inside(*command: str | pathlib.Path) -> None:
+    """Run a command, and whatever it starts, in the control group."""
+    # cgroup v2 has one hierarchy; of v1's hierarchies, any will do.
     top = next(path for path in (_TOP, _TOP / "pids") if _is_hierarchy(path))
     group = top / settings.CGROUP / "services"
     group.mkdir(parents=True, exist_ok=True)
@@ -29,7 +30,7 @@ def enclose(*command: str | pathlib.Path) -> None:
 
 
 def kill() -> None:
-    """Kill all that is in the control group, and wait until it is gone."""
+    """Kill all processes in the control group, and wait until they are gone."""
 
     def kill_all() -> bool:
         found = _processes()
@@ -38,11 +39,11 @@ def kill() -> None:
                 os.kill(pid, signal.SIGKILL)
         return not found
 
-    commands.wait_until(kill_all, "killed processes do not end", timeout=30)
+    wait_until(kill_all, "processes of this cloud survive SIGKILL", timeout=30)
 
 
 def remove() -> None:
-    """Remove the control group, after its last process."""
+    """Remove the control group, which must be empty."""
     for top in _groups():
         for directory, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
@@ -54,7 +55,7 @@ def _is_hierarchy(path: pathlib.Path) -> bool:
 
 
 def _groups() -> list[pathlib.Path]:
-    """Return where the group is: in one hierarchy or, with v1, in many."""
+    """Return the directories of the group, one per hierarchy that contains it."""
     places = (_TOP, *_TOP.iterdir())
     return [p / settings.CGROUP for p in places if (p / settings.CGROUP).is_dir()]
 

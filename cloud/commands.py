@@ -1,35 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running commands, waiting, and speaking HTTP on unix sockets."""
+"""Running other programs, with their output in the log of the current step."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import http.client
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 from cloud import settings
-
-
-class Failed(Exception):
-    """A step cannot go on; the message is for the operator."""
-
+from cloud.errors import QuickstartError
 
 _step = threading.local()
 
 
 def set_log(path: pathlib.Path) -> None:
-    """Have this thread's commands write their output to ``path``."""
+    """Send the output of the commands that this thread runs to ``path``."""
     path.write_text("")
     _step.log = path
 
@@ -48,11 +37,10 @@ def run(
 ) -> int:
     """Run a command with its output in the step's log.
 
-    :param env: its whole environment; the default has nothing of the
-        operator's shell
-    :param user: whose rights it has, if not root's
-    :returns: its exit status
-    :raises Failed: when that is not 0, unless ``check`` is False
+    :param env: the complete environment; the default is :func:`clean_env`
+    :param user: the user to run as, root by default
+    :returns: the exit status
+    :raises QuickstartError: when that is not 0, unless ``check`` is False
     """
     words = [str(word) for word in command]
     with log().open("ab") as output:
@@ -71,14 +59,14 @@ def run(
             check=False,
         ).returncode
     if check and status:
-        raise Failed(f"{words[0]} ended with status {status}")
+        raise QuickstartError(f"{words[0]} failed with exit status {status}")
     return status
 
 
 def output(*command: str | pathlib.Path, check: bool = True) -> str:
-    """Run a command and return what it prints.
+    """Run a command and return its standard output.
 
-    :raises Failed: when its exit status is not 0, unless ``check`` is False
+    :raises QuickstartError: when its exit status is not 0, unless ``check`` is False
     """
     words = [str(word) for word in command]
     done = subprocess.run(
@@ -90,21 +78,24 @@ def output(*command: str | pathlib.Path, check: bool = True) -> str:
         check=False,
     )
     if check and done.returncode:
-        raise Failed(f"{' '.join(words)}: {done.stderr.strip()}")
+        raise QuickstartError(f"{' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
 
 
 def run_python(module: str, *arguments: str) -> None:
-    """Run a module of this project in the virtual environment.
+    """Run a module of this checkout in the virtual environment.
 
-    :raises Failed: with the last line that it printed
+    :raises QuickstartError: with the last line of its output, when it fails
     """
     if run(*_python(module, *arguments), env=_python_env(), check=False):
-        raise Failed(log().read_text().strip().splitlines()[-1])
+        raise QuickstartError(log().read_text().strip().splitlines()[-1])
 
 
-def run_python_here(module: str, *arguments: str) -> int:
-    """As :func:`run_python`, before the operator's eyes; return its exit status."""
+def run_python_in_terminal(module: str, *arguments: str) -> int:
+    """Like :func:`run_python`, but with the output on the operator's terminal.
+
+    :returns: the exit status
+    """
     sys.stdout.flush()
     command = _python(module, *arguments)
     return subprocess.run(command, env=_python_env(), check=False).returncode
@@ -123,76 +114,15 @@ def _python_env() -> dict[str, str]:
 
 
 def clean_env(**more: str) -> dict[str, str]:
-    """Return an environment that owes nothing to the operator's shell."""
+    """Return an environment with nothing from the operator's shell."""
     return {"PATH": settings.PATH, "HOME": "/root", "LANG": "C.UTF-8", **more}
 
 
 def installer_env(**more: str) -> dict[str, str]:
-    """Return the operator's environment, which says how to reach packages.
+    """Return an environment for apt and pip.
 
-    (Proxies, PIP_* and certificates.) Less what would change what is built.
+    It keeps the operator's variables, which may be needed to reach a package
+    repository (proxies, ``PIP_*``, certificates), except those of Python.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     return {**kept, **clean_env(DEBIAN_FRONTEND="noninteractive"), **more}
-
-
-def wait_until(
-    ready: Callable[[], Any],
-    what: str,
-    *,
-    timeout: float = 180,
-    interval: float = 0.2,
-) -> Any:
-    """Call ``ready`` until it returns something true, and return that.
-
-    :raises Failed: after ``timeout`` seconds
-    """
-    deadline = time.monotonic() + timeout
-    while not (answer := ready()):
-        if time.monotonic() > deadline:
-            raise Failed(f"{what}: not within {timeout:.0f} s")
-        time.sleep(interval)
-    return answer
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-        return True
-    return False
-
-
-@contextlib.contextmanager
-def state_lock() -> Iterator[None]:
-    """Be the only quickstart on this state directory, made when it is not there.
-
-    :raises Failed: when another one is at work
-    """
-    while True:
-        settings.STATE.mkdir(parents=True, exist_ok=True)
-        fd = os.open(settings.STATE, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Failed("another quickstart is at work; wait for it") from None
-            # A purge that has just ended removed the directory that was opened.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.stat(settings.STATE)):
-                    yield
-                    return
-        finally:
-            os.close(fd)
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP on a unix socket."""
-
-    def __init__(self, path: str | pathlib.Path, timeout: float = 60) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)

@@ -1,88 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration files: the templates in config/ with this cloud's values."""
+"""The services' configuration files, made from the templates in templates/."""
 
 from __future__ import annotations
 
 import grp
-import hashlib
-import json
 import os
-import pathlib
-import pwd
-import re
 import string
-from collections.abc import Sequence
 
-from cloud import commands
+from cloud import credentials
 from cloud import databases
 from cloud import engine
 from cloud import settings
 from cloud.settings import AUTH_URL
 from cloud.settings import DATA
 from cloud.settings import ETC
-from cloud.settings import LOG
 from cloud.settings import RUN
-from cloud.settings import STATE
 
 TEMPLATES = settings.SOURCE / "cloud/templates"
 
-USERS = ("admin", "demo")
-
-# Directories of the state, and whose they are.
-DIRECTORIES = {
-    ETC: "root",
-    LOG: "root",
-    DATA: "root",
-    RUN: "root",
-    DATA / "docker": "root",
-    DATA / "containerd": "root",
-    DATA / "images": "root",
-    RUN / "docker": "root",
-    RUN / "containerd": "root",
-    RUN / "ovs": "root",
-    DATA / "mariadb": "mysql",
-    RUN / "mariadb": "mysql",
-    DATA / "rabbitmq": "rabbitmq",
-    DATA / "nova": settings.USER,
-    DATA / "nova-fake": settings.USER,
-    DATA / "fernet": settings.USER,
-    DATA / "glance": settings.USER,
-    DATA / "ovn": settings.USER,
-    RUN / "ovn": settings.USER,
-    RUN / "metadata": settings.USER,
-    RUN / "neutron": settings.USER,
-    RUN / "locks": settings.USER,
-}
-
-# Step logs show command lines, some of which hold passwords.
-PRIVATE = (LOG, DATA / "fernet", DATA / "mariadb", DATA / "rabbitmq", DATA / "glance")
-
-
-def check_state() -> None:
-    """Refuse a state directory whose name does not work everywhere.
-
-    :raises commands.Failed: with what is wrong with it
-    """
-    # It goes into sudoers, shell lines and the names of unix sockets.
-    if not re.fullmatch(r"/[A-Za-z0-9/._-]{1,60}", str(STATE)):
-        raise commands.Failed(
-            f"NOVA_DOCKER_CLOUD_DIR={STATE}: use an absolute path of at most 60 "
-            "letters, digits and /._-"
-        )
-
-
-def make_directories() -> None:
-    for path, user in DIRECTORIES.items():
-        path.mkdir(exist_ok=True)
-        entry = pwd.getpwnam(user)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
-        path.chmod(0o700 if path in PRIVATE else 0o755)
-
 
 def write() -> None:
-    """Write all configuration files; what has not changed is left alone."""
+    """Write the configuration files that have changed, and clouds.yaml."""
     values = {
-        **{f"secret_{name}": value for name, value in settings.secrets().items()},
+        **{f"secret_{name}": value for name, value in credentials.passwords().items()},
         **{f"port_{k.replace('-', '_')}": v for k, v in settings.PORTS.items()},
         **{f"database_{name}": databases.url(name) for name in databases.NAMES},
         "auth_url": AUTH_URL,
@@ -110,41 +50,7 @@ def write() -> None:
             path.chmod(0o644)
         else:
             os.chown(path, 0, owner)
-    _write_clouds_yaml()
-
-
-def revision(paths: Sequence[pathlib.Path], *more: str) -> str:
-    """Return a short hash of these files."""
-    found = hashlib.sha256("\0".join(more).encode())
-    for path in paths:
-        found.update(path.read_bytes())
-    return found.hexdigest()[:16]
-
-
-def credentials(user: str) -> dict[str, str]:
-    """Return what a client needs to be ``user``, admin or demo."""
-    return {
-        "auth_url": AUTH_URL,
-        "username": user,
-        "password": settings.secrets()[user],
-        "project_name": user,
-        "user_domain_name": "Default",
-        "project_domain_name": "Default",
-    }
-
-
-def _write_clouds_yaml() -> None:
-    clouds = {
-        user: {
-            "auth": credentials(user),
-            "region_name": settings.REGION,
-            "identity_api_version": "3",
-        }
-        for user in USERS
-    }
-    settings.CLOUDS_YAML.touch(mode=0o600)
-    # JSON is YAML.
-    settings.CLOUDS_YAML.write_text(json.dumps({"clouds": clouds}, indent=2) + "\n")
+    credentials.write_clouds_yaml()
 
 
 _AUTHTOKEN = f"""\

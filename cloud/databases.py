@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MariaDB and the schemas in it."""
+"""MariaDB, and the databases of OpenStack's services in it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Callable
 
 from cloud import commands
-from cloud import packages
+from cloud import credentials
 from cloud import settings
+from cloud.install import python_packages
 from cloud.settings import BIN
 from cloud.settings import DATA
 from cloud.settings import ETC
-from cloud.settings import memory
+from cloud.state import state
 
 SOCKET = settings.RUN / "mariadb/mariadb.sock"
 
@@ -29,17 +30,17 @@ NAMES = (
 
 
 def url(name: str) -> str:
-    """Return SQLAlchemy's URL of a database; there is one account for all."""
-    password = settings.secrets()["database"]
+    """Return the SQLAlchemy URL of a database; all services share one account."""
+    password = credentials.passwords()["database"]
     return (
         f"mysql+pymysql://openstack:{password}@localhost/{name}"
         f"?unix_socket={SOCKET}&charset=utf8mb4"
     )
 
 
-def prepare() -> None:
-    """Make MariaDB's data directory, once."""
-    if memory.get("mariadb_data"):
+def make_data_directory() -> None:
+    """Create MariaDB's data directory, once."""
+    if state.get("mariadb_data"):
         return
     commands.run(
         "/usr/bin/mariadb-install-db",
@@ -48,21 +49,21 @@ def prepare() -> None:
         "--skip-test-db",
         "--skip-name-resolve",
     )
-    memory.set("mariadb_data", True)
+    state.set("mariadb_data", True)
 
 
-def make() -> None:
-    """Make the databases and their account."""
+def make_databases() -> None:
+    """Create the databases and the account of the services."""
     sql(
         *(f"CREATE DATABASE IF NOT EXISTS {name}" for name in NAMES),
         "CREATE USER IF NOT EXISTS openstack@localhost"
-        f" IDENTIFIED BY '{settings.secrets()['database']}'",
+        f" IDENTIFIED BY '{credentials.passwords()['database']}'",
         "GRANT ALL ON *.* TO openstack@localhost",
     )
 
 
 def sql(*statements: str) -> list[list[str]]:
-    """Run statements as MariaDB's root; return the rows that they print."""
+    """Run SQL statements as MariaDB's root, and return the rows of their results."""
     printed = commands.output(
         "/usr/bin/mariadb",
         f"--defaults-file={ETC}/mariadb.cnf",
@@ -75,30 +76,30 @@ def sql(*statements: str) -> list[list[str]]:
 
 
 def sync_keystone() -> None:
-    _once("keystone", _keystone)
+    _once_per_release("keystone", _keystone)
 
 
 def sync_placement() -> None:
-    _once("placement", lambda: _manage("placement", "db", "sync"))
+    _once_per_release("placement", lambda: _manage("placement", "db", "sync"))
 
 
 def sync_glance() -> None:
-    _once("glance", lambda: _manage("glance", "db_sync"))
+    _once_per_release("glance", lambda: _manage("glance", "db_sync"))
 
 
 def load_metadefs() -> None:
-    """Have Glance describe the properties that this project gives a meaning."""
-    revision = packages.project_revision()
-    if memory.get("metadefs") != revision:
-        packages_of = (settings.VENV / "lib").glob("python3*/site-packages")
-        path = next(packages_of) / "glance_docker/metadefs"
+    """Load this project's metadata definitions into Glance."""
+    revision = python_packages.project_revision()
+    if state.get("metadefs") != revision:
+        site_packages = (settings.VENV / "lib").glob("python3*/site-packages")
+        path = next(site_packages) / "glance_docker/metadefs"
         # PATH, MERGE, PREFER_NEW, OVERWRITE
         _manage("glance", "db_load_metadefs", str(path), "yes", "", "yes")
-        memory.set("metadefs", revision)
+        state.set("metadefs", revision)
 
 
 def sync_neutron() -> None:
-    _once(
+    _once_per_release(
         "neutron",
         lambda: _as_nova(
             BIN / "neutron-db-manage",
@@ -110,31 +111,35 @@ def sync_neutron() -> None:
 
 
 def sync_nova_api() -> None:
-    _once("nova_api", lambda: _manage("nova", "api_db", "sync"))
+    _once_per_release("nova_api", lambda: _manage("nova", "api_db", "sync"))
 
 
 def sync_nova() -> None:
-    _once("nova", _nova)
+    _once_per_release("nova", _nova)
 
 
 def map_hosts() -> None:
-    """Map hosts that Nova's scheduler has not, having seen them under a name before."""
+    """Map compute hosts to their cell.
+
+    Nova's scheduler does this by itself, but not for a host that has come back under
+    a name that it has seen before.
+    """
     _manage("nova", "cell_v2", "discover_hosts", "--by-service")
 
 
 def instances() -> list[str]:
-    """Return the uuids of the servers that Nova knows."""
+    """Return the UUIDs of the servers in Nova's database."""
     rows = sql("SELECT uuid FROM nova_cell1.instances WHERE deleted = 0")
     return [uuid for (uuid,) in rows]
 
 
 def images() -> list[str]:
-    """Return the ids of Glance's images, deleted ones included."""
+    """Return the ids of Glance's images, including deleted ones."""
     return [image for (image,) in sql("SELECT id FROM glance.images")]
 
 
 def _manage(service: str, *arguments: str, **env: str) -> None:
-    """Run keystone-manage, placement-manage, and so on."""
+    """Run the ``-manage`` command of a service, such as keystone-manage."""
     files = {
         "glance": ["glance-api.conf"],
         "nova": ["nova.conf", "databases.conf"],
@@ -152,12 +157,13 @@ def _as_nova(*command: str | pathlib.Path, **env: str) -> None:
     commands.run(*command, env=env, user=settings.USER)
 
 
-def _once(name: str, action: Callable[[], None]) -> None:
+def _once_per_release(name: str, action: Callable[[], None]) -> None:
+    """Run ``action`` unless it has run with the installed release of OpenStack."""
     key = f"schema_{name}"
-    revision = packages.openstack_revision()
-    if memory.get(key) != revision:
+    revision = python_packages.openstack_revision()
+    if state.get(key) != revision:
         action()
-        memory.set(key, revision)
+        state.set(key, revision)
 
 
 def _keystone() -> None:
@@ -170,18 +176,18 @@ def _keystone() -> None:
         f"--bootstrap-admin-url={settings.AUTH_URL}",
         f"--bootstrap-internal-url={settings.AUTH_URL}",
         f"--bootstrap-public-url={settings.AUTH_URL}",
-        OS_BOOTSTRAP_PASSWORD=settings.secrets()["admin"],
+        OS_BOOTSTRAP_PASSWORD=credentials.passwords()["admin"],
     )
 
 
 def _nova() -> None:
-    """Fill cell1's schema, copy it for cell0, and map both cells."""
-    if memory.get("schema_nova"):
-        # Another release: the cells are there, and are not to be filled anew.
+    """Create the schema of cell1, copy it to cell0, and map both cells."""
+    if state.get("schema_nova"):
+        # The cells exist, from another release: migrate both.
         _manage("nova", "db", "sync")
         return
     _manage("nova", "db", "sync", "--local_cell")
-    # Both have the same schema, and the second migration would take as long.
+    # Both have the same schema, and a copy is faster than a second migration.
     with tempfile.TemporaryFile(dir=DATA) as dump:
         commands.run(
             "/usr/bin/mariadb-dump",

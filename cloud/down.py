@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking the cloud down: everything that it made, and nothing else."""
+"""Taking the cloud down: removing what it created, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from cloud import databases
 from cloud import engine
 from cloud import images
 from cloud import open_vswitch
-from cloud import packages
+from cloud import ovn
 from cloud import settings
 from cloud import supervisor
-from cloud.services import MAKERS
+from cloud.errors import QuickstartError
+from cloud.install import debian_packages
+from cloud.install import service_user
+from cloud.services import CREATORS
 from cloud.services import services
-from cloud.settings import memory
+from cloud.state import state
 from cloud.supervisor import UP
 
 
 def down(*, purge: bool) -> None:
-    """Stop the cloud; safe to call when it is down, or half up.
+    """Stop the cloud, whether it is up, down, or half up.
 
-    :param purge: remove its data, user and sudoers file too
+    :param purge: also remove its data, its user and its sudoers file
     """
-    packages.restore_policy()
+    debian_packages.restore_policy()
     if supervisor.running():
         _stop_services()
         supervisor.shutdown()
     cgroup.kill()
     _remove_namespaces(f"nova-{uuid}" for uuid in engine.servers_on_disk())
-    _remove_namespaces(open_vswitch.metadata_namespaces())
+    _remove_namespaces(ovn.metadata_namespaces())
     _unmount()
     for link in (settings.ENGINE_BRIDGE, *open_vswitch.INTERFACES):
         open_vswitch.remove_interface(link)
@@ -45,8 +48,12 @@ def down(*, purge: bool) -> None:
 
 
 def _stop_services() -> None:
-    """Stop tier after tier, those that make things before what they make."""
-    states = {state["name"]: state["statename"] for state in supervisor.states()}
+    """Stop the services in the order of their priorities.
+
+    Services that create interfaces and containers stop before these are removed, and
+    the engine and the switch stop after that.
+    """
+    states = {each["name"]: each["statename"] for each in supervisor.states()}
     running = [service for service in services() if states.get(service.name) in UP]
     names = [service.name for service in running]
 
@@ -55,31 +62,31 @@ def _stop_services() -> None:
             supervisor.stop(*(s.name for s in running if s.priority == priority))
 
     priorities = {service.priority for service in running}
-    makers = {priority for priority in priorities if priority >= MAKERS}
-    stop(makers)
+    creators = {priority for priority in priorities if priority >= CREATORS}
+    stop(creators)
     if "mariadb" in names:
-        _note_contents()
+        _record_resources()
     _stop_servers()
     if "ovs-vswitchd" in names:
         open_vswitch.remove_bridges()
-    stop(priorities - makers)
+    stop(priorities - creators)
 
 
-def _note_contents() -> None:
-    """Note which servers and images are this cloud's, while its database runs."""
-    # It has no tables yet when `up` did not get that far.
-    with contextlib.suppress(commands.Failed):
-        memory.set("servers", databases.instances())
-        memory.set("images", databases.images())
+def _record_resources() -> None:
+    """Record which servers and images belong to this cloud, from its database."""
+    # There are no tables yet if `up` failed before it created them.
+    with contextlib.suppress(QuickstartError):
+        state.set("servers", databases.instances())
+        state.set("images", databases.images())
 
 
 def _stop_servers() -> None:
     """Stop the servers, and remove their network namespaces.
 
-    In the cloud's own engine every server is this cloud's. In one that was
-    there before, those are that this cloud's Nova knows.
+    On an engine that the quickstart started, all servers belong to this cloud. On
+    another engine, only those in this cloud's database do.
     """
-    known = set(memory.get("servers", []))
+    known = set(state.get("servers", []))
     containers = {}
     if engine.answers(engine.socket()):
         containers = engine.servers()
@@ -90,14 +97,14 @@ def _stop_servers() -> None:
 
 
 def _remove_namespaces(names: Iterable[str]) -> None:
-    """Remove network namespaces, and their NICs with them."""
+    """Remove network namespaces with the NICs in them."""
     for name in names:
         if pathlib.Path("/run/netns", name).exists():
             commands.run("ip", "netns", "delete", name, check=False)
 
 
 def _unmount() -> None:
-    """Unmount what is mounted below the state directory, inmost first."""
+    """Unmount everything below the state directory, innermost mounts first."""
     for point in reversed(_mount_points()):
         if point.startswith(f"{settings.STATE}/"):
             commands.run("umount", "--lazy", point, check=False)
@@ -109,25 +116,22 @@ def _mount_points() -> list[str]:
 
 
 def _purge() -> None:
+    """Remove what outlives the processes: images, the user, and the data."""
     if engine.is_foreign():
-        for server in memory.get("servers", []):
+        for server in state.get("servers", []):
             engine.remove(f"nova-{server}")
-        for image_id in memory.get("images", []):
+        for image_id in state.get("images", []):
             engine.remove_image(f"nova-glance/{image_id}:latest")
         for name in images.NAMES:
             engine.remove_image(name)
-    settings.SUDOERS.unlink(missing_ok=True)
-    if memory.get("made_user"):
-        commands.run("userdel", settings.USER, check=False)
-    elif memory.get("made_group_member"):
-        commands.run("gpasswd", "--delete", settings.USER, "docker", check=False)
-    if memory.get("made_netns_directory"):
+    service_user.remove_user()
+    if state.get("made_netns_directory"):
         _remove_netns_directory()
     shutil.rmtree(settings.STATE)
 
 
 def _remove_netns_directory() -> None:
-    """Remove /run/netns with the mount that ``ip netns`` puts over it."""
+    """Remove /run/netns, on which ``ip netns`` has mounted a file system."""
     directory = pathlib.Path("/run/netns")
     if str(directory) in _mount_points() and not any(directory.iterdir()):
         commands.run("umount", directory, check=False)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Docker engine: the one that runs, when it suits, else Debian's as ours."""
+"""The Docker engine that the cloud uses, and calls of its API.
+
+This is the engine that the machine runs already, if it has the OCI runtime of this
+driver, and otherwise one that the quickstart starts.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ from cloud import commands
 from cloud import settings
 from cloud.settings import DATA
 from cloud.settings import RUN
-from cloud.settings import memory
+from cloud.state import state
+from cloud.unix_http import UnixHTTPConnection
 
 USUAL_SOCKET = pathlib.Path("/var/run/docker.sock")
 OWN_SOCKET = RUN / "docker/docker.sock"
@@ -28,23 +33,23 @@ SERVER_LABEL = "org.openstack.nova.uuid"
 
 
 class EngineError(Exception):
-    """The engine refused."""
+    """An error response of the engine."""
 
 
 def choose() -> None:
-    """Decide once which engine the cloud uses.
+    """Decide which engine the cloud uses, once.
 
-    An engine that runs is taken when it lists the OCI runtime of this driver:
-    without it nova-compute would refuse it, and adding one needs a restart,
-    which would stop the operator's containers.
+    A running engine is used only if it has the OCI runtime of this driver.
+    nova-compute does not start without that runtime, and to add it the engine must
+    be restarted, which would stop the operator's containers.
     """
-    if memory.get("engine") is None:
+    if state.get("engine") is None:
         suits = answers(USUAL_SOCKET) and "nova" in info(USUAL_SOCKET)["Runtimes"]
-        memory.set("engine", str(USUAL_SOCKET if suits else OWN_SOCKET))
+        state.set("engine", str(USUAL_SOCKET if suits else OWN_SOCKET))
 
 
 def socket() -> pathlib.Path:
-    return pathlib.Path(memory.get("engine", OWN_SOCKET))
+    return pathlib.Path(state.get("engine", OWN_SOCKET))
 
 
 def host() -> str:
@@ -52,15 +57,15 @@ def host() -> str:
 
 
 def is_foreign() -> bool:
-    """Tell whether the engine is one that the quickstart did not start."""
+    """Tell whether the cloud uses an engine that the quickstart did not start."""
     return socket() != OWN_SOCKET
 
 
 def command() -> str:
-    """Return how the cloud's own engine is started.
+    """Return the command line of the cloud's own engine.
 
-    It does not touch the host's netfilter rules: servers are reached through
-    Neutron. Its bridge is there for ``[docker] network_mode = bridge``.
+    The engine leaves the host's netfilter rules alone, because Neutron connects the
+    servers. It has a bridge for ``[docker] network_mode = bridge``.
     """
     options = {
         "host": f"unix://{OWN_SOCKET}",
@@ -84,11 +89,11 @@ def command() -> str:
 
 
 def prepare() -> None:
-    """Make the engine's bridge; take away what a power cut left."""
+    """Create the engine's bridge, and remove the PID file that a power cut left."""
     PIDFILE.unlink(missing_ok=True)
     bridge = settings.ENGINE_BRIDGE
     if not pathlib.Path("/sys/class/net", bridge).exists():
-        memory.set(f"made_{bridge}", True)
+        state.set(f"made_{bridge}", True)
         commands.run("ip", "link", "add", bridge, "type", "bridge")
     commands.run("ip", "address", "replace", settings.ENGINE_BRIDGE_CIDR, "dev", bridge)
     commands.run("ip", "link", "set", bridge, "up")
@@ -116,11 +121,13 @@ def request(
     body: BinaryIO | None = None,
     path: pathlib.Path | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
-    """Call the engine and give its answer to read.
+    """Call the Engine API, and give the response to the block.
 
-    :raises EngineError: with the engine's message, for a status of 400 or more
+    :param body: a tar archive
+    :param path: the engine's socket, if it is not the one in use
+    :raises EngineError: with the engine's message, when the status is 400 or higher
     """
-    connection = commands.UnixConnection(path or socket(), timeout=300)
+    connection = UnixHTTPConnection(path or socket(), timeout=300)
     with contextlib.closing(connection):
         if query:
             url += "?" + urllib.parse.urlencode(query)
@@ -138,9 +145,9 @@ def request(
 
 
 def import_image(tree: BinaryIO, changes: list[str], name: str) -> None:
-    """Make an image of one layer from a tar archive.
+    """Import a tar archive as an image with one layer: POST /images/create.
 
-    :param changes: lines of a Dockerfile, for its configuration
+    :param changes: Dockerfile instructions that set the image's configuration
     """
     repository, _, tag = name.rpartition(":")
     query = {
@@ -173,21 +180,21 @@ def remove_image(image: str) -> None:
 
 
 def servers() -> dict[str, str]:
-    """Return the containers that are Nova's servers, id by uuid."""
+    """Return the ids of the containers of servers, by the servers' UUIDs."""
     query = {"all": "true", "filters": json.dumps({"label": [SERVER_LABEL]})}
     with request("GET", "/containers/json", query=query) as response:
         return {c["Labels"][SERVER_LABEL]: c["Id"] for c in json.load(response)}
 
 
 def servers_on_disk() -> set[str]:
-    """Return the uuids of servers in the own engine's data; it need not run."""
+    """Return the UUIDs of the servers in the own engine's data directory."""
     files = (DATA / "docker/containers").glob("*/config.v2.json")
     labels = [json.loads(path.read_text())["Config"]["Labels"] for path in files]
     return {each[SERVER_LABEL] for each in labels if each and SERVER_LABEL in each}
 
 
 def stop(containers: list[str]) -> None:
-    """Stop containers all at once, with little time to end by themselves."""
+    """Stop containers at the same time, with 2 s to end before they are killed."""
 
     def stop_one(container: str) -> None:
         url = f"/containers/{container}/stop"

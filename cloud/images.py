@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images busybox and debian, made from what Debian ships.
+"""The images busybox and debian, built from Debian packages.
 
-They are images of the engine, as ``docker build`` makes them: Glance lists them
-because glance-docker-sync does, and has nothing of them itself.
+They are images of the engine. Glance lists them through glance-docker-sync, as it
+lists the result of ``docker build``, and stores nothing of them.
 """
 
 from __future__ import annotations
@@ -16,26 +16,17 @@ from cloud import commands
 from cloud import engine
 from cloud import settings
 from cloud.settings import DATA
-from cloud.settings import memory
+from cloud.state import state
 
-# Not plain names: an engine that was there before may have its own.
+# With a prefix, because the operator's engine may have images named busybox.
 BUSYBOX = "quickstart/busybox:latest"
 DEBIAN = "quickstart/debian:latest"
 NAMES = (BUSYBOX, DEBIAN)
 
 SUITE = "bookworm"
-# What people, and Tempest, expect to find in a server.
+# What users and Tempest expect to find in a server.
 COMMANDS = ("curl", "iproute2", "iputils-ping", "netbase", "sudo")
 SERVER_INIT = settings.SOURCE / "cloud/debian-image/server-init"
-
-
-def make_key() -> None:
-    """Make the key pair quickstart."""
-    if not settings.SSH_KEY.exists():
-        commands.run(
-            *("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "quickstart"),
-            *("-f", settings.SSH_KEY),
-        )
 
 
 def make_busybox_tree() -> None:
@@ -58,19 +49,19 @@ def make_busybox_tree() -> None:
 
 
 def make_debian_tree() -> None:
-    """Have mmdebstrap make Debian with an SSH server.
+    """Build a Debian with an SSH server, as a tar archive.
 
-    It trusts nobody: Nova puts the key of a server's key pair into the server.
-    Root has no password, and one that is set through Nova opens the door too.
+    The image contains no key and no password. Nova injects the key of a server's
+    key pair, and root may also log in with a password that is set through Nova.
     """
-    if memory.get("made_debian") or _tree("debian").exists():
+    if state.get("made_debian") or _tree("debian").exists():
         return
     unfinished = _tree("debian").with_suffix(".part")
     debootstrap(
         unfinished,
         ("openssh-server", *COMMANDS),
         'rm -f "$1"/etc/ssh/ssh_host_*',
-        # A capability that no server has; it works without one.
+        # No server has the capability that the file asks for; ping works without.
         'chroot "$1" setcap -r /bin/ping',
         'echo PermitRootLogin yes > "$1/etc/ssh/sshd_config.d/root.conf"',
         f'install -m 755 {SERVER_INIT} "$1/usr/local/sbin/"',
@@ -79,18 +70,19 @@ def make_debian_tree() -> None:
 
 
 def debootstrap(target: pathlib.Path, packages: Sequence[str], *hooks: str) -> None:
-    """Make a tar archive of a small Debian.
+    """Build a small Debian as a tar archive, with mmdebstrap.
 
-    :param hooks: shell lines run at the end, in which ``$1`` is its directory
+    :param packages: installed besides the essential ones
+    :param hooks: shell commands to run at the end; ``$1`` is the root directory
     """
     commands.run(
-        # What others wait for goes first.
+        # Steps that others depend on get the CPU first.
         *("nice", "-n", "5", "mmdebstrap"),
         "--mode=root",
         "--format=tar",
         "--variant=minbase",
         f"--include={','.join(packages)}",
-        # A tree that is only read once needs no care for power cuts.
+        # The tree is read once, so it need not survive a power cut.
         "--dpkgopt=force-unsafe-io",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*",
@@ -112,11 +104,11 @@ def import_debian() -> None:
     entrypoint = 'ENTRYPOINT ["/usr/local/sbin/server-init"]'
     changes = [entrypoint, f"ENV PATH={path}", "EXPOSE 22"]
     if not engine.has_image(DEBIAN) and not _tree("debian").exists():
-        # It was there, and somebody has removed it.
-        memory.set("made_debian", False)
+        # Somebody has removed the image from the engine.
+        state.set("made_debian", False)
         make_debian_tree()
     _import(DEBIAN, _tree("debian"), changes)
-    memory.set("made_debian", True)
+    state.set("made_debian", True)
 
 
 def _tree(name: str) -> pathlib.Path:
@@ -131,7 +123,7 @@ def _import(name: str, tree: pathlib.Path, changes: list[str]) -> None:
 
 
 def _mirrors() -> list[str]:
-    """Return lines of sources.list for the suite, from where apt gets it."""
+    """Return sources.list lines for the suite, with the mirrors that apt uses."""
     targets = commands.output(
         "apt-get",
         "indextargets",

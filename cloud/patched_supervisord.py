@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""supervisord, kept from a loop that takes a processor.
+"""supervisord, with a workaround for a busy loop in its release 4.3.0.
 
 This runs in the virtual environment, as a program.
 
-supervisord 4.3.0 goes on watching the number of a file that it has closed when a
-service ended. When the next service has the same number for its input, and closes
-that, poll() returns at once from then on, with an error that nobody handles.
+supervisord keeps polling a file descriptor that it closed when a service ended. If
+the next service gets the same number for its standard input, and closes it, then
+poll() returns POLLERR at once from then on, and nothing handles that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from supervisor import supervisord
 
 
 class Poller(poller.PollPoller):
+    """A poller that treats POLLERR as it treats an invalid file descriptor."""
+
     def _ignore_invalid(self, fd: int, eventmask: int) -> bool:
         if eventmask == select.POLLERR:
             eventmask = select.POLLNVAL

@@ -1,49 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs: one table, in the order of starting."""
+"""The processes of the cloud, in the order in which they start."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import http.client
+import hashlib
 import pathlib
-import socket
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
-from cloud import commands
-from cloud import configuration
 from cloud import databases
 from cloud import engine
 from cloud import open_vswitch
-from cloud import packages
+from cloud import ovn
+from cloud import probes
 from cloud import settings
+from cloud.install import python_packages
 from cloud.settings import BIN
 from cloud.settings import DATA
 from cloud.settings import ETC
 from cloud.settings import PORTS
 from cloud.settings import RUN
 from cloud.settings import VENV
-from cloud.settings import memory
+from cloud.state import state
 
-# Services from this priority on make interfaces and containers: they have to be
-# stopped before those are removed.
-MAKERS = 40
+# Services of this priority or a higher one create network interfaces and containers.
+# They must stop before these are removed.
+CREATORS = 40
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process under supervision.
+    """A process that supervisord runs.
 
-    :ivar ready: tells whether it does its work
-    :ivar port: where it listens on 127.0.0.1, if it does
-    :ivar prepare: called before a start
-    :ivar config: its configuration files; it is restarted when they change
-    :ivar version: restarted when this changes
-    :ivar priority: higher ones are stopped first
+    :ivar ready: tells whether the service can do its work
+    :ivar port: the port of 127.0.0.1 that it listens on, if any
+    :ivar prepare: called before each start
+    :ivar config: configuration files below ``settings.ETC``; the service is restarted
+        when one of them changes
+    :ivar version: the service is also restarted when this changes
+    :ivar priority: services with a higher priority stop first
     """
 
     name: str
@@ -61,24 +60,27 @@ class Service:
 
     @property
     def revision(self) -> str:
-        paths = [ETC / name for name in self.config]
-        return configuration.revision(paths, self.version)
+        """A hash that changes when the service must be restarted."""
+        found = hashlib.sha256(self.version.encode())
+        for name in self.config:
+            found.update((ETC / name).read_bytes())
+        return found.hexdigest()[:16]
 
 
 def services() -> list[Service]:
-    """Return what the cloud consists of."""
+    """Return all services of this cloud."""
     found = [*infrastructure(), *openstack()]
-    return [*found, fake_compute()] if memory.get("fake_compute") else found
+    return [*found, fake_compute()] if state.get("fake_compute") else found
 
 
 def infrastructure() -> list[Service]:
-    """Return what OpenStack needs: broker, database, engine and switch."""
+    """Return the services that OpenStack needs: broker, database, engine, switch."""
     ovs = {"OVS_RUNDIR": f"{RUN}/ovs", "OVN_RUNDIR": f"{RUN}/ovn"}
     own_engine = [
         Service(
             "containerd",
             f"/usr/bin/containerd --config {ETC}/containerd.toml",
-            lambda: connects(RUN / "containerd/containerd.sock"),
+            lambda: probes.socket_accepts(RUN / "containerd/containerd.sock"),
             config=("containerd.toml",),
             priority=10,
         ),
@@ -94,7 +96,7 @@ def infrastructure() -> list[Service]:
         Service(
             "epmd",
             f"/usr/bin/epmd -address 127.0.0.1 -port {PORTS['epmd']}",
-            lambda: commands.listens(PORTS["epmd"]),
+            lambda: probes.port_accepts(PORTS["epmd"]),
             user="rabbitmq",
             port=PORTS["epmd"],
             priority=10,
@@ -102,7 +104,7 @@ def infrastructure() -> list[Service]:
         Service(
             "rabbitmq",
             "/usr/lib/rabbitmq/bin/rabbitmq-server",
-            broker_answers,
+            lambda: probes.amqp_answers(PORTS["rabbitmq"]),
             user="rabbitmq",
             port=PORTS["rabbitmq"],
             env=rabbitmq_env(),
@@ -112,9 +114,9 @@ def infrastructure() -> list[Service]:
         Service(
             "mariadb",
             f"/usr/sbin/mariadbd --defaults-file={ETC}/mariadb.cnf",
-            lambda: connects(databases.SOCKET),
+            lambda: probes.socket_accepts(databases.SOCKET),
             user="mysql",
-            prepare=databases.prepare,
+            prepare=databases.make_data_directory,
             config=("mariadb.cnf",),
             priority=20,
         ),
@@ -125,7 +127,7 @@ def infrastructure() -> list[Service]:
             f" --remote=punix:{open_vswitch.SOCKET}"
             f" --remote=ptcp:{PORTS['ovsdb']}:127.0.0.1"
             f" --unixctl={RUN}/ovs/ovsdb-server.ctl",
-            lambda: connects(open_vswitch.SOCKET),
+            lambda: probes.socket_accepts(open_vswitch.SOCKET),
             port=PORTS["ovsdb"],
             env=ovs,
             prepare=open_vswitch.make_database,
@@ -137,7 +139,7 @@ def infrastructure() -> list[Service]:
             f" --unixctl={open_vswitch.VSWITCHD}",
             open_vswitch.is_ready,
             env=ovs,
-            prepare=open_vswitch.describe,
+            prepare=open_vswitch.configure,
             priority=30,
         ),
         Service(
@@ -147,17 +149,17 @@ def infrastructure() -> list[Service]:
             f" --remote=punix:{RUN}/ovn/south.sock"
             f" --unixctl={RUN}/ovn/databases.ctl"
             f" {DATA}/ovn/north.db {DATA}/ovn/south.db",
-            lambda: connects(open_vswitch.NORTH) and connects(open_vswitch.SOUTH),
+            lambda: all(map(probes.socket_accepts, (ovn.NORTH, ovn.SOUTH))),
             user=settings.USER,
             env=ovs,
-            prepare=open_vswitch.make_ovn_databases,
+            prepare=ovn.make_databases,
             priority=20,
         ),
         Service(
             "ovn-northd",
-            f"/usr/bin/ovn-northd --ovnnb-db=unix:{open_vswitch.NORTH}"
-            f" --ovnsb-db=unix:{open_vswitch.SOUTH} --unixctl={RUN}/ovn/northd.ctl",
-            lambda: connects(RUN / "ovn/northd.ctl"),
+            f"/usr/bin/ovn-northd --ovnnb-db=unix:{ovn.NORTH}"
+            f" --ovnsb-db=unix:{ovn.SOUTH} --unixctl={RUN}/ovn/northd.ctl",
+            lambda: probes.socket_accepts(RUN / "ovn/northd.ctl"),
             user=settings.USER,
             env=ovs,
             priority=30,
@@ -165,7 +167,7 @@ def infrastructure() -> list[Service]:
         Service(
             "ovn-controller",
             f"/usr/bin/ovn-controller unix:{open_vswitch.SOCKET}",
-            open_vswitch.has_chassis,
+            ovn.has_chassis,
             env=ovs,
             priority=40,
         ),
@@ -173,9 +175,9 @@ def infrastructure() -> list[Service]:
 
 
 def openstack() -> list[Service]:
-    """Return OpenStack's processes, all of which run as the user nova."""
+    """Return OpenStack's services, all of which run as the user nova."""
     nova = ("nova/nova.conf", "nova/databases.conf")
-    # The first one is what the pipeline of filters is loaded from.
+    # Nova loads the pipeline of its API from the first file.
     nova_files = [f"{VENV}/etc/nova/api-paste.ini", *(f"{ETC}/{n}" for n in nova)]
     nova_env = {"OS_NOVA_CONFIG_FILES": ";".join(nova_files)}
     keystone = "keystone/keystone.conf"
@@ -199,7 +201,7 @@ def openstack() -> list[Service]:
             "glance.wsgi.api",
             {"OS_GLANCE_CONFIG_DIR": f"{ETC}/glance"},
             glance,
-            version=packages.project_revision(),
+            version=python_packages.project_revision(),
             processes=2,
         ),
         api(
@@ -208,11 +210,11 @@ def openstack() -> list[Service]:
             {
                 "OS_NEUTRON_CONFIG_DIR": f"{ETC}/neutron",
                 "OS_NEUTRON_CONFIG_FILES": f"{ETC}/{neutron[0]}",
-                # It keeps files there that are named by process ids.
+                # Neutron keeps files there whose names contain process ids.
                 "TMPDIR": f"{RUN}/neutron",
             },
             neutron,
-            prepare=functools.partial(empty, RUN / "neutron"),
+            prepare=functools.partial(remove_files, RUN / "neutron"),
         ),
         api("nova-api", "nova.wsgi.osapi_compute", nova_env, nova),
         api("nova-metadata", "nova.wsgi.metadata", nova_env, nova),
@@ -221,13 +223,13 @@ def openstack() -> list[Service]:
         worker(
             "nova-compute",
             ("nova/nova.conf",),
-            version=packages.project_revision(),
+            version=python_packages.project_revision(),
             priority=60,
         ),
         worker(
             "glance-docker-sync",
             ("glance/glance-docker-sync.conf",),
-            version=packages.project_revision(),
+            version=python_packages.project_revision(),
         ),
         worker("nova-serialproxy", nova, port=PORTS["nova-serialproxy"]),
         worker("neutron-ovn-maintenance-worker", neutron),
@@ -236,7 +238,7 @@ def openstack() -> list[Service]:
 
 
 def fake_compute() -> Service:
-    """Return a nova-compute with Nova's fake driver, to measure against."""
+    """Return a nova-compute with Nova's fake driver, for benchmarks."""
     files = ("nova/nova.conf", "nova/fake-compute.conf")
     return worker("nova-compute-fake", files, program="nova-compute", priority=60)
 
@@ -250,22 +252,22 @@ def api(
     version: str = "",
     processes: int = 1,
 ) -> Service:
-    """Return a WSGI application behind uWSGI."""
+    """Return the service that runs a WSGI application in uWSGI."""
     port = PORTS[name]
     return Service(
         name,
         f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
         f" --module {module}:application --procname-prefix {name}:"
         f" --processes {processes}",
-        functools.partial(answers_http, port),
+        functools.partial(probes.http_answers, port),
         user=settings.USER,
         port=port,
         env={"HOME": f"{DATA}/nova", **env},
         prepare=prepare,
         config=(*files, "uwsgi.ini", "uwsgi_worker.py"),
-        version=version + packages.openstack_revision(),
+        version=version + python_packages.openstack_revision(),
         priority=50,
-        # uWSGI's way to end at once; it would wait for idle threads otherwise.
+        # On SIGINT uWSGI ends at once; on SIGTERM it waits for idle threads.
         stop_signal="INT",
     )
 
@@ -279,20 +281,21 @@ def worker(
     priority: int = 50,
     port: int | None = None,
 ) -> Service:
-    """Return a process that listens to the broker alone, or to one port too.
+    """Return a service that consumes messages, and may listen on one port.
 
-    What has to work next shows whether it hears the broker: nothing waits for it.
+    It counts as ready without a check that it consumes: nothing depends on that
+    before the first request, which waits in its queue.
     """
     options = (f"--config-file {ETC}/{file}" for file in files)
     return Service(
         name,
         " ".join([f"{BIN}/{program or name}", *options]),
-        lambda: port is None or commands.listens(port),
+        lambda: port is None or probes.port_accepts(port),
         user=settings.USER,
         port=port,
         env={"HOME": f"{DATA}/nova"},
         config=files,
-        version=version + packages.openstack_revision(),
+        version=version + python_packages.openstack_revision(),
         priority=priority,
         stop_group=True,
     )
@@ -317,38 +320,12 @@ def rabbitmq_env() -> dict[str, str]:
         "RABBITMQ_PID_FILE": f"{base}/pid",
         "RABBITMQ_LOG_BASE": f"{base}/log",
         "RABBITMQ_LOGS": "-",
-        # Become the Erlang VM, which ends cleanly on SIGTERM, instead of
-        # waiting for it and calling rabbitmqctl.
+        # Makes the script exec the Erlang VM, which ends cleanly on SIGTERM,
+        # instead of waiting for it and calling rabbitmqctl.
         "RUNNING_UNDER_SYSTEMD": "true",
     }
 
 
-def connects(path: pathlib.Path) -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(path))
-        return True
-    return False
-
-
-def broker_answers() -> bool:
-    """Tell whether RabbitMQ greets AMQP 0-9-1."""
-    with contextlib.suppress(OSError):
-        address = ("127.0.0.1", PORTS["rabbitmq"])
-        with socket.create_connection(address, timeout=2) as sock:
-            sock.sendall(b"AMQP\x00\x00\x09\x01")
-            return sock.recv(1) == b"\x01"
-    return False
-
-
-def answers_http(port: int) -> bool:
-    """Tell whether an API answers; that it may ask for a token is an answer."""
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/")
-        return connection.getresponse().status < 500
-    return False
-
-
-def empty(directory: pathlib.Path) -> None:
+def remove_files(directory: pathlib.Path) -> None:
     for file in directory.iterdir():
         file.unlink()

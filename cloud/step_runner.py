@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cloud import commands
 from cloud import settings
+from cloud.errors import QuickstartError
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Step:
 def run(steps: Sequence[Step]) -> None:
     """Run all steps, side by side where their needs allow.
 
-    :raises commands.Failed: after the first failure, when what was running then
+    :raises QuickstartError: after the first failure, when what was running then
         has ended
     """
     began = time.monotonic()
@@ -63,12 +64,12 @@ def run(steps: Sequence[Step]) -> None:
                     done.add(step.name)
                     now = time.monotonic() - began
                     _say(f"{now:6.1f} s  {step.title}  ({future.result():.1f} s)")
-                elif failed is None or isinstance(error, commands.Failed):
+                elif failed is None or isinstance(error, QuickstartError):
                     failed = step
                     _say(f"FAILED    {step.title}: {error}")
                     _say(f"          see {step.log()}")
     if failed:
-        raise commands.Failed(f"'{failed.title}' failed: see {failed.log()}")
+        raise QuickstartError(f"'{failed.title}' failed: see {failed.log()}")
 
 
 def _do(step: Step) -> float:

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``up`` does: one list of steps, with what each has to wait for."""
+"""The steps of ``./quickstart up``, with their dependencies.
+
+To add a step, write its action here or in a module of its own, and add a
+:class:`~cloud.step_runner.Step` to :func:`steps`. A step that starts a process also
+needs an entry in :mod:`cloud.services`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,21 @@ from collections.abc import Callable
 from cloud import cgroup
 from cloud import commands
 from cloud import configuration
+from cloud import credentials
 from cloud import databases
+from cloud import directories
 from cloud import engine
 from cloud import images
 from cloud import open_vswitch
-from cloud import packages
+from cloud import ovn
 from cloud import settings
 from cloud import supervisor
+from cloud.errors import QuickstartError
+from cloud.install import debian_packages
+from cloud.install import python_packages
+from cloud.install import service_user
 from cloud.services import services
-from cloud.settings import memory
+from cloud.state import state
 from cloud.step_runner import Step
 
 SWITCH = (
@@ -29,17 +40,27 @@ SWITCH = (
 )
 
 
-def steps() -> list[Step]:
-    """Return the steps; each is quick when what it does is done already."""
-    fake_compute = Step(
-        "fake-compute", "Fake nova-compute", start_fake_compute, ("compute", "switch")
-    )
+def steps(*, fake_compute: bool) -> list[Step]:
+    """Return the steps; each returns soon if its work is done already.
+
+    :param fake_compute: also start a nova-compute with Nova's fake driver
+    """
     return [
-        Step("venv", "Virtual environment", packages.make_venv),
-        Step("debian", "Debian packages", packages.install_debian, ("venv",)),
-        Step("pypi", "OpenStack from PyPI", packages.install_openstack, ("venv",)),
+        Step("venv", "Virtual environment", python_packages.make_venv),
+        Step("debian", "Debian packages", debian_packages.install_missing, ("venv",)),
+        Step(
+            "pypi",
+            "OpenStack from PyPI",
+            python_packages.install_openstack,
+            ("venv",),
+        ),
         Step("setup", "User, configuration", set_up, ("debian",)),
-        Step("project", "This driver", packages.install_project, ("pypi", "setup")),
+        Step(
+            "project",
+            "This driver",
+            python_packages.install_project,
+            ("pypi", "setup"),
+        ),
         Step("mariadb", "MariaDB", start_mariadb, ("setup",)),
         Step("rabbitmq", "RabbitMQ", start("epmd", "rabbitmq"), ("setup",)),
         Step("engine", "Docker engine", start_engine, ("setup",)),
@@ -59,7 +80,7 @@ def steps() -> list[Step]:
         schema("glance", databases.sync_glance),
         schema("placement", databases.sync_placement),
         Step("keystone", "Keystone", start("keystone"), ("schema-keystone",)),
-        Step("users", "Users and endpoints", contents("users"), ("keystone",)),
+        Step("users", "Users and endpoints", resources("users"), ("keystone",)),
         Step("placement", "Placement", start("placement"), ("schema-placement",)),
         Step("glance", "Glance", start("glance"), ("schema-glance", "project")),
         Step(
@@ -78,10 +99,10 @@ def steps() -> list[Step]:
             "nova",
             "Nova",
             start(
-                "nova-conductor",
-                "nova-scheduler",
                 "nova-api",
                 "nova-metadata",
+                "nova-conductor",
+                "nova-scheduler",
                 "nova-serialproxy",
             ),
             ("schema-nova", "schema-nova-api", "rabbitmq"),
@@ -92,8 +113,8 @@ def steps() -> list[Step]:
             list_images,
             ("users", "glance", "busybox", "debian-image"),
         ),
-        Step("networks", "Networks", contents("networks"), ("users", "neutron")),
-        Step("flavors", "Flavors, key pair", contents("flavors"), ("users", "nova")),
+        Step("networks", "Networks", resources("networks"), ("users", "neutron")),
+        Step("flavors", "Flavors, key pair", resources("flavors"), ("users", "nova")),
         Step(
             "compute",
             "nova-compute",
@@ -103,19 +124,41 @@ def steps() -> list[Step]:
         Step(
             "server",
             "First server, SSH through its floating IP",
-            contents("server"),
+            resources("server"),
             ("compute", "images", "networks", "flavors"),
         ),
-        *([fake_compute] if memory.get("fake_compute") else []),
+        *([FAKE_COMPUTE] if fake_compute else []),
     ]
 
 
+def schema(service: str, action: Callable[[], None]) -> Step:
+    """Return the step that creates or migrates the database of a service."""
+    title = f"Database of {service}"
+    return Step(f"schema-{service}", title, action, ("pypi", "mariadb"))
+
+
+def start(*names: str) -> Callable[[], None]:
+    """Return an action that starts these services, one after the other."""
+
+    def action() -> None:
+        by_name = {service.name: service for service in services()}
+        for name in names:
+            supervisor.start(by_name[name])
+
+    return action
+
+
+def resources(part: str) -> Callable[[], None]:
+    """Return an action that creates a part of :mod:`cloud.resources`."""
+    return lambda: commands.run_python("cloud.resources", part)
+
+
 def set_up() -> None:
-    packages.make_user()
-    configuration.make_directories()
-    images.make_key()
+    service_user.make_user()
+    directories.make_directories()
+    credentials.make_ssh_key()
     if not pathlib.Path("/run/netns").exists():
-        memory.set("made_netns_directory", True)
+        state.set("made_netns_directory", True)
     if not supervisor.running():
         cgroup.kill()
         for service in services():
@@ -125,28 +168,18 @@ def set_up() -> None:
     supervisor.configure(services())
 
 
-def start(*names: str) -> Callable[[], None]:
-    """Return an action that starts these services, one after the other."""
-
-    def action() -> None:
-        for service in services():
-            if service.name in names:
-                supervisor.start(service)
-
-    return action
-
-
 def start_mariadb() -> None:
     start("mariadb")()
-    databases.make()
+    databases.make_databases()
 
 
 def start_engine() -> None:
     if not engine.is_foreign():
         start("containerd", "dockerd")()
     elif not engine.answers(engine.socket()):
-        raise commands.Failed(
-            f"the engine that this cloud uses does not run ({engine.socket()})"
+        raise QuickstartError(
+            f"the Docker engine at {engine.socket()}, which this cloud uses, does not "
+            "answer; start it"
         )
 
 
@@ -162,29 +195,24 @@ def make_busybox() -> None:
 
 def list_images() -> None:
     start("glance-docker-sync")()
-    contents("images_listed")()
+    resources("images")()
 
 
 def start_compute() -> None:
     start("nova-compute")()
-    contents("compute_ready")()
+    resources("compute")()
 
 
 def start_fake_compute() -> None:
     """Start a second nova-compute, with Nova's fake driver, for benchmarks."""
-    open_vswitch.add_chassis(settings.FAKE_HOST)
+    ovn.add_chassis(settings.FAKE_HOST)
     if supervisor.state("nova-compute-fake")["statename"] != "RUNNING":
-        contents("forget_fake_compute")()
+        resources("no-fake-compute")()
     start("nova-compute-fake")()
-    contents("fake_compute")()
+    resources("fake-compute")()
     databases.map_hosts()
 
 
-def schema(name: str, action: Callable[[], None]) -> Step:
-    title = f"Database of {name}"
-    return Step(f"schema-{name}", title, action, ("pypi", "mariadb"))
-
-
-def contents(*parts: str) -> Callable[[], None]:
-    """Return an action that runs parts of :mod:`cloud.contents`."""
-    return lambda: commands.run_python("cloud.contents", *parts)
+FAKE_COMPUTE = Step(
+    "fake-compute", "Fake nova-compute", start_fake_compute, ("compute", "switch")
+)

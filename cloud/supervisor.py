@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""supervisord, which keeps the cloud's processes running."""
+"""supervisord, which runs the cloud's services: calls of its XML-RPC API."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import xmlrpc.client
 from typing import Any
 
 from cloud import cgroup
-from cloud import commands
 from cloud import settings
+from cloud.errors import QuickstartError
+from cloud.probes import port_accepts
+from cloud.probes import wait_until
 from cloud.services import Service
+from cloud.unix_http import UnixHTTPConnection
 
 SOCKET = settings.RUN / "supervisor.sock"
 CONFIG = settings.ETC / "supervisord.conf"
@@ -24,12 +27,12 @@ _ENDED = ("STOPPED", "EXITED", "FATAL")
 
 class _Transport(xmlrpc.client.Transport):
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        # Stopping a service may take all of its stopwaitsecs.
-        return commands.UnixConnection(SOCKET, timeout=180)
+        # supervisord may be slow to answer while it stops services.
+        return UnixHTTPConnection(SOCKET, timeout=180)
 
 
 def _rpc() -> Any:
-    # A new one for each call: steps run in threads.
+    # One proxy per call, because steps run in threads.
     return xmlrpc.client.ServerProxy("http://localhost", _Transport()).supervisor
 
 
@@ -42,21 +45,25 @@ def running() -> bool:
 
 
 def configure(services: list[Service]) -> None:
-    """Have supervisord know these services, stopping those that changed."""
+    """Write supervisord's configuration, and start it or make it read that.
+
+    Services whose configuration has changed are stopped, and so are those that are
+    not in the list.
+    """
     text = _CONFIG.format(
         run=settings.RUN, log=settings.LOG, socket=SOCKET, pidfile=PIDFILE
     ) + "".join(map(_program, services))
     CONFIG.touch(mode=0o600)
     CONFIG.write_text(text)
     if not running():
-        # -P: not what is beside it, this module, for the package of that name.
+        # -P: import the package supervisor, not this module beside the program.
         program = (
             settings.BIN / "python",
             "-P",
             settings.SOURCE / "cloud/patched_supervisord.py",
         )
-        cgroup.enclose(*program, "--configuration", CONFIG)
-        commands.wait_until(running, "supervisord")
+        cgroup.run_inside(*program, "--configuration", CONFIG)
+        wait_until(running, f"supervisord does not answer; see {settings.LOG}")
         return
     rpc = _rpc()
     ((added, changed, removed),) = rpc.reloadConfig()
@@ -68,9 +75,9 @@ def configure(services: list[Service]) -> None:
 
 
 def start(service: Service) -> None:
-    """Start a service that is not running, and wait until it is ready.
+    """Start a service unless it is running, and wait until it is ready.
 
-    :raises commands.Failed: when it is not, with the place of its log
+    :raises QuickstartError: when it does not become ready, with the path of its log
     """
     if state(service.name)["statename"] not in UP:
         check_port(service)
@@ -86,39 +93,39 @@ def start(service: Service) -> None:
         if service.ready():
             return True
         if state(service.name)["statename"] == "FATAL":
-            raise commands.Failed(f"{service.name} does not stay up")
+            raise QuickstartError(f"{service.name} keeps exiting")
         return False
 
     try:
-        commands.wait_until(ready, f"{service.name} is not ready")
-    except commands.Failed as error:
-        raise commands.Failed(f"{error}; its log is {log(service)}") from None
+        wait_until(ready, f"{service.name} is not ready")
+    except QuickstartError as error:
+        raise QuickstartError(f"{error}; see {log(service)}") from None
 
 
 def check_port(service: Service) -> None:
-    """Refuse when something else has the port of a service that does not run.
+    """Check that the port of a service that is not running is free.
 
-    :raises commands.Failed: with how to find out who has it
+    :raises QuickstartError: when a process listens on it
     """
-    if service.port and commands.listens(service.port):
-        raise commands.Failed(
-            f"port {service.port} of 127.0.0.1, which {service.name} needs, "
-            "is in use by a process that is not this cloud's "
-            f"(ss -ltnp 'sport = :{service.port}')"
+    if service.port and port_accepts(service.port):
+        raise QuickstartError(
+            f"{service.name} needs port {service.port} of 127.0.0.1, which a process "
+            "outside this cloud is using; find it with "
+            f"ss -ltnp 'sport = :{service.port}', and stop it"
         )
 
 
 def stop(*names: str) -> None:
-    """Stop services all at once, and wait until they have ended."""
+    """Stop services at the same time, and wait until they have ended."""
     for name in names:
         try:
             _rpc().stopProcess(name, False)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != _NOT_RUNNING:
                 raise
-    commands.wait_until(
+    wait_until(
         lambda: all(state(name)["statename"] in _ENDED for name in names),
-        f"{', '.join(names)}: still there",
+        f"services do not stop: {', '.join(names)}",
     )
 
 
@@ -135,9 +142,9 @@ def shutdown() -> None:
     pid = int(PIDFILE.read_text())
     _rpc().shutdown()
     proc = pathlib.Path(f"/proc/{pid}")
-    commands.wait_until(
+    wait_until(
         lambda: not proc.exists() or "\nState:\tZ" in (proc / "status").read_text(),
-        "supervisord is still there",
+        "supervisord does not end",
         timeout=180,
     )
 
@@ -167,8 +174,8 @@ serverurl = unix://{socket}
 
 
 def _program(service: Service) -> str:
-    # The revision is there to be seen: a program whose section has changed is
-    # restarted, and so one is whose configuration files did.
+    # supervisord restarts a program whose section has changed. The revision makes it
+    # restart one whose configuration files have changed, too.
     environment = {
         "PATH": settings.PATH,
         "LANG": "C.UTF-8",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenStack's own acceptance tests, against this cloud.
+"""``python -m cloud.tempest [REGEX]``: run Tempest against the quickstart's cloud.
 
-This runs in the virtual environment, as ``python -m cloud.tempest [REGEX]``.
+This runs in the virtual environment.
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ import testtools
 from openstack.connection import Connection
 
 from cloud import commands
-from cloud import contents
+from cloud import credentials
 from cloud import images
 from cloud import settings
+from cloud.errors import QuickstartError
+from cloud.resources import image as image_api
+from cloud.resources.connection import connect
 
 DIRECTORY = settings.DATA / "tempest"
 TEMPLATE = settings.SOURCE / "cloud/tempest/tempest.conf"
 SKIPS = settings.SOURCE / "cloud/tempest/skips.toml"
 
-# The smoke tests, and of Compute what a server's life touches.
+# The smoke tests, and the Compute tests that involve servers.
 TESTS = (
     r"\[.*\bsmoke\b.*\]|"
     r"^tempest\.api\.compute\."
     r"(servers|images|admin|keypairs|security_groups|floating_ips)\."
 )
 
-# Large enough for the image debian; the second is what servers are resized to.
+# Large enough for the image debian. Tests resize servers to the second one.
 FLAVORS: tuple[dict[str, Any], ...] = (
     {"name": "tempest", "vcpus": 1, "ram": 128, "disk": 1},
     {"name": "tempest-alt", "vcpus": 1, "ram": 192, "disk": 1},
@@ -48,17 +51,19 @@ IMAGE_ALT = "debian-alt"
 
 
 def main(tests: str = TESTS) -> int:
-    """Run the tests whose names a regular expression finds.
+    """Run the tests whose names match a regular expression, and print a report.
 
-    :returns: the exit status, 0 when none failed and each skip is documented
+    :returns: the exit status: 0 if at least one test passed, none failed, and
+        each skipped test is documented in skips.toml
+    :raises QuickstartError: when no test matches
     """
     skips = tomllib.loads(SKIPS.read_text())
-    with prepared(contents.connect()):
+    with configured(connect()):
         names = _output("tempest", "run", "--list-tests").split()
         names = [n for n in names if n.startswith("tempest.") and re.search(tests, n)]
-        wanted, left_out = _divided(names, skips["left_out"])
+        wanted, left_out = _divide(names, skips["left_out"])
         if not wanted:
-            raise commands.Failed(f"there is no such test: {tests}")
+            raise QuickstartError(f"no test matches {tests}")
         (DIRECTORY / "tests").write_text("\n".join(wanted) + "\n")
         workers = str(os.cpu_count() or 1)
         _run("tempest", "run", "--load-list=tests", "--concurrency", workers)
@@ -66,18 +71,18 @@ def main(tests: str = TESTS) -> int:
 
 
 @contextlib.contextmanager
-def prepared(cloud: Connection) -> Iterator[None]:
-    """A configured Tempest, and what it needs in the cloud meanwhile."""
+def configured(cloud: Connection) -> Iterator[None]:
+    """Configure Tempest, and create its flavors and image for the block."""
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     workspaces = f"--workspace-path={settings.DATA}/tempest-workspaces.yaml"
     pathlib.Path(f"{settings.DATA}/tempest-workspaces.yaml").unlink(missing_ok=True)
     _run("tempest", "init", workspaces, DIRECTORY, cwd=settings.DATA)
-    _forget(cloud)
+    _delete_resources(cloud)
     try:
         (DIRECTORY / "etc/tempest.conf").write_text(_configuration(cloud))
         yield
     finally:
-        _forget(cloud)
+        _delete_resources(cloud)
 
 
 def _configuration(cloud: Connection) -> str:
@@ -93,33 +98,33 @@ def _configuration(cloud: Connection) -> str:
         "flavor": flavors[0].id,
         "flavor_alt": flavors[1].id,
         "image": image.id,
-        "image_alt": _copy(cloud, image.id),
-        "password": settings.secrets()["admin"],
+        "image_alt": _copy_image(cloud, image.id),
+        "password": credentials.passwords()["admin"],
         "public_network": cloud.network.find_network("public", ignore_missing=False).id,
         "region": settings.REGION,
     }
     return string.Template(TEMPLATE.read_text()).substitute(values)
 
 
-def _copy(cloud: Connection, image_id: str) -> str:
-    """Have the same image once more, for rebuilds from another one."""
-    made = contents.new_image(cloud, IMAGE_ALT)
+def _copy_image(cloud: Connection, image_id: str) -> str:
+    """Create a copy of an image, for tests that rebuild from another image."""
+    made = image_api.create(cloud, IMAGE_ALT)
     with cloud.image.get(f"/images/{image_id}/file", stream=True) as source:
-        contents.upload(cloud, made, source.iter_content(1 << 20))
+        image_api.upload(cloud, made, source.iter_content(1 << 20))
     return made
 
 
-def _forget(cloud: Connection) -> None:
+def _delete_resources(cloud: Connection) -> None:
     for flavor in FLAVORS:
         cloud.compute.delete_flavor(cloud.compute.find_flavor(flavor["name"]) or "none")
     for image in cloud.image.images(name=IMAGE_ALT):
         cloud.image.delete_image(image)
 
 
-def _divided(
+def _divide(
     names: list[str], entries: list[dict[str, str]]
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """The tests to run, and those that are left out, by reason."""
+    """Return the tests to run, and those that are left out, by reason."""
     left_out = {
         entry["reason"]: [name for name in names if re.search(entry["tests"], name)]
         for entry in entries
@@ -129,7 +134,7 @@ def _divided(
 
 
 def _results() -> list[dict[str, Any]]:
-    """What became of each test, as testtools tells it."""
+    """Return the result of each test, as testtools.StreamToDict has it."""
     found: list[Any] = []
     stream = subprocess.Popen(
         [settings.BIN / "stestr", "last", "--subunit"],
@@ -149,7 +154,7 @@ def _report(
     documented: list[dict[str, str]],
     left_out: dict[str, list[str]],
 ) -> int:
-    """Print what became of all tests; the counts are the last line."""
+    """Print all results, with the counts in the last line; return the exit status."""
     by_status = collections.defaultdict(list)
     for result in results:
         by_status[result["status"]].append(result)
@@ -170,7 +175,7 @@ def _report(
     for name in failed:
         print(f"FAILED: {name}")
     for line in unexplained:
-        print(f"SKIPPED FOR A REASON THAT {SKIPS.name} DOES NOT HAVE: {line}")
+        print(f"SKIPPED FOR A REASON NOT IN {SKIPS.name}: {line}")
     out = sum(len(names) for names in left_out.values())
     print(
         f"Tempest: {passed} passed, {len(failed)} failed, "
@@ -187,7 +192,7 @@ def _print_reasons(title: str, reasons: dict[str, list[str]]) -> None:
 
 
 def _run(*command: str | pathlib.Path, cwd: pathlib.Path = DIRECTORY) -> None:
-    # Its exit status says less than its results do.
+    # The results say more than the exit status.
     subprocess.run(
         [settings.BIN / command[0], *command[1:]], cwd=cwd, env=_env(), check=False
     )
@@ -211,5 +216,5 @@ def _env() -> dict[str, str]:
 if __name__ == "__main__":
     try:
         sys.exit(main(*sys.argv[1:]))
-    except commands.Failed as error:
+    except QuickstartError as error:
         sys.exit(f"quickstart: {error}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from oslo_config import cfg
 
-from cloud import commands
+from cloud import probes
 from cloud import settings
 from cloud import supervisor
 from docker_engine import location
@@ -100,7 +100,7 @@ class Listing:
     def _wait(self) -> None:
         """Wait until all that Glance has is active."""
         url = "/images?limit=1&status=in:queued,importing"
-        commands.wait_until(
+        probes.wait_until(
             lambda: not self.glance.get(url).json()["images"],
             "images are not active",
             timeout=600,

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import requests
 
-from cloud import commands
+from cloud import credentials
+from cloud import probes
 from cloud import settings
 from tests.cloud import services
 
@@ -76,7 +77,7 @@ def running(directory: pathlib.Path) -> Iterator[None]:
             auth_url=settings.AUTH_URL,
             directory=directory,
             key=base64.b64encode(secrets.token_bytes(32)).decode(),
-            password=settings.secrets()["service"],
+            password=credentials.passwords()["service"],
             url=URL,
         )
     )
@@ -92,8 +93,9 @@ def running(directory: pathlib.Path) -> Iterator[None]:
         ) as server,
     ):
         try:
-            commands.wait_until(
-                lambda: commands.listens(PORT) or server.poll() is not None, "Barbican"
+            probes.wait_until(
+                lambda: probes.port_accepts(PORT) or server.poll() is not None,
+                "Barbican does not listen",
             )
             assert server.poll() is None, (directory / "out").read_text()
             with services.configured(
