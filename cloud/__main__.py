@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs of ``./quickstart``."""
+"""The command line of ``./quickstart``."""
 
 from __future__ import annotations
 
-import inspect
+import argparse
+import os
+import re
 import shlex
 import sys
+import textwrap
 import time
+from collections.abc import Callable
+from collections.abc import Sequence
 
 from cloud import commands
 from cloud import credentials
@@ -23,8 +28,21 @@ from cloud.state import state
 from cloud.state import state_lock
 from cloud.steps import steps
 
+DESCRIPTION = """\
+Run an OpenStack cloud on this machine, whose servers are Docker containers.
+Everything except --help needs root.
+"""
+
+EPILOG = f"""\
+Without a verb, bring the cloud up. `./quickstart VERB --help` describes a verb.
+
+The cloud's files are in {settings.STATE}.
+Set NOVA_DOCKER_CLOUD_DIR to use another directory.
+"""
+
 
 def up() -> None:
+    """Bring the cloud up, and print how to use it."""
     began = time.monotonic()
     directories.check_state_directory()
     with state_lock():
@@ -40,8 +58,8 @@ The cloud is up after {time.monotonic() - began:.0f} s. To use it:
   openstack server create --image quickstart/busybox:latest --flavor docker.tiny \\
       --network private --wait first
 
-The server "quickstart" (image quickstart/debian:latest) answers SSH at its
-floating IP, with the key pair made for this cloud:
+The server "quickstart" (image quickstart/debian:latest) accepts SSH at its
+floating IP, with the key pair of this cloud:
 
   ssh -i {settings.SSH_KEY} root@{address}
 
@@ -54,33 +72,33 @@ floating IP, with the key pair made for this cloud:
 
 
 def status() -> None:
-    """Print what runs; exit with 1 unless all of it does."""
+    """Print the services' states; exit with 1 unless all services are ready."""
     if not supervisor.running():
         print("The cloud is down.")
         sys.exit(1)
     states = {each["name"]: each for each in supervisor.states()}
-    well = True
+    all_ready = True
     for service in services():
         process = states.get(service.name, {"statename": "UNKNOWN", "start": 0})
-        answers = process["statename"] in ("RUNNING", "STARTING") and service.ready()
-        well = well and answers
-        word = "ready" if answers else "not ready"
+        ready = process["statename"] in supervisor.UP and service.ready()
+        all_ready = all_ready and ready
+        word = "ready" if ready else "not ready"
         where = f"127.0.0.1:{service.port}" if service.port else ""
         since = time.strftime("%F %T", time.localtime(process["start"]))
         print(
             f"{service.name:24} {word:10} {process['statename']:9} "
             f"{since if process['start'] else '-':20} {where}"
         )
-    if not well:
+    if not all_ready:
         print(f"\nLogs are in {settings.LOG}")
         sys.exit(1)
 
 
-def env(user: str = "admin") -> None:
-    """Print shell lines that make a shell the cloud's user."""
-    if user not in credentials.USERS:
+def env(user: str) -> None:
+    """Print shell lines that give a shell the credentials of ``user``."""
+    if not settings.CLOUDS_YAML.exists():
         raise QuickstartError(
-            f"{user}: the users are {' and '.join(credentials.USERS)}"
+            f"there is no cloud in {settings.STATE}; run ./quickstart up first"
         )
     variables = {
         **{f"OS_{k.upper()}": v for k, v in credentials.of_user(user).items()},
@@ -94,51 +112,156 @@ def env(user: str = "admin") -> None:
     print(f'export PATH={settings.BIN}:"$PATH"')
 
 
-def take_down(purge: str = "") -> None:
-    if purge not in ("", "--purge"):
-        raise QuickstartError(f"{purge}: the only option of down is --purge")
+def take_down(purge: bool) -> None:
     with state_lock():
         settings.LOG.mkdir(exist_ok=True)
         commands.set_log(settings.LOG / "down.log")
-        down.down(purge=bool(purge))
+        down.down(purge=purge)
 
 
-def tempest(tests: str = "") -> None:
-    """Run OpenStack's own tests against the cloud; exit with 1 if any fails."""
+def tempest(regex: str | None) -> None:
+    """Run Tempest against the cloud; exit with 1 if a test fails."""
     up()
+    # One run at a time: Tempest's directory, image and flavors have fixed names.
     with state_lock():
         commands.set_log(settings.LOG / "tempest.log")
         python_packages.install_tempest()
-        # Its directory, image and flavors are one run's.
-        arguments = [tests] if tests else []
+        arguments = [regex] if regex else []
         sys.exit(commands.run_python_in_terminal("cloud.tempest", *arguments))
 
 
 def fake_compute() -> None:
-    """Bring the cloud up with a nova-compute that tests/bench measures against."""
+    """Bring the cloud up with a second, fake nova-compute for tests/bench."""
     with state_lock():
         state.set("fake_compute", True)
     up()
 
 
-VERBS = {
-    "up": up,
-    "status": status,
-    "env": env,
-    "down": take_down,
-    "tempest": tempest,
-    "fake-compute": fake_compute,
-}
+def known_user(name: str) -> str:
+    if name not in credentials.USERS:
+        users = " and ".join(credentials.USERS)
+        raise argparse.ArgumentTypeError(
+            f"there is no user {name!r}; the users are {users}"
+        )
+    return name
 
 
-def main() -> None:
-    verb, *arguments = sys.argv[1:] or ["up"]
+def regular_expression(text: str) -> str:
     try:
-        inspect.signature(VERBS[verb]).bind(*arguments)
-    except TypeError:
-        sys.exit(f"quickstart: too many words: {' '.join(arguments)}")
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a regular expression: {error}"
+        ) from None
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser.
+
+    Its result has ``action``, the function of the verb; ``parser``, the verb's own
+    parser; and the arguments of the function.
+    """
+    root = argparse.ArgumentParser(
+        prog="./quickstart",
+        usage="./quickstart [-h] [VERB [ARGUMENT]]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    root.set_defaults(action=up, parser=root)
+    verbs = root.add_subparsers(metavar="VERB", title="verbs")
+
+    def add(
+        name: str, action: Callable[..., None], summary: str, more: str
+    ) -> argparse.ArgumentParser:
+        sentence = f"{summary[0].upper()}{summary[1:]}."
+        verb = verbs.add_parser(
+            name,
+            prog=f"./quickstart {name}",
+            help=summary,
+            description=f"{sentence}\n\n{textwrap.fill(more, 78)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        verb.set_defaults(action=action, parser=verb)
+        return verb
+
+    add(
+        "up",
+        up,
+        "bring the cloud up and boot a first server",
+        "This also restores a cloud whose machine was rebooted, and installs the "
+        "current checkout. What is done already is not repeated.",
+    )
+
+    add(
+        "status",
+        status,
+        "show which services run, since when and on which ports",
+        "The exit status is 0 if all services are ready, and 1 otherwise.",
+    )
+
+    verb = add(
+        "env",
+        env,
+        "print shell lines for using the cloud",
+        'Use them with: eval "$(./quickstart env)"',
+    )
+    verb.add_argument(
+        "user",
+        metavar="USER",
+        nargs="?",
+        default="admin",
+        type=known_user,
+        help="admin (the default), or demo, who has no administrator's rights",
+    )
+
+    verb = add(
+        "tempest",
+        tempest,
+        "run OpenStack's integration tests against the cloud",
+        "Brings the cloud up first. The exit status is 0 if no test fails and each "
+        "skipped test is documented in cloud/tempest/skips.toml.",
+    )
+    verb.add_argument(
+        "regex",
+        metavar="REGEX",
+        nargs="?",
+        type=regular_expression,
+        help="run the tests whose names match this regular expression; the default is "
+        "the smoke tests and the tests of servers, images, key pairs, security groups "
+        "and floating IPs",
+    )
+
+    verb = add(
+        "down",
+        take_down,
+        "stop the cloud and remove its processes and network interfaces",
+        "The data stays, and `./quickstart up` starts the same servers again.",
+    )
+    verb.add_argument("--purge", action="store_true", help="also remove the data")
+
+    # For tests/bench. --help does not list a verb without a help text.
+    verb = verbs.add_parser("fake-compute", allow_abbrev=False)
+    verb.set_defaults(action=fake_compute, parser=verb)
+    return root
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    words = sys.argv[1:] if words is None else words
+    if list(words) == ["help"]:
+        words = ["--help"]
+    known, unexpected = parser().parse_known_args(words)
+    arguments = vars(known)
+    action, verb = arguments.pop("action"), arguments.pop("parser")
+    if unexpected:
+        verb.error(f"unexpected arguments: {' '.join(unexpected)}")
+    if os.geteuid() != 0:
+        sys.exit("quickstart: must be run as root")
     try:
-        VERBS[verb](*arguments)
+        action(**arguments)
     except QuickstartError as error:
         sys.exit(f"quickstart: {error}")
 

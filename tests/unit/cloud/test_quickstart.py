@@ -1,24 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ./quickstart does not take; tests/cloud is the test of what it does."""
+"""The command line of ./quickstart; tests/cloud tests what its verbs do."""
 
 from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from cloud import __main__ as quickstart
+from cloud import settings
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+VERBS = ("up", "status", "env", "tempest", "down")
+
+
+@pytest.fixture(autouse=True)
+def no_action(monkeypatch):
+    """Let no test get as far as running a verb."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
 
 
 @pytest.mark.parametrize(
-    ("words", "why"),
+    ("words", "error"),
     [
-        (["env", "nobody"], "nobody: the users are admin and demo"),
-        (["env", "demo", "demo"], "too many words: demo demo"),
-        (["status", "now"], "too many words: now"),
-        (["down", "--prge"], "--prge: the only option of down is --purge"),
-        (["down", "--purge", "now"], "too many words: --purge now"),
+        (["env", "nobody"], "no user 'nobody'; the users are admin and demo"),
+        (["env", "demo", "demo"], "unexpected arguments: demo"),
+        (["status", "now"], "unexpected arguments: now"),
+        (["down", "--prge"], "unexpected arguments: --prge"),
+        # What removes data is spelled out.
+        (["down", "--pur"], "unexpected arguments: --pur"),
+        (["down", "--purge", "now"], "unexpected arguments: now"),
+        (["--purge"], "unexpected arguments: --purge"),
+        (["tempest", "("], "'(' is not a regular expression"),
+        (["start"], "invalid choice: 'start'"),
     ],
 )
-def test_a_word_that_means_nothing_is_refused(monkeypatch, words, why):
-    monkeypatch.setattr("sys.argv", ["quickstart", *words])
-    with pytest.raises(SystemExit, match=why):
-        quickstart.main()
+def test_unexpected_words_are_refused(capsys, words, error):
+    with pytest.raises(SystemExit) as exit_:
+        quickstart.main(words)
+    assert exit_.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("usage: ./quickstart ")
+    assert error in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"action": quickstart.up}),
+        (["up"], {"action": quickstart.up}),
+        (["status"], {"action": quickstart.status}),
+        (["env"], {"action": quickstart.env, "user": "admin"}),
+        (["env", "demo"], {"action": quickstart.env, "user": "demo"}),
+        (["tempest"], {"action": quickstart.tempest, "regex": None}),
+        (["tempest", "a|b"], {"action": quickstart.tempest, "regex": "a|b"}),
+        (["down"], {"action": quickstart.take_down, "purge": False}),
+        (["down", "--purge"], {"action": quickstart.take_down, "purge": True}),
+        (["fake-compute"], {"action": quickstart.fake_compute}),
+    ],
+)
+def test_a_verb_is_parsed_with_its_arguments(words, expected):
+    parsed = vars(quickstart.parser().parse_args(words))
+    del parsed["parser"]
+    assert parsed == expected
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_help_lists_the_verbs(capsys, words):
+    with pytest.raises(SystemExit) as exit_:
+        quickstart.main(words)
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(f"\n    {verb} " in printed for verb in VERBS)
+    # Only the benchmark uses it.
+    assert "fake-compute" not in printed
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_a_help_page(capsys, verb):
+    with pytest.raises(SystemExit) as exit_:
+        quickstart.main([verb, "--help"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: ./quickstart {verb} ")
+
+
+def test_verbs_need_root():
+    with pytest.raises(SystemExit, match="must be run as root"):
+        quickstart.main(["status"])
+
+
+def test_env_without_a_cloud_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(settings, "CLOUDS_YAML", tmp_path / "clouds.yaml")
+    with pytest.raises(SystemExit, match="there is no cloud in "):
+        quickstart.main(["env"])
+
+
+@pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="not Debian")
+def test_the_script_passes_its_arguments_on():
+    done = subprocess.run(
+        [ROOT / "quickstart", "env", "nobody"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "there is no user 'nobody'" in done.stderr
+
+
+def test_the_command_line_needs_only_the_standard_library():
+    command = [sys.executable, "-BS", "-m", "cloud", "--help"]
+    subprocess.run(command, cwd=ROOT, env={}, check=True, capture_output=True)
