@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian packages, installed without starting their daemons."""
+"""Debian packages, installed without starting their daemons.
+
+``bindep.txt`` lists them, under the profile ``quickstart``.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,10 @@ from collections.abc import Sequence
 
 from cloud import commands
 from cloud import settings
+from cloud.errors import QuickstartError
 
-DEBIAN = (
-    "adduser",
-    "busybox-static",
-    "ethtool",
-    "haproxy",
-    "iproute2",
-    "iptables",
-    "kmod",
-    "mariadb-server",
-    "mmdebstrap",
-    "netbase",
-    "openssh-client",
-    "openvswitch-switch",
-    "ovn-central",
-    "ovn-host",
-    "rabbitmq-server",
-    "sudo",
-)
+BINDEP = settings.SOURCE / "bindep.txt"
+PROFILE = "quickstart"
 
 # The daemons of these packages stay disabled in systemd, because the cloud runs its
 # own instances.
@@ -52,16 +40,36 @@ POLICY_TEXT = "#!/bin/sh\n# nova-docker quickstart: start no daemon.\nexit 101\n
 
 
 def install_missing() -> None:
-    wanted = list(DEBIAN)
+    """Install what ``bindep.txt`` lists for the quickstart."""
+    missing = _missing()
     # Debian's engine conflicts with others, such as docker-ce.
-    if not shutil.which("dockerd", path=settings.PATH):
-        wanted.append("docker.io")
-    install(wanted)
+    if shutil.which("dockerd", path=settings.PATH):
+        missing = [name for name in missing if name != "docker.io"]
+    _apt_install(missing)
 
 
 def install(names: Sequence[str]) -> None:
     """Install these packages, unless they are installed."""
     _apt_install([name for name in names if not _installed(name)])
+
+
+def _missing() -> list[str]:
+    """Return the names of the packages that bindep finds missing.
+
+    bindep exits with 1 when packages are missing, and also when it fails.
+    """
+    done = subprocess.run(
+        [settings.BIN / "bindep", "--brief", "--file", BINDEP, PROFILE],
+        env=commands.clean_env(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    missing = done.stdout.split()
+    if done.returncode and not missing:
+        raise QuickstartError(f"bindep cannot check {BINDEP}: {done.stderr.strip()}")
+    return missing
 
 
 def _apt_install(names: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ VENV_PACKAGES = ("ca-certificates", "python3-venv")
 # 12's version is not used: it goes on polling a file descriptor that a service's
 # child has closed, which takes a whole CPU. 4.3.0 needs pkg_resources, which newer
 # releases of setuptools lack; the project's wheel is built with the same setuptools.
-TOOLS = ("supervisor==4.3.0", "setuptools>=77.0.3,<81")
+TOOLS = ("supervisor==4.3.0", "setuptools>=77.0.3,<81", "bindep")
 
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
 TEMPEST = settings.SOURCE / "cloud/tempest/requirements.txt"
@@ -55,10 +55,11 @@ PROJECT_FILES = (
 def make_venv() -> None:
     """Create the virtual environment, with ``TOOLS`` only."""
     debian_packages.install(VENV_PACKAGES)
-    if state.get("supervisor") != TOOLS[0]:
+    tools = " ".join(TOOLS)
+    if state.get("supervisor") != tools:
         commands.run("/usr/bin/python3", "-m", "venv", settings.VENV)
-        _pip_install(*TOOLS)
-        state.set("supervisor", TOOLS[0])
+        _pip_install(f"--constraint={CONSTRAINTS}", *TOOLS)
+        state.set("supervisor", tools)
 
 
 def openstack_revision() -> str:
