@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each worker of uWSGI does first."""
+"""Code that each uWSGI worker runs at its start."""
 
 import gc
 
-# SQLAlchemy makes thousands of objects for a call, and few of them in cycles. With
-# Python's own figures, looking for those takes a quarter of Glance's processor time.
+# SQLAlchemy creates thousands of objects per request, and few of them are in cycles.
+# With Python's default thresholds, garbage collection takes a quarter of Glance's CPU
+# time.
 gc.set_threshold(50_000, 20, 100)
