@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the cloud, in the order in which they start."""
+"""The processes of the cloud; :mod:`cloud.steps` has the steps that start them."""
 
 from __future__ import annotations
 

@@ -57,12 +57,10 @@ def configure(services: list[Service]) -> None:
     CONFIG.write_text(text)
     if not running():
         # -P: import the package supervisor, not this module beside the program.
-        program = (
-            settings.BIN / "python",
-            "-P",
-            settings.SOURCE / "cloud/patched_supervisord.py",
+        program = settings.SOURCE / "cloud/patched_supervisord.py"
+        cgroup.run_inside(
+            settings.BIN / "python", "-P", program, "--configuration", CONFIG
         )
-        cgroup.run_inside(*program, "--configuration", CONFIG)
         wait_until(running, f"supervisord does not answer; see {settings.LOG}")
         return
     rpc = _rpc()
