@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documented support matrix says what the driver's code and tests say."""
+"""Compare the documented support matrix with the driver and the cloud tests."""
 
 import ast
 import configparser
@@ -12,10 +12,10 @@ from nova_docker.driver import DockerDriver
 
 ROOT = pathlib.Path(__file__).parents[2]
 MATRIX = configparser.ConfigParser(interpolation=None, delimiters=["="])
-MATRIX.read(ROOT / "doc/source/support-matrix.ini", encoding="utf-8")
+MATRIX.read(ROOT / "doc/source/user/support-matrix.ini", encoding="utf-8")
 ROWS = [MATRIX[name] for name in MATRIX.sections() if not name.startswith("driver.")]
 
-# Whether the driver has a row's methods; it may have them only to refuse.
+# Whether the driver overrides a row's methods; it may do so only to refuse.
 IMPLEMENTED = {
     "complete": {True},
     "partial": {True},
