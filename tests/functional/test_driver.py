@@ -443,17 +443,17 @@ def test_a_nic_that_the_engine_takes_away_meanwhile_is_passed(
 ):
     server = boot()
 
-    class Late(nics.privsep.IPRoute):
+    class Late(nics.network.IPRoute):
         def get_links(self, *args, **kwargs):
             found = list(self.__getattr__("get_links")(*args, **kwargs))
             gone = {"index": 999999, "link": 999999}
             return [*found, gone] if kwargs.get("kind") == "veth" else found
 
     with monkeypatch.context() as late:
-        late.setattr(nics.privsep, "IPRoute", Late)
+        late.setattr(nics.network, "IPRoute", Late)
         driver.power_off(server.instance)
-        assert len(nics.privsep.describe(server.name)[1]) == 1
-        nics.privsep.unplug(server.name)
+        assert len(nics.network.describe(server.name)[1]) == 1
+        nics.network.unplug(server.name)
     driver.power_on(None, server.instance, server.network_info)
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
 
@@ -466,7 +466,7 @@ def test_the_engines_network_takes_no_part_otherwise(boot):
 def test_servers_come_back_after_a_boot_of_the_host(driver, boot, engine):
     server = boot()
     engine.stop()
-    nics.privsep.unplug(server.name)
+    nics.network.unplug(server.name)
     engine.start()
     driver.resume_state_on_host_boot(None, server.instance, server.network_info)
     assert state(driver, server) == power_state.RUNNING

@@ -12,6 +12,7 @@ from docker_engine import errors
 from nova_docker import rescue
 from nova_docker.container import naming
 from nova_docker.driver import CONF
+from nova_docker.storage import overlay
 from tests import samples
 
 MOUNT_POINT = rescue.MOUNT_POINT
@@ -142,7 +143,7 @@ def test_a_failed_rescue_leaves_the_server_as_it_was(
     driver.power_on(None, broken.instance, broken.network_info)
     assert broken.run("cat /state") == "broken\n"
 
-    monkeypatch.setattr(rescue, "_MAX_OPTIONS", 100)
+    monkeypatch.setattr(overlay, "_MAX_OPTIONS", 100)
     with pytest.raises(exception.InstanceNotRescuable, match="layers"):
         to_rescue(broken, image())
     assert broken.inspect()["Id"] == before
