@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's choice between threads and eventlet, made before all other imports.
+"""Let Nova choose between threads and eventlet before anything else is imported.
 
-Native threads, as nova-compute's own default is; under eventlet with
-OS_NOVA_DISABLE_EVENTLET_PATCHING=0 in the environment.
+The default is native threads, like nova-compute's own. Set the environment variable
+OS_NOVA_DISABLE_EVENTLET_PATCHING=0 to run the tests on eventlet.
 """
 
 import os
 
-# For Nova's own test modules, which choose once more.
+# Nova's own test modules read it again.
 os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "1")
 
 from nova import monkey_patch

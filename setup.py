@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one thing that pyproject.toml cannot say."""
+"""The one setting of the build that pyproject.toml cannot express."""
 
 from setuptools import Distribution
 from setuptools import setup
 
 
 class DistributionWithData(Distribution):
-    """Have the data files in an editable installation too.
+    """Install the data files in an editable installation too.
 
-    For that setuptools looks for a method ``has_data``, which it does not have.
+    Setuptools checks for them with a method ``has_data`` that it does not define.
     """
 
     has_data = Distribution.has_data_files

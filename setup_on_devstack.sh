@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Turns the servers of a DevStack that is already up into Docker containers:
+# Switches a compute host of a running DevStack to Docker containers:
 #
 #     sudo ./setup_on_devstack.sh
 #
-# Run it on each of its compute hosts, with no server on them. For a DevStack
-# that is not up yet, the plugin in devstack/ does the same; what of this is
-# not tested is said there.
+# Run it on each compute host while the host has no servers. For a new DevStack,
+# use the plugin in devstack/, which does the same. devstack/plugin.sh says how
+# far both are tested.
 
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -22,27 +22,27 @@ fail() {
     exit 1
 }
 
-# Prints a property of nova-compute's unit.
+# Prints a property of nova-compute's systemd unit.
 property() {
     systemctl show --property "$1" --value $unit
 }
 
-[ "$(id -u)" = 0 ] || fail "run it with sudo"
+[ "$(id -u)" = 0 ] || fail "not root; run it with sudo"
 user=$(property User)
 command=$(property ExecStart)
-[[ $command =~ path=([^ ]+)/nova-compute ]] || fail "no $unit on this host"
+[[ $command =~ path=([^ ]+)/nova-compute ]] || fail "this host has no $unit: DevStack does not run nova-compute here"
 bin=${BASH_REMATCH[1]}
-[[ $command =~ --config-file[=\ ]([^ ]+) ]] || fail "$unit names no --config-file"
+[[ $command =~ --config-file[=\ ]([^ ]+) ]] || fail "the command of $unit has no --config-file"
 config=${BASH_REMATCH[1]}
 
 install_docker_engine "$user"
-"$bin/python3" -m pip install .
+"$bin/python3" -m pip install ".[compute]"
 register_docker_runtime "$bin/nova-docker-runtime"
 configure_nova_docker "$config" "$bin" "$config" "${NOVA_DOCKER_OPTIONS:-}"
 systemctl restart $unit
 
 cat <<'EOF'
-Nova's servers on this host are Docker containers now. Give it an image:
+Nova now runs servers on this host as Docker containers. Add an image to Glance:
 
     docker save IMAGE | openstack image create IMAGE \
         --container-format docker --disk-format raw

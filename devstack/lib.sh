@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What the DevStack plugin and setup_on_devstack.sh share. Each function takes
-# all it needs as arguments and may be called again.
+# Functions that the DevStack plugin and setup_on_devstack.sh share. Each takes all
+# its input as arguments and can be called repeatedly.
 
-# Installs Debian's or Ubuntu's Docker engine, unless there is one.
-# $1: user of nova-compute, who may speak to the engine from now on
+# Installs the distribution's Docker engine, unless the host has an engine.
+# $1: user of nova-compute, who gets access to the engine
 function install_docker_engine {
     if ! command -v dockerd >/dev/null; then
         sudo apt-get update -q
@@ -14,7 +14,7 @@ function install_docker_engine {
     sudo usermod --append --groups docker "$1"
 }
 
-# Tells the engine of the OCI runtime; what else its configuration says stays.
+# Adds the OCI runtime to the engine's configuration, and keeps the rest of it.
 # $1: path of nova-docker-runtime
 function register_docker_runtime {
     sudo python3 - "$1" "${DOCKER_DAEMON_JSON:-/etc/docker/daemon.json}" <<'EOF'
@@ -33,7 +33,7 @@ EOF
 
 # Selects the driver in nova.conf.
 # $1: file to change  $2: directory of Nova's programs
-# $3: file that nova-compute reads  $4: [docker] options, NAME=VALUE, a line each
+# $3: file that nova-compute reads  $4: [docker] options, one NAME=VALUE per line
 function configure_nova_docker {
     local option options=()
     while read -r option; do
@@ -44,7 +44,7 @@ function configure_nova_docker {
         "${options[@]}"
 }
 
-# Sets options in a file, in place of what it says of them.
+# Sets options in an INI file and replaces their old values.
 # $1: the file  $2...: SECTION/NAME=VALUE
 function set_ini_options {
     sudo python3 - "$@" <<'EOF'
@@ -67,7 +67,7 @@ with open(path, "w") as file:
 EOF
 }
 
-# Removes servers that Nova has forgotten.
+# Removes the containers and network namespaces that servers left behind.
 function cleanup_nova_docker {
     local found
     for found in $(sudo docker ps -aq --filter label=org.openstack.nova.uuid); do

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# DevStack plugin: Nova's servers are Docker containers. In local.conf:
+# DevStack plugin that runs Nova's servers as Docker containers. In local.conf:
 #
 #     [[local|localrc]]
 #     enable_plugin nova-docker URL-OF-THIS-REPOSITORY
@@ -9,10 +9,10 @@
 #
 # DevStack's own images are disks of virtual machines, which do not boot here.
 #
-# Never run inside a DevStack by this project's tests, which have no network to
-# bring one up from: neither this nor setup_on_devstack.sh. The tests run both
-# with DevStack and the system's programs replaced by stand-ins. The quickstart
-# at the top of the tree brings up the same services for real, and is tested.
+# This plugin and setup_on_devstack.sh have not been run in a real DevStack: this
+# project's tests have no network to install one from. The tests run both scripts
+# with stand-ins for DevStack and the system's programs. ./quickstart starts the
+# same services for real, and has tests that do so.
 
 NOVA_DOCKER_DEVSTACK=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=devstack/lib.sh
@@ -23,12 +23,12 @@ if is_service_enabled n-cpu; then
     "stack install")
         echo_summary "Installing nova-docker"
         install_docker_engine "$STACK_USER"
-        pip_install "$NOVA_DOCKER_DEVSTACK/.."
+        pip_install "$NOVA_DOCKER_DEVSTACK/..[compute]"
         register_docker_runtime "$(get_python_exec_prefix)/nova-docker-runtime"
         ;;
     "stack post-config")
         echo_summary "Configuring nova-docker"
-        # DevStack copies it to NOVA_CPU_CONF when it starts nova-compute.
+        # DevStack copies NOVA_CONF to NOVA_CPU_CONF when it starts nova-compute.
         configure_nova_docker "$NOVA_CONF" "$(get_python_exec_prefix)" \
             "$NOVA_CPU_CONF" "$NOVA_DOCKER_OPTIONS"
         ;;

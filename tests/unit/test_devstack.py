@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DevStack scripts, with DevStack and the system's programs replaced."""
+"""The DevStack scripts, with stand-ins for DevStack and the system's programs."""
 
 import configparser
 import json
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# A program that writes its name and arguments down.
+# A program that records its name and arguments.
 RECORD = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
 
 SYSTEMCTL = (
@@ -29,7 +29,7 @@ esac
 DEVSTACK = """
 is_service_enabled() { [ "$1" = "$ENABLED" ]; }
 echo_summary() { :; }
-pip_install() { echo "pip_install $(realpath "$1")" >> "$CALLS"; }
+pip_install() { echo "pip_install $(realpath "${1%[*}")[${1##*[}" >> "$CALLS"; }
 get_python_exec_prefix() { echo "$BIN"; }
 STACK_USER=stack
 NOVA_CONF=$CONF
@@ -43,7 +43,7 @@ cd "$ROOT/devstack"
 
 
 class Machine:
-    """A machine of stand-ins below a directory."""
+    """A machine whose programs are stand-ins in a directory."""
 
     def __init__(self, path):
         self.bin = path / "bin"
@@ -103,11 +103,11 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
-def test_plugin_installs(machine):
+def test_plugin_installs_the_project_and_registers_the_runtime(machine):
     calls = machine.plugin("stack", "install")
     assert calls == [
         "usermod --append --groups docker stack",
-        f"pip_install {ROOT}",
+        f"pip_install {ROOT}[compute]",
         "systemctl restart docker",
     ]
     assert json.loads(machine.daemon_json.read_text()) == {
@@ -115,17 +115,17 @@ def test_plugin_installs(machine):
     }
 
 
-def test_plugin_keeps_what_the_engine_is_told_otherwise(machine):
+def test_plugin_keeps_the_rest_of_the_engine_configuration(machine):
     machine.daemon_json.parent.mkdir()
     machine.daemon_json.write_text('{"debug": true, "runtimes": {"a": {"path": "b"}}}')
     machine.plugin("stack", "install")
     machine.plugin("stack", "install")
-    told = json.loads(machine.daemon_json.read_text())
-    assert told["debug"] is True
-    assert set(told["runtimes"]) == {"a", "nova"}
+    config = json.loads(machine.daemon_json.read_text())
+    assert config["debug"] is True
+    assert set(config["runtimes"]) == {"a", "nova"}
 
 
-def test_plugin_configures(machine):
+def test_plugin_configures_nova(machine):
     options = "network_mode=bridge\n\npids_limit = 100"
     for _ in range(2):
         machine.plugin("stack", "post-config", NOVA_DOCKER_OPTIONS=options)
@@ -143,7 +143,7 @@ def test_plugin_configures(machine):
     )
 
 
-def test_plugin_cleans_nova_servers_only(machine):
+def test_plugin_removes_only_nova_servers(machine):
     assert machine.plugin("clean") == [
         "docker ps -aq --filter label=org.openstack.nova.uuid",
         "docker rm -f -v c1",
@@ -154,19 +154,19 @@ def test_plugin_cleans_nova_servers_only(machine):
 
 
 @pytest.mark.parametrize("phase", [("stack", "extra"), ("unstack",)])
-def test_plugin_has_nothing_to_do_in_other_phases(machine, phase):
+def test_plugin_does_nothing_in_other_phases(machine, phase):
     assert machine.plugin(*phase) == []
 
 
-def test_plugin_leaves_hosts_without_compute_alone(machine):
+def test_plugin_does_nothing_without_nova_compute(machine):
     assert machine.plugin("stack", "install", enabled="n-api") == []
 
 
-def test_setup_of_a_devstack_that_is_up(machine):
+def test_script_switches_a_running_devstack(machine):
     machine.program("python3", RECORD + f'[ $1 = -m ] || exec {sys.executable} "$@"\n')
     calls = machine.run(ROOT / "setup_on_devstack.sh", NOVA_DOCKER_OPTIONS="")
     assert "usermod --append --groups docker stack" in calls
-    assert "python3 -m pip install ." in calls
+    assert "python3 -m pip install .[compute]" in calls
     assert calls[-1] == "systemctl restart devstack@n-cpu.service"
     assert machine.nova_conf()["DEFAULT"]["compute_driver"] == (
         "nova_docker.DockerDriver"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the installed project promises to Nova, to operators and to pip."""
+"""What the installed project offers to Nova, to operators and to pip."""
 
 import ast
+import functools
 import importlib
 import pathlib
 import re
@@ -13,6 +14,8 @@ from nova.virt.driver import ComputeDriver
 from oslo_config import generator
 from oslo_config import validator
 from oslo_utils import importutils
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import nova_docker
 import nova_docker.alias
@@ -20,7 +23,13 @@ import nova_docker.conf
 import nova_docker.driver
 
 ROOT = pathlib.Path(nova_docker.__file__).parent.parent
-PACKAGES = {"docker_engine", "glance_docker", "nova_docker"}
+
+# What each package imports: docker_engine's file is also for the other packages.
+FILES = {
+    "docker_engine": "requirements.txt",
+    "nova_docker": "requirements-compute.txt",
+    "glance_docker": "requirements-glance.txt",
+}
 
 
 def test_nova_loads_the_driver_by_its_configured_name():
@@ -30,7 +39,7 @@ def test_nova_loads_the_driver_by_its_configured_name():
 
 
 @pytest.mark.parametrize("name", ["", ".conf", ".driver"])
-def test_the_alias_is_no_second_copy(name):
+def test_the_alias_is_the_same_module(name):
     alias = importlib.import_module("nova.virt.nova_docker" + name)
     assert alias is importlib.import_module("nova_docker" + name)
     assert alias.__name__ == alias.__spec__.name == "nova_docker" + name
@@ -45,13 +54,13 @@ def test_other_names_are_not_found(name):
         importlib.import_module(name)
 
 
-def test_missing_submodule():
+def test_a_missing_submodule_is_reported_by_its_own_name():
     with pytest.raises(ModuleNotFoundError, match=r"nova_docker\.missing"):
         importlib.import_module("nova.virt.nova_docker.missing")
 
 
 @pytest.mark.parametrize("name", ["os", "nova", "nova.virt", "nova.virt.nova_docker2"])
-def test_the_finder_leaves_other_names_to_python(name):
+def test_the_finder_ignores_other_names(name):
     assert nova_docker.alias.AliasFinder.find_spec(name) is None
 
 
@@ -62,7 +71,7 @@ def test_the_finder_is_added_once():
     assert before.count(nova_docker.alias.AliasFinder) == 1
 
 
-def test_unknown_attribute():
+def test_unknown_attributes_are_refused():
     with pytest.raises(AttributeError, match="LibvirtDriver"):
         nova_docker.LibvirtDriver  # noqa: B018
 
@@ -94,39 +103,61 @@ def test_validator_knows_the_options(tmp_path, monkeypatch, option, problems):
     assert validator.main() == problems
 
 
-@pytest.mark.parametrize("name", ["nova", "glance-store"])
+@pytest.mark.parametrize("name", ["nova", "glance", "glance-store"])
 def test_pip_never_replaces(name):
-    assert name not in _required()
+    assert not any(name in _required(file) for file in FILES.values())
 
 
-def test_every_import_is_required():
-    owners = metadata.packages_distributions()
-    # Nova and Glance's library are where our part of them is.
-    known = sys.stdlib_module_names | PACKAGES | {"nova", "glance_store"}
+@pytest.mark.parametrize("package", FILES)
+def test_every_import_is_required(package):
+    required = _required(FILES["docker_engine"]) | _required(FILES[package])
+    # Nova and Glance's library are already installed where these packages run.
+    known = {"nova": {"nova"}, "glance_store": {"glance-store"}}
     missing = {
-        name
-        for name in _imported()
-        if name not in known
-        and not _required() & {_canonical(owner) for owner in owners[name]}
+        name: owners
+        for name, owners in _imported(package).items()
+        if not owners & required and owners != known.get(name)
     }
     assert not missing
 
 
-def _required():
-    """Names of the distributions that the installed project requires."""
-    lines = metadata.requires("nova-docker")
-    return {_canonical(re.match(r"[\w.-]+", line)[0]) for line in lines}
+@pytest.mark.parametrize("package", FILES)
+def test_every_requirement_is_imported(package):
+    used = set().union(*_imported(package).values())
+    if package == "docker_engine":
+        # Or by both other packages, so that every host needs it.
+        others = ("nova_docker", "glance_docker")
+        used |= set.intersection(*(set().union(*_imported(n).values()) for n in others))
+    assert _required(FILES[package]) <= used
 
 
-def _canonical(name):
-    return re.sub(r"[-_.]+", "-", name).lower()
+@pytest.mark.parametrize("extra", ["nova_docker", "glance_docker"])
+def test_an_extra_repeats_no_common_requirement(extra):
+    assert not _required(FILES[extra]) & _required(FILES["docker_engine"])
 
 
-def _imported():
-    """Top-level names of all modules that the packages import."""
-    for path in (file for name in PACKAGES for file in (ROOT / name).rglob("*.py")):
+def _required(file):
+    """Return the canonical names of the distributions that a file requires."""
+    lines = (ROOT / file).read_text().splitlines()
+    return {canonicalize_name(Requirement(x).name) for x in lines if x and x[0] != "#"}
+
+
+@functools.cache
+def _imported(package):
+    """Map each module that a package imports to the distributions that provide it.
+
+    The names of modules are top-level ones. The standard library and this project's
+    own packages are left out.
+    """
+    names = set()
+    for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                yield from (alias.name.partition(".")[0] for alias in node.names)
+                names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                yield node.module.partition(".")[0]
+                names.add(node.module.partition(".")[0])
+    distributions = metadata.packages_distributions()
+    return {
+        name: {canonicalize_name(owner) for owner in distributions.get(name, ())}
+        for name in names - sys.stdlib_module_names - set(FILES)
+    }
