@@ -1,38 +1,39 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs the tests, having installed what they need; see usage below.
+# Installs what the tests need and runs them; see usage below.
 
 set -u
 cd "$(dirname "$0")" || exit
-# A user's PATH may not have what root's daemons are in.
+# A user's PATH may lack the directories of the daemons that tests look for.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-all_parts=(pep8 docs unit functional cloud)
+all_parts=(pep8 docs unit nova33 functional cloud)
 parts=()
 pytest_args=()
 python=${PYTHON:-/usr/bin/python3}
-# The environments' Pythons must be readable by the users that tests switch to,
-# which one below /root is not: hence the system's, where there is one.
+# Some tests switch to another user, who cannot read a Python below /root. The
+# system's Python is readable by all.
 [ -x "$python" ] || python=$(command -v python3 || echo /usr/bin/python3)
 
 usage() {
     cat <<'EOF'
-Usage: ./run_tests.sh [--pep8] [--docs] [--unit] [--functional] [--cloud]
-                      [-- PYTEST-ARGUMENT...]
+Usage: ./run_tests.sh [--pep8] [--docs] [--unit] [--nova33] [--functional]
+                      [--cloud] [-- PYTEST-ARGUMENT...]
 
-Runs the parts asked for, or all of them:
-  --pep8        style and types of the code
-  --docs        the documentation builds
-  --unit        the driver against a mock engine
-  --functional  the driver against a real engine, which it starts     (root)
-  --cloud       a whole OpenStack on this machine, through its API    (root)
+Runs the given parts, or all of them:
+  --pep8        check style, types and shell scripts
+  --docs        build the documentation
+  --unit        test the driver on a mock engine
+  --nova33      the same on Nova 33, the release before
+  --functional  test the driver on a real engine, which the tests start  (root)
+  --cloud       test a whole OpenStack on this machine, through its API  (root)
 
-What comes after -- goes to pytest, for example: ./run_tests.sh --unit -- -k reboot
+Arguments after -- go to pytest, for example: ./run_tests.sh --unit -- -k reboot
 
-As root it installs the Debian packages that a part needs and that are missing.
-Tox and all else from PyPI is kept in this directory (.tox, .tox-bootstrap).
-The environment variable PYTHON names another Python, 3.11 or later.
+When run as root, it installs missing Debian packages; bindep.txt lists those that
+each part needs. Packages from PyPI stay in this directory (.tox, .tox-bootstrap).
+Set the environment variable PYTHON to use another Python, 3.11 or later.
 EOF
 }
 
@@ -45,37 +46,18 @@ has_part() {
     [[ " ${parts[*]} " == *" $1 "* ]]
 }
 
-# Prints the Debian packages that the parts need and this machine has not.
+# Prints the Debian packages in bindep.txt that the parts need and that are missing.
 missing_packages() {
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
-    if has_part pep8; then
-        command -v shellcheck >/dev/null || echo shellcheck
-    fi
-    if has_part functional; then
-        command -v dockerd >/dev/null || echo docker.io
-        command -v iptables >/dev/null || echo iptables
-        command -v ip >/dev/null || echo iproute2
-        command -v ovs-vswitchd >/dev/null || echo openvswitch-switch
-        command -v sudo >/dev/null || echo sudo
-    fi
-    if has_part cloud; then
-        command -v chromium >/dev/null || echo chromium
-    fi
-    if has_part functional || has_part cloud; then
-        command -v debootstrap >/dev/null || echo debootstrap
-        command -v docker-registry >/dev/null || echo docker-registry
-    fi
-    if has_part unit || has_part functional || has_part cloud; then
-        dpkg-query -W -f='${db:Status-Status}' busybox-static 2>/dev/null |
-            grep -qx installed || echo busybox-static
-    fi
+    .tox-bootstrap/bin/bindep --brief --file bindep.txt "${parts[@]}" |
+        if command -v dockerd >/dev/null; then grep -vx docker.io; else cat; fi
 }
 
-# Installs packages, but has none of them start a service: the tests start
-# their own, with their own data.
+# Installs packages without starting their services: the tests start their own,
+# with their own data.
 install_packages() {
     echo "== installing $*"
-    [ "$(id -u)" = 0 ] || fail "not root; please install: $*"
+    [ "$(id -u)" = 0 ] ||
+        fail "these packages are missing; install them, or run this as root: $*"
     local policy=/usr/sbin/policy-rc.d status=0
     if [ ! -e $policy ]; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
@@ -91,19 +73,22 @@ install_packages() {
     [ $status = 0 ] || fail "apt-get failed ($status)"
 }
 
-install_tox() {
-    if ! .tox-bootstrap/bin/python -m tox --version >/dev/null 2>&1; then
-        echo "== installing tox"
-        rm -rf .tox-bootstrap
-        "$python" -m venv .tox-bootstrap || fail "cannot make a virtual environment"
-        .tox-bootstrap/bin/python -m pip install -q -c constraints.txt tox ||
-            fail "cannot install tox"
+# Installs tox and bindep, which need Debian's python3-venv first.
+install_tools() {
+    if .tox-bootstrap/bin/python -c 'import bindep, tox' 2>/dev/null; then
+        return
     fi
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+    echo "== installing tox and bindep"
+    rm -rf .tox-bootstrap
+    "$python" -m venv .tox-bootstrap || fail "cannot create a virtual environment"
+    .tox-bootstrap/bin/python -m pip install -q -c constraints.txt tox bindep ||
+        fail "cannot install tox and bindep"
 }
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --pep8 | --docs | --unit | --functional | --cloud) parts+=("${1#--}") ;;
+    --pep8 | --docs | --unit | --nova33 | --functional | --cloud) parts+=("${1#--}") ;;
     --)
         shift
         pytest_args=("$@")
@@ -125,9 +110,9 @@ done
 if has_part functional || has_part cloud; then
     [ "$(id -u)" = 0 ] || fail "the functional and cloud tests need root"
 fi
+install_tools
 mapfile -t packages < <(missing_packages)
 [ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
-install_tox
 
 failures=0
 summary=
