@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An unmodified Nova finds the driver after ``pip install``, and only then.
 
-Each test has a fresh virtual environment, in which pip installs a Nova and
-this project. What both require is linked from the environment of the tests.
+Each test has a new virtual environment, into which pip installs a Nova and this
+project. What both require is linked from the environment that runs the tests.
 """
 
 import os
@@ -11,15 +11,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[2]
 PIP = (sys.executable, "-m", "pip", "-q")
 NOVA = "nova==34.0.0"
 OLDER_NOVA = "nova==33.0.2"
 
-# What nova-compute does with its configuration, up to the driver.
+# Does what nova-compute does with its configuration until it has a driver.
 LOAD = """
 import sys
 from nova import conf
@@ -34,7 +37,10 @@ print(nova.__file__, nova_docker.__file__, sep="\\n")
 
 
 class Environment:
-    """A virtual environment that holds nothing but what is linked into it."""
+    """A virtual environment that has only the packages in a directory.
+
+    :param dependencies: the directory, whose content may still change
+    """
 
     def __init__(self, path, dependencies):
         self.path = path
@@ -45,7 +51,7 @@ class Environment:
         self.packages = pathlib.Path(
             sysconfig.get_path("purelib", "venv", {"base": str(path)})
         )
-        # Read after the .pth files of what pip installs.
+        # The name sorts it after the .pth files that pip installs.
         (self.packages / "zz-dependencies.pth").write_text(f"{dependencies}\n")
 
     def files(self):
@@ -59,12 +65,17 @@ class Environment:
 
     def run(self, code, *arguments):
         return subprocess.run(
-            # Isolated: the checkout in the working directory must not help.
+            # -I, so that Python does not find the checkout in the working directory.
             [self.python, "-I", "-c", code, *arguments],
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def requirements(self, extra):
+        """Return what the installed project requires with an extra."""
+        (own,) = metadata.distributions(name="nova-docker", path=[str(self.packages)])
+        return _applicable(own, {extra})
 
     def load_driver(self):
         """Load the driver as nova-compute does.
@@ -80,7 +91,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def dependencies(tmp_path_factory):
-    """A directory with all that Nova and the driver require, but not them."""
+    """Return a directory with all that Nova and this project require, without them."""
     directory = tmp_path_factory.mktemp("dependencies")
     for path in pathlib.Path(sysconfig.get_path("purelib")).iterdir():
         hidden = path.name.startswith(("nova", "__editable__", "_nova"))
@@ -91,7 +102,7 @@ def dependencies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of this project, since pip leaves files in what it builds."""
+    """Return a copy of this project, because pip leaves files where it builds."""
     copy = tmp_path_factory.mktemp("source") / "nova-docker"
     ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, copy, ignore=ignore)
@@ -100,7 +111,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nova_source(tmp_path_factory):
-    """Nova's source tree, as a developer of it has."""
+    """Return Nova's source tree, as a developer of Nova has it."""
     directory = tmp_path_factory.mktemp("nova")
     subprocess.run(
         [*PIP, "download", "--no-deps", "--no-binary", "nova", "-d", directory, NOVA],
@@ -111,9 +122,45 @@ def nova_source(tmp_path_factory):
     return archive.with_name(archive.name.removesuffix(".tar.gz"))
 
 
+def link(requirements, directory):
+    """Link distributions of the tests' environment, and all that they require."""
+    todo, seen = list(requirements), set()
+    while todo:
+        requirement = todo.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        found = metadata.distribution(requirement.name)
+        todo += _applicable(found, requirement.extras)
+        for name in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            link = directory / name
+            if not link.exists() and link.suffix != ".pth":
+                link.symlink_to(found.locate_file(name))
+
+
+def _applicable(distribution, extras):
+    """Return what a distribution requires here, with some of its extras."""
+    found = map(Requirement, distribution.requires or ())
+    return [
+        requirement
+        for requirement in found
+        if not requirement.marker
+        or any(requirement.marker.evaluate({"extra": e}) for e in {"", *extras})
+    ]
+
+
 @pytest.fixture
 def environment(tmp_path, dependencies):
     return Environment(tmp_path / "venv", dependencies)
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """Return an environment without dependencies, and the directory to link them to."""
+    directory = tmp_path / "dependencies"
+    directory.mkdir()
+    return Environment(tmp_path / "venv", directory), directory
 
 
 @pytest.mark.parametrize("nova", [NOVA, OLDER_NOVA])
@@ -153,7 +200,7 @@ def test_editable_nova_and_driver(environment, source, nova_source):
 
 
 @pytest.mark.parametrize("options", [(), ("-e",)])
-def test_runtime_is_installed_as_written(environment, source, options):
+def test_the_runtime_is_installed_unchanged(environment, source, options):
     environment.install(*options, source)
     for name in ("nova-docker-runtime", "nova-docker-oci-create"):
         script = environment.path / "bin" / name
@@ -162,7 +209,7 @@ def test_runtime_is_installed_as_written(environment, source, options):
 
 
 @pytest.mark.parametrize("options", [(), ("-e",)])
-def test_uninstalled_leaves_nothing(environment, source, options):
+def test_uninstalling_leaves_nothing(environment, source, options):
     before = environment.files()
     environment.install(*options, source)
     assert environment.files() > before
@@ -170,7 +217,37 @@ def test_uninstalled_leaves_nothing(environment, source, options):
     assert environment.files() == before
 
 
-def test_start_of_python_imports_nothing_more(environment, source):
+def test_a_glance_host_needs_nothing_of_nova(bare, source):
+    environment, directory = bare
+    environment.install(source)
+    store = Requirement("glance_store")
+    link([*environment.requirements("glance"), store], directory)
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "glance_docker").rglob("*.py")
+    ]
+    done = environment.run(
+        "import importlib, importlib.util, sys\n"
+        "for name in sys.argv[1].split(): importlib.import_module(name)\n"
+        "absent = 'nova', 'os_vif', 'oslo_privsep', 'pyroute2'\n"
+        "print([name for name in absent if importlib.util.find_spec(name)])",
+        " ".join(modules),
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_compute_host_needs_nothing_of_glance(bare, source):
+    environment, directory = bare
+    environment.install(NOVA, source)
+    nova = _applicable(metadata.distribution("nova"), set())
+    link([*environment.requirements("compute"), *nova], directory)
+    code, _, stderr = environment.load_driver()
+    assert code == 0, stderr
+    absent = environment.run("import glance_store")
+    assert "No module named 'glance_store'" in absent.stderr
+
+
+def test_python_imports_only_the_alias_when_it_starts(environment, source):
     show = "import sys; print(*sys.modules)"
     before = set(environment.run(show).stdout.split())
     environment.install(source)
@@ -179,7 +256,7 @@ def test_start_of_python_imports_nothing_more(environment, source):
 
 
 @pytest.mark.parametrize("gone", ["nova_docker", "nova_docker/alias.py"])
-def test_half_removed_does_not_disturb_python(environment, source, gone):
+def test_an_incomplete_removal_does_not_disturb_python(environment, source, gone):
     environment.install(source)
     path = environment.packages / gone
     if path.is_dir():
