@@ -55,9 +55,9 @@ missing_packages() {
 # Installs packages without starting their services: the tests start their own,
 # with their own data.
 install_packages() {
-    echo "== installing $*"
     [ "$(id -u)" = 0 ] ||
         fail "these packages are missing; install them, or run this as root: $*"
+    echo "== installing $*"
     local policy=/usr/sbin/policy-rc.d status=0
     if [ ! -e $policy ]; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
