@@ -20,8 +20,8 @@ from docker_engine.mock.client import MockDockerClient
 from tests import archives
 from tests import criu
 from tests.conftest import IMAGE
-
-TIMEOUT = 10  # seconds
+from tests.contract.helpers import TIMEOUT
+from tests.contract.helpers import config
 
 CLIENTS = ["mock", "real"] if os.environ.get("NOVA_DOCKER_ENGINE") else ["mock"]
 
@@ -78,3 +78,10 @@ def run(client: Any) -> Callable[..., str]:
         return container
 
     return play
+
+
+@pytest.fixture
+def container(client: Any) -> str:
+    """A container that has not been started."""
+    created: str = client.create_container("nova-1", config())
+    return created

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import re
+import tarfile
+import time
+from concurrent import futures
+
+import pytest
+
+from docker_engine import errors
+from tests import archives
+from tests.conftest import IMAGE
+from tests.contract.helpers import LABEL
+from tests.contract.helpers import MIB
+from tests.contract.helpers import TIMEOUT
+from tests.contract.helpers import answer_of
+from tests.contract.helpers import config
+from tests.contract.helpers import status
+
+
+def test_a_container_is_created_stopped(client, container):
+    found = client.inspect_container("nova-1")
+    assert found["Id"] == container
+    assert found["Name"] == "/nova-1"
+    assert found["State"]["Status"] == "created"
+    assert not found["State"]["Running"]
+    assert found["Config"]["Labels"] == {LABEL: "1"}
+    assert found["Image"] == client.inspect_image(IMAGE)["Id"]
+
+
+def test_a_container_has_what_its_image_says(client, container):
+    archive = archives.busybox_archive(
+        config={
+            "Entrypoint": ["echo"],
+            "Cmd": ["a"],
+            "Env": ["PATH=/bin", "A=1", "B=1"],
+            "User": "1:1",
+            "WorkingDir": "/tmp",
+            "Labels": {"image": "1", LABEL: "0"},
+            "StopSignal": "SIGINT",
+        },
+        tags=["described:1"],
+    )
+    client.load_image([archive])
+    own = client.create_container("own", config(Image="described:1", Env=["B=2"]))
+    found = client.inspect_container(own)["Config"]
+    assert (found["Entrypoint"], found["Cmd"]) == (["echo"], ["a"])
+    assert set(found["Env"]) == {"PATH=/bin", "A=1", "B=2"}
+    assert found["User"] == "1:1" and found["WorkingDir"] == "/tmp"
+    assert found["Labels"] == {"image": "1", LABEL: "1"}
+    assert found["StopSignal"] == "SIGINT"
+
+    other = client.create_container(
+        "other", config(Image="described:1", Entrypoint=["id"], User="2")
+    )
+    found = client.inspect_container(other)["Config"]
+    assert (found["Entrypoint"], found["Cmd"]) == (["id"], None)
+    assert found["User"] == "2"
+
+    for ref in (own, other):
+        client.remove_container(ref)
+    client.remove_image("described:1")
+
+
+def test_a_container_tells_where_its_files_are(client):
+    archive = archives.busybox_archive(
+        config={"Cmd": ["true"], "Volumes": {"/data": {}}}, tags=["kept:1"]
+    )
+    client.load_image([archive])
+    mount = {"Type": "volume", "Source": "ours", "Target": "/ours"}
+    host_config = {"NetworkMode": "none", "Mounts": [mount]}
+    container = client.create_container(
+        "nova-1", config(Image="kept:1", HostConfig=host_config)
+    )
+    found = client.inspect_container(container)
+    graph = found["GraphDriver"]
+    assert graph["Name"] == "overlay2"
+    assert graph["Data"].keys() >= {"LowerDir", "UpperDir", "WorkDir"}
+    volumes = {m["Destination"]: m for m in found["Mounts"] if m["Type"] == "volume"}
+    assert volumes.keys() == {"/data", "/ours"}
+    assert volumes["/ours"]["Name"] == "ours" and volumes["/data"]["Name"]
+    client.remove_container(container)
+    client.remove_image("kept:1")
+
+
+def test_a_name_is_taken_once(client, container):
+    with pytest.raises(errors.Conflict, match="nova-1"):
+        client.create_container("nova-1", config())
+
+
+def test_a_container_needs_an_image_that_is_there(client):
+    with pytest.raises(errors.NotFound):
+        client.create_container("nova-1", config(Image="no-such-image:latest"))
+
+
+def test_a_container_needs_some_memory(client):
+    host_config = {"NetworkMode": "none", "Memory": 2**20}
+    with pytest.raises(errors.BadRequest, match="memory"):
+        client.create_container("nova-1", config(HostConfig=host_config))
+
+
+def test_a_life(client, container):
+    client.start_container(container)
+    running = client.inspect_container(container)["State"]
+    assert running["Status"] == "running" and running["Running"] and running["Pid"] > 0
+
+    client.pause_container(container)
+    assert client.inspect_container(container)["State"]["Paused"]
+    assert status(client, container) == "paused"
+
+    client.unpause_container(container)
+    assert status(client, container) == "running"
+
+    client.stop_container(container, 0)
+    stopped = client.inspect_container(container)["State"]
+    assert stopped["Status"] == "exited"
+    assert stopped["ExitCode"] == 137 and stopped["Pid"] == 0
+
+    client.restart_container(container, 0)
+    assert status(client, container) == "running"
+
+    client.remove_container(container)
+    with pytest.raises(errors.NotFound):
+        client.inspect_container(container)
+
+
+def test_starting_and_stopping_twice_is_no_error(client, container):
+    client.start_container(container)
+    client.start_container(container)
+    client.stop_container(container, 0)
+    client.stop_container(container, 0)
+    assert status(client, container) == "exited"
+
+
+def test_a_kill_ends_a_container(client, container):
+    client.start_container(container)
+    client.kill_container(container)
+    deadline = time.monotonic() + TIMEOUT
+    while status(client, container) == "running" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert status(client, container) == "exited"
+
+
+def test_what_does_not_run_cannot_be_killed_or_paused(client, container):
+    with pytest.raises(errors.Conflict):
+        client.kill_container(container)
+    with pytest.raises(errors.Conflict):
+        client.pause_container(container)
+
+
+def test_what_runs_is_only_removed_by_force(client, container):
+    client.start_container(container)
+    with pytest.raises(errors.Conflict):
+        client.remove_container(container, force=False)
+    client.remove_container(container)
+    assert client.list_containers() == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.inspect_container("nova-2"),
+        lambda c: c.start_container("nova-2"),
+        lambda c: c.stop_container("nova-2", 0),
+        lambda c: c.restart_container("nova-2", 0),
+        lambda c: c.kill_container("nova-2"),
+        lambda c: c.pause_container("nova-2"),
+        lambda c: c.unpause_container("nova-2"),
+        lambda c: c.rename_container("nova-2", "nova-3"),
+        lambda c: c.update_container("nova-2", {}),
+        lambda c: c.container_stats("nova-2"),
+        lambda c: c.create_checkpoint("nova-2", "one"),
+        lambda c: c.list_checkpoints("nova-2"),
+        lambda c: c.remove_container("nova-2"),
+        lambda c: c.container_logs("nova-2"),
+        lambda c: c.put_archive("nova-2", "/", b""),
+        lambda c: c.get_archive("nova-2", "/etc/passwd", max_size=1024),
+        lambda c: c.create_exec("nova-2", {"Cmd": ["true"]}),
+        lambda c: c.commit_container("nova-2", "a", "b", {}),
+    ],
+)
+def test_a_missing_container_is_reported_as_one(client, call):
+    with pytest.raises(errors.ContainerNotFound, match="No such container") as caught:
+        call(client)
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c, ref: c.get_archive(ref, "/no/such/file", max_size=1024),
+        lambda c, ref: c.put_archive(ref, "/no/such/directory", b""),
+    ],
+)
+def test_a_missing_file_is_not_taken_for_a_missing_container(client, container, call):
+    with pytest.raises(errors.PathNotFound):
+        call(client, container)
+
+
+def test_an_end_is_told(client, run):
+    before = datetime.datetime.now(datetime.UTC)
+    state = client.inspect_container(run(code=3))["State"]
+    assert (state["Status"], state["ExitCode"]) == ("exited", 3)
+    assert not state["Running"] and not state["Paused"] and state["Pid"] == 0
+    # Not in this order: engines learn of a start later than it was, and of an
+    # end when it was.
+    for name in ("StartedAt", "FinishedAt"):
+        at = datetime.datetime.fromisoformat(state[name])
+        assert before <= at <= datetime.datetime.now(datetime.UTC), name
+
+
+def test_what_has_ended_starts_again(client, container):
+    client.start_container(container)
+    client.stop_container(container, 0)
+    client.start_container(container)
+    state = client.inspect_container(container)["State"]
+    assert (state["Status"], state["ExitCode"]) == ("running", 0)
+    assert state["StartedAt"] > state["FinishedAt"]
+
+
+def test_a_name_is_free_again_after_removal(client, container):
+    client.remove_container("nova-1")
+    other = client.create_container("nova-1", config())
+    assert client.inspect_container("nova-1")["Id"] == other != container
+
+
+def test_a_paused_container(client, container):
+    client.start_container(container)
+    client.pause_container(container)
+    with pytest.raises(errors.Conflict):
+        client.pause_container(container)
+    with pytest.raises(errors.Conflict):
+        client.start_container(container)
+    [listed] = client.list_containers(all=False)
+    assert listed["State"] == "paused"
+    client.stop_container(container, 0)
+    assert status(client, container) == "exited"
+    with pytest.raises(errors.DockerError):
+        client.unpause_container(container)
+
+
+def test_one_of_many_threads_gets_a_name(client):
+    def create(_):
+        try:
+            return client.create_container("nova-1", config())
+        except errors.Conflict:
+            return None
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        created = [found for found in pool.map(create, range(8)) if found]
+    assert created == [client.inspect_container("nova-1")["Id"]]
+
+
+def test_containers_are_listed_by_label(client, container):
+    client.create_container("other", config(Labels={}))
+    running = client.create_container("nova-2", config(Labels={LABEL: "2"}))
+    client.start_container(running)
+
+    servers = client.list_containers(filters={"label": [LABEL]})
+    assert {found["Labels"][LABEL] for found in servers} == {"1", "2"}
+    assert {found["Names"][0] for found in servers} == {"/nova-1", "/nova-2"}
+
+    [second] = client.list_containers(filters={"label": [f"{LABEL}=2"]})
+    assert second["Id"] == running and second["State"] == "running"
+
+    assert len(client.list_containers()) == 3
+    [up] = client.list_containers(all=False)
+    assert up["Id"] == running
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"label": [f"{LABEL}=1", "b"]}, set()),
+        ({"name": ["nova-1"]}, {"/nova-1"}),
+        ({"name": ["^/nova-"]}, {"/nova-1", "/nova-2"}),
+        ({"name": ["nova-2", "nova-1"]}, {"/nova-1", "/nova-2"}),
+        ({"status": ["created"]}, {"/nova-1"}),
+        ({"status": ["created", "running"]}, {"/nova-1", "/nova-2"}),
+        ({"status": ["exited"]}, set()),
+        ({"status": ["running"], "name": ["nova-1"]}, set()),
+    ],
+)
+def test_containers_are_listed_by_more(client, container, filters, found):
+    client.start_container(client.create_container("nova-2", config()))
+    listed = client.list_containers(filters=filters)
+    assert {name for item in listed for name in item["Names"]} == found
+
+
+def test_containers_are_listed_by_id(client, container):
+    client.create_container("nova-2", config())
+    [found] = client.list_containers(filters={"id": [container[:12]]})
+    assert found["Id"] == container
+    assert client.inspect_container(container[:12])["Id"] == container
+
+
+def test_a_filter_that_the_engine_does_not_know(client):
+    with pytest.raises(errors.BadRequest, match="nonsense"):
+        client.list_containers(filters={"nonsense": ["1"]})
+
+
+def test_a_container_that_never_wrote_has_an_empty_log(client, container):
+    assert client.container_logs(container) == b""
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_log_has_the_last_lines_byte_for_byte(client, run, tty):
+    output = b"one\n\xff\x00two\rtwo\nthree"
+    # The log driver that is an engine's default keeps text alone.
+    local = {"NetworkMode": "none", "LogConfig": {"Type": "local"}}
+    container = run(output, Tty=tty, HostConfig=local)
+    if tty:
+        # What a terminal makes of the end of a line.
+        output = output.replace(b"\n", b"\r\n")
+    _one, two, three = re.findall(rb"[^\n]+\n?", output)
+    assert client.container_logs(container) == output
+    assert client.container_logs(container, tail=100) == output
+    assert client.container_logs(container, tail=2) == two + three
+    assert client.container_logs(container, tail=1) == three
+    assert client.container_logs(container, tail=0) == b""
+
+
+def test_a_container_is_renamed(client, container):
+    client.create_container("other", config())
+    with pytest.raises(errors.Conflict, match="other"):
+        client.rename_container("nova-1", "other")
+    client.rename_container("nova-1", "nova-2")
+    assert client.inspect_container("nova-2")["Id"] == container
+    with pytest.raises(errors.NotFound):
+        client.inspect_container("nova-1")
+
+
+def test_limits_change_while_a_container_runs(client):
+    host_config = {"NetworkMode": "none", "Memory": 64 * MIB, "MemorySwap": 64 * MIB}
+    container = client.create_container("nova-1", config(HostConfig=host_config))
+    client.start_container(container)
+    before = client.inspect_container(container)["State"]
+    for memory in (128 * MIB, 32 * MIB):
+        client.update_container(
+            container, {"Memory": memory, "MemorySwap": memory + MIB, "CpuShares": 512}
+        )
+        found = client.inspect_container(container)
+        assert found["HostConfig"]["Memory"] == memory
+        assert found["HostConfig"]["MemorySwap"] == memory + MIB
+        assert found["HostConfig"]["CpuShares"] == 512
+        assert found["State"] == before
+    with pytest.raises(errors.BadRequest):
+        client.update_container(container, {"Memory": 1024, "MemorySwap": 1024})
+
+
+def test_stats_of_a_container(client, container):
+    assert not client.container_stats(container)["memory_stats"].get("usage")
+    client.start_container(container)
+    stats = client.container_stats(container)
+    assert 0 < stats["memory_stats"]["usage"] <= stats["memory_stats"]["limit"]
+    assert stats["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+
+
+def test_files_go_in_and_come_out_before_the_first_start(client, container):
+    client.put_archive(container, "/", archives.tar({"note": b"hello"}))
+    content = client.get_archive(container, "/note", max_size=10240)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        [member] = archive
+        assert member.name == "note"
+        assert archive.extractfile(member).read() == b"hello"
+    with pytest.raises(errors.DockerError, match="larger"):
+        client.get_archive(container, "/note", max_size=100)
+    with pytest.raises(errors.NotFound):
+        client.get_archive(container, "/no/such", max_size=10240)
+    with pytest.raises(errors.NotFound):
+        client.put_archive(container, "/no/such", archives.tar({"note": b"hello"}))
+
+
+def test_a_file_does_not_take_the_place_of_a_directory(client, container):
+    directory = tarfile.TarInfo("kept")
+    directory.type = tarfile.DIRTYPE
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        archive.addfile(directory)
+    client.put_archive(container, "/", target.getvalue())
+    with pytest.raises(errors.DockerError, match="overwrite"):
+        client.put_archive(container, "/", archives.tar({"kept": b""}))
+
+
+def test_a_container_tells_what_it_runs(client):
+    made = client.create_container(
+        "nova-2", config(Entrypoint=["sh", "-c"], Cmd=["sleep 60"])
+    )
+    found = client.inspect_container(made)
+    assert (found["Path"], found["Args"]) == ("sh", ["-c", "sleep 60"])
+    assert not found["ExecIDs"]
+
+
+def test_a_terminal_is_shared_and_outlives_its_viewers(client, container):
+    client.start_container(container)
+    with client.attach_container(container, detach_keys="ctrl-p,ctrl-q") as stream:
+        client.resize_container(container, 40, 100)
+        answer_of(stream, b"echo hello\n", b"hello")
+    assert status(client, container) == "running"

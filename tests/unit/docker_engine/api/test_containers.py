@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from docker_engine.client import DockerClient
+from tests.unit.docker_engine.http_engine import answer
+
+
+def test_creating(engine, client):
+    engine.answers["POST /containers/create"] = answer(Id="abc", Warnings=[])
+    assert client.create_container("nova-1", {"Image": "a"}) == "abc"
+    request = engine.requests[-1]
+    assert (request.query, request.body) == ({"name": "nova-1"}, {"Image": "a"})
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+def test_the_grace_period_is_no_silence(engine, verb):
+    def slowly(handler):
+        time.sleep(0.5)
+        handler.answer(204)
+
+    engine.answers[f"POST /containers/a/{verb}"] = slowly
+    client = DockerClient(engine.host, read_timeout=0.2)
+    getattr(client, f"{verb}_container")("a", 1)
+    assert engine.requests[-1].query == {"t": "1"}
+
+
+OUTPUT = b"".join(bytes([i]) * i for i in range(256))
+
+FRAMES = b"".join(
+    bytes([1 + i % 2, 0, 0, 0]) + len(part).to_bytes(4, "big") + part
+    for i, part in enumerate([OUTPUT[:5], b"", OUTPUT[5:9000], OUTPUT[9000:]])
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tty", "body"),
+    [
+        (None, True, OUTPUT),
+        (None, False, FRAMES),
+        ("application/vnd.docker.raw-stream", None, OUTPUT),
+        ("application/vnd.docker.multiplexed-stream", None, FRAMES),
+    ],
+)
+def test_logs_are_what_was_written(engine, client, kind, tty, body):
+    headers = {"Content_Type": kind} if kind else {}
+    engine.answers["GET /containers/a/logs"] = lambda handler: handler.answer(
+        200, body, **headers
+    )
+    if tty is not None:
+        engine.answers["GET /containers/a/json"] = answer(Config={"Tty": tty})
+    assert client.container_logs("a", tail=5) == OUTPUT
+    [query] = [r.query for r in engine.requests if r.call == "GET /containers/a/logs"]
+    assert query == {"stdout": "1", "stderr": "1", "tail": "5"}
+
+
+def test_all_of_a_log(engine, client):
+    engine.answers["GET /containers/a/logs"] = lambda handler: handler.answer(
+        200, b"", Content_Type="application/vnd.docker.raw-stream"
+    )
+    assert client.container_logs("a") == b""
+    assert engine.requests[-1].query["tail"] == "all"

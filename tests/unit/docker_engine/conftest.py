@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of the client share."""
+
+from __future__ import annotations
+
+import queue
+
+import pytest
+
+from docker_engine.client import DockerClient
+from tests.unit.docker_engine.http_engine import serving
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    # A socket's path has 108 bytes at most, and pytest's directories more.
+    monkeypatch.chdir(tmp_path)
+    with serving("Engine of Tests.sock") as engine:
+        yield engine
+
+
+@pytest.fixture
+def client(engine):
+    return DockerClient(engine.host)
+
+
+@pytest.fixture
+def happen(engine):
+    """A queue of what the engine sends on its event stream; None breaks it."""
+    pending: queue.Queue[bytes | None] = queue.Queue()
+    engine.answers["GET /events"] = lambda handler: handler.stream(
+        iter(pending.get, None), end=False
+    )
+    yield pending
+    pending.put(None)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uploads."""
+
+from __future__ import annotations
+
+import collections
+import queue
+
+import pytest
+import requests
+
+from docker_engine import errors
+from tests.unit.docker_engine.http_engine import TIMEOUT
+
+
+def test_an_upload_is_sent_as_it_comes(engine, client):
+    arrived: queue.Queue[bytes] = queue.Queue()
+
+    def load(handler):
+        for chunk in handler.upload():
+            arrived.put(chunk)
+        handler.stream([b'{"stream": "Loaded"}\n'])
+
+    engine.answers["POST /images/load"] = load
+
+    def chunks():
+        for chunk in (b"one", b"", b"two" * 100000, b"three"):
+            yield chunk
+            if chunk:
+                # Not produced before the engine has had this one.
+                assert arrived.get(timeout=TIMEOUT) == chunk
+
+    assert client.load_image(chunks()) == [{"stream": "Loaded"}]
+    headers = engine.requests[-1].headers
+    assert headers["Transfer-Encoding"] == "chunked"
+    assert "Content-Length" not in headers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LookupError("no more"),
+        OSError(5, "disk"),
+        BrokenPipeError(32, "another pipe"),
+        ConnectionResetError("another connection"),
+        TimeoutError("another time"),
+        requests.ConnectionError("another server"),
+        requests.ReadTimeout("another server"),
+        errors.NotFound("another engine"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_upload_that_breaks_off(engine, client, error):
+    ends: queue.Queue[str] = queue.Queue()
+
+    def load(handler):
+        try:
+            collections.deque(handler.upload(), maxlen=0)
+            ends.put("complete")
+        except EOFError:
+            ends.put("broken off")
+
+    engine.answers["POST /images/load"] = load
+
+    def chunks():
+        yield b"half"
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        client.load_image(chunks())
+    assert caught.value is error
+    assert ends.get(timeout=TIMEOUT) == "broken off"
+    client.ping()
+
+
+def test_an_engine_that_refuses_in_the_middle(engine, client):
+    def refuse(handler):
+        next(handler.upload())
+        handler.answer(500, b'{"message": "no space left on device"}')
+        handler.drop()
+
+    engine.answers["POST /images/load"] = refuse
+    ended = []
+
+    def endless():
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            ended.append(True)
+
+    with pytest.raises(errors.EngineError, match="no space left"):
+        client.load_image(endless())
+    assert ended == [True]
