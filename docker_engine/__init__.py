@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of the Docker Engine API, and the formats in which engines keep images.
+"""A client for the Docker Engine API and image registries, and Docker's image formats.
 
-This package knows nothing of OpenStack: :mod:`nova_docker` and :mod:`glance_docker`
-stand on it, and it imports neither of them, nor Nova, nor Glance.
+This package is independent of OpenStack services: :mod:`nova_docker` and
+:mod:`glance_docker` build on it, and it imports neither them nor Nova nor Glance.
 """

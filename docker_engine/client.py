@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client of one Docker engine: all divisions of the API on one connection."""
+"""The client for one Docker engine: all parts of the API on one transport."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DockerClient(SystemAPI, ContainersAPI, ExecAPI, CheckpointsAPI, ImagesAPI)
         :param tls: for ``tcp://``; None for plain HTTP
         :param connect_timeout: seconds
         :param read_timeout: seconds of silence
-        :raises ValueError: if ``host`` is of another kind
+        :raises ValueError: if ``host`` is malformed
         """
         self.host = host
         self._transport = Transport(

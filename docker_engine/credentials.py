@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who one is at a registry: what ``docker login`` writes to a ``config.json``."""
+"""Registry credentials, from the ``config.json`` that ``docker login`` writes."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ from typing import Any
 
 
 def credentials(path: str | None, registry: str) -> tuple[str, str] | None:
-    """Look up a registry in a ``config.json`` of Docker.
+    """Look up the credentials for a registry.
 
-    :param path: the file; None when there is none
+    :param path: a Docker ``config.json``; None if there is none
     :param registry: ``host`` or ``host:port``
-    :returns: user name and password; None when the file names no such registry
-    :raises ValueError: when the file cannot be read, or is not such a file. No
-        message has a part of the file's content.
+    :returns: user name and password; None if the file has no entry for the registry
+    :raises ValueError: if the file or the entry cannot be read. The message contains
+        nothing of the file's content.
     """
     if path is None:
         return None
     for name, entry in _entries(path).items():
         if _host(name) == registry:
-            return _login(entry, f"{path}: the entry of {registry}")
+            return _login(entry, f"{path}: the entry for {registry}")
     return None
 
 
 def _entries(path: str) -> dict[str, Any]:
-    # No error is the cause of ours: those of JSON carry the file's content.
+    # Errors are not chained: a JSON error carries the file's content.
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise ValueError(f"{path} is not JSON") from None
+        raise ValueError(f"{path} is not valid JSON") from None
     auths = content.get("auths", {}) if isinstance(content, dict) else None
     if not isinstance(auths, dict):
-        raise ValueError(f"{path} is not a config.json of Docker")
+        raise ValueError(f"{path} is not a Docker config.json")
     return auths
 
 
 def _host(name: str) -> str:
-    """``host:port`` of a key, which may be a URL."""
+    """Return ``host:port`` of a key, which may be a URL."""
     return name.rpartition("://")[2].partition("/")[0]
 
 
 def _login(entry: Any, what: str) -> tuple[str, str]:
     if not isinstance(entry, dict):
-        raise ValueError(f"{what} is not an object")
+        raise ValueError(f"{what} is not a JSON object")
     if entry.get("auth"):
         name, colon, secret = _decoded(entry["auth"], what).partition(":")
         if not name or not colon:
-            raise ValueError(f'{what}: its "auth" is not base64 of user:password')
-        # Docker itself has written zero bytes after the password.
+            raise ValueError(f'{what}: "auth" is not base64 of user:password')
+        # Docker itself may write zero bytes after the password.
         return name, secret.rstrip("\0")
     user, password = entry.get("username"), entry.get("password")
     if not user and not password:
         raise ValueError(
             f'{what} has neither "auth" nor "username" and "password"; '
-            "credential helpers are not asked"
+            "credential helpers are not supported"
         )
     if not isinstance(user, str) or not isinstance(password, str) or not user:
-        raise ValueError(f'{what}: its "username" or its "password" is no text')
+        raise ValueError(f'{what}: "username" or "password" is not a string')
     return user, password
 
 
@@ -69,7 +69,4 @@ def _decoded(auth: Any, what: str) -> str:
     try:
         return base64.b64decode(auth, validate=True).decode()
     except (TypeError, ValueError):
-        raise ValueError(f'{what}: its "auth" is not base64 of text') from None
-
-
-__all__ = ["credentials"]
+        raise ValueError(f'{what}: "auth" is not base64 of UTF-8 text') from None

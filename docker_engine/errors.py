@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors of the Engine API and of the connection to it.
 
-They carry the engine's own words. The packages that use the client translate them
-into the exceptions of their service.
+They carry the engine's own message. Packages that use the client translate them into
+exceptions of their service.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 class DockerError(Exception):
     """The engine refused a call, failed during a call, or could not be reached.
 
-    :ivar message: the engine's own words, if it answered
-    :ivar status: HTTP status, None if there was no answer
+    :ivar message: the engine's own message if it responded
+    :ivar status: HTTP status; None if there was no response
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -22,15 +22,15 @@ class DockerError(Exception):
 
 
 class BadRequest(DockerError):
-    """400: the engine rejects the request."""
+    """400: the request is invalid."""
 
 
 class Forbidden(DockerError):
-    """401 or 403, or this user may not open the engine's socket."""
+    """401 or 403, or no permission to open the engine's socket."""
 
 
 class NotFound(DockerError):
-    """404: the engine has no such object; a subclass says which kind."""
+    """404: no such object; the subclass tells which kind."""
 
 
 class ContainerNotFound(NotFound):
@@ -38,11 +38,11 @@ class ContainerNotFound(NotFound):
 
 
 class ImageNotFound(NotFound):
-    """No such image, on the engine or in the registry that it asked."""
+    """No such image, on the engine or in the registry from which it pulls."""
 
 
 class ExecNotFound(NotFound):
-    """No such exec instance: its container or the engine has been restarted."""
+    """No such exec instance; they are gone once the container or engine restarts."""
 
 
 class PathNotFound(NotFound):
@@ -54,7 +54,7 @@ class Conflict(DockerError):
 
 
 class EngineError(DockerError):
-    """5xx, or an answer that the Engine API does not specify."""
+    """5xx, or a response that the Engine API does not specify."""
 
 
 class UnsupportedVersion(DockerError):
@@ -80,9 +80,9 @@ _BY_STATUS: dict[int, type[DockerError]] = {
 def for_status(
     status: int, message: str, *, missing: type[NotFound] = NotFound
 ) -> DockerError:
-    """Return the error for an answer of the engine.
+    """Return the error for a response of the engine.
 
-    :param missing: the error for status 404: what the call is about
+    :param missing: the error for status 404, which depends on the call
     """
     if status == 404:
         return missing(message, status)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``docker://`` locations: where Docker has an image that Glance lists.
+"""``docker://`` locations of images that Glance lists but Docker stores.
 
-Two kinds, of which neither has anything to decode, so that there is one way to
-write a location and one to read it::
+There are two kinds. Neither uses URL encoding, so every location has exactly one
+spelling::
 
     docker://ENGINE/NAME:TAG?id=sha256:…&size=BYTES[&digest=REPOSITORY@sha256:…]
     docker://REGISTRY[:PORT]/REPOSITORY@sha256:…
 
-The first is an image of an engine that Glance's store knows as ENGINE. Its id is
-a digest of the image, so whichever engine has an image of this id has the same.
-The second is an image of a registry, by the digest of its manifest.
+The first is an image on the engine that Glance's store calls ENGINE. The id is a digest
+of the image, so an image with this id is the same on every engine. The second is an
+image in a registry, by the digest of its manifest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from docker_engine.reference import TAG_PATTERN
 
 SCHEME = "docker"
 
-# Longer than any that a tag, a digest and their repositories make.
+# Longer than any valid location.
 _MAX_LENGTH = 2000
 
 _FULL_REPOSITORY = rf"(?:{HOST_PATTERN}/)?{REPOSITORY_PATTERN}"
@@ -44,13 +44,13 @@ _ENGINE_NAME = re.compile(_ENGINE)
 
 @dataclasses.dataclass(frozen=True)
 class EngineImage:
-    """An image of an engine.
+    """An image on an engine.
 
-    :ivar engine: what the store calls the engine
+    :ivar engine: name of the engine in Glance's configuration
     :ivar name: ``repository:tag``
     :ivar image_id: the engine's id of the image, ``sha256:…``
-    :ivar size: bytes of its archive, as the store gives it
-    :ivar digest: ``repository@sha256:…`` where a registry has it too
+    :ivar size: bytes of its archive, as the store returns it
+    :ivar digest: ``repository@sha256:…`` if a registry has the image too
     """
 
     engine: str
@@ -61,7 +61,7 @@ class EngineImage:
 
     @property
     def reference(self) -> str | None:
-        """What another engine pulls, if it can: ``repository@sha256:…``."""
+        """What other engines can pull: ``repository@sha256:…``, None if nothing."""
         return self.digest
 
     @property
@@ -75,11 +75,11 @@ class EngineImage:
 
 @dataclasses.dataclass(frozen=True)
 class RegistryImage:
-    """An image of a registry.
+    """An image in a registry.
 
     :ivar registry: ``host`` or ``host:port``
     :ivar repository: without the registry
-    :ivar digest: of the manifest, ``sha256:…``
+    :ivar digest: digest of the manifest, ``sha256:…``
     """
 
     registry: str
@@ -88,7 +88,7 @@ class RegistryImage:
 
     @property
     def reference(self) -> str:
-        """What an engine pulls: ``registry/repository@sha256:…``."""
+        """What engines can pull: ``registry/repository@sha256:…``."""
         return f"{self.registry}/{self.repository}@{self.digest}"
 
     @property
@@ -100,9 +100,9 @@ Location = EngineImage | RegistryImage
 
 
 def parse(url: str) -> Location:
-    """Read a location.
+    """Parse a location.
 
-    :raises ValueError: when it is not written as this module writes it
+    :raises ValueError: if it is not in the form that this module writes
     """
     if len(url) <= _MAX_LENGTH:
         if found := _ENGINE_URL.fullmatch(url):
@@ -115,11 +115,11 @@ def parse(url: str) -> Location:
             )
         if found := _REGISTRY_URL.fullmatch(url):
             return RegistryImage(**found.groupdict())
-    raise ValueError(f"not a location of Docker's: {url[:200]!r}")
+    raise ValueError(f"not a docker:// location: {url[:200]!r}")
 
 
 def registry_of(repository: str) -> str:
-    """Return the registry that an engine would ask for a repository."""
+    """Return the registry from which an engine pulls a repository."""
     first, slash, _ = repository.partition("/")
     if slash and (first == "localhost" or {".", ":"} & set(first)):
         return first
@@ -127,10 +127,13 @@ def registry_of(repository: str) -> str:
 
 
 def check_engine(name: str) -> str:
-    """Return a name that an engine may have in locations.
+    """Return the name of an engine if it can be used in locations.
 
-    :raises ValueError: when it may not
+    :raises ValueError: if it cannot
     """
     if not _ENGINE_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be an engine's name in locations")
+        raise ValueError(
+            f"{name!r} is not a valid engine name; use up to 63 ASCII letters, digits, "
+            "'.', '_' and '-', beginning with a letter or digit"
+        )
     return name

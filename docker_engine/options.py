@@ -19,9 +19,9 @@ def connection_opts(
 ) -> list[cfg.Opt]:
     """Return the options of a connection.
 
-    :param prefix: of all names
-    :param peer: whose certificate is verified, for the help
-    :param host_help: more help for the option ``host``
+    :param prefix: prefix of all option names
+    :param peer: what presents the certificate, for the help texts
+    :param host_help: additional help for the option ``host``
     """
     return [
         cfg.StrOpt(
@@ -62,7 +62,7 @@ by an authority that the system trusts) and be valid for the host name.
         ),
         cfg.StrOpt(
             f"{prefix}cert_file",
-            help=f"Client certificate for the engine (PEM); needs ``{prefix}key_file``",
+            help=f"Client certificate (PEM). Requires ``{prefix}key_file``.",
         ),
         cfg.StrOpt(
             f"{prefix}key_file",
@@ -88,9 +88,9 @@ a server waits for its grace period in addition.
 
 
 def client(group: Any, prefix: str = "") -> DockerClient:
-    """Return the client that the options of :func:`connection_opts` describe.
+    """Return the client for the values of :func:`connection_opts`.
 
-    :param group: the values of the group in which they are registered
+    :param group: the option group in which they are registered
     :raises ValueError: if ``host`` is not the address of an engine
     """
 

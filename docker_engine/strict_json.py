@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON that means the same here and to an engine.
+"""JSON that Python and Go read alike.
 
-Go, in which engines are written, takes ``"Layers"`` for ``"layers"`` and the last of
-two such keys, so a document with both would describe one image here and another one
-there.
+Go, in which engines are written, accepts ``"Layers"`` for ``"layers"`` and uses the
+last of two such keys, so a document with both would describe one image here and another
+one to an engine.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any
 class Object(dict[str, Any]):
     """A JSON object that knows whether Go could confuse two of its keys.
 
-    :ivar ambiguous: whether two keys differ in upper and lower case only, or not at
-        all
+    :ivar ambiguous: whether two keys are equal, or differ only in case
     """
 
-    __slots__ = ("ambiguous",)  # A hostile document has a great many objects.
+    __slots__ = ("ambiguous",)  # A hostile document may have very many objects.
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -29,8 +28,8 @@ class Object(dict[str, Any]):
 def loads(content: bytes, *, allow_ambiguous: bool = False) -> Any:
     """Parse a document; its objects are :class:`Object`.
 
-    :param allow_ambiguous: for the caller to decide where ambiguity matters, since
-        labels, for example, may differ in case only
+    :param allow_ambiguous: accept ambiguous objects; the caller checks those where it
+        matters. Labels, for example, may differ only in case.
     :raises ValueError: if it is not JSON in UTF-8, nested too deeply, or ambiguous
     """
     try:
@@ -44,10 +43,10 @@ def loads(content: bytes, *, allow_ambiguous: bool = False) -> Any:
 def _strict(pairs: list[tuple[str, Any]]) -> Object:
     found = Object(pairs)
     if found.ambiguous:
-        raise ValueError("two keys differ in case only")
+        raise ValueError("two keys are equal or differ only in case")
     return found
 
 
 def short(value: Any) -> str:
-    """Return a hostile value in a form that fits into a message."""
+    """Return an untrusted value in a form that fits into a message."""
     return repr(value)[:100]

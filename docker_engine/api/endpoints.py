@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the endpoints of all divisions share."""
+"""What the parts of the API share: paths, query parameters, the transport."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Filters = Mapping[str, Sequence[str]]
 
 
 class Endpoints:
-    """One division of the API."""
+    """Base of one part of the API; :class:`DockerClient` sets the transport."""
 
     _transport: Transport
 
 
 def path(*parts: str) -> str:
-    """Return the path of an endpoint, quoted."""
+    """Return the quoted path of an endpoint."""
     # The engine expects the slashes of an image's name as they are.
     return "/" + "/".join(parse.quote(part, safe="/:@") for part in parts)
 
 
 def flag(value: bool) -> str:
-    """Return a query parameter's boolean."""
+    """Return a boolean as a query parameter."""
     return "1" if value else "0"
 
 
 def filter_query(filters: Filters | None) -> dict[str, str]:
-    """Return the query parameter ``filters``, if there are any."""
+    """Return the query parameter ``filters``, or nothing if there are none."""
     if not filters:
         return {}
     return {"filters": json.dumps({key: list(v) for key, v in filters.items()})}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images: loaded, saved, pulled, tagged, removed."""
+"""Images: load, save, pull, tag and remove."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives of images, as ``docker save`` writes and ``docker load`` reads them."""
+"""Image archives, as ``docker save`` writes and ``docker load`` reads them."""
 
 from docker_engine.archive.errors import ArchiveError
 from docker_engine.archive.image import ImageArchive

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error of an archive that cannot be loaded."""
+"""The error for an archive that cannot be loaded."""
 
 from __future__ import annotations
 
 
 class ArchiveError(Exception):
-    """The archive is not a loadable one; the message is a sentence on why."""
+    """The archive cannot be loaded.
+
+    The message says why without naming the archive: callers put its name in front.
+    """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A layer of an image while it flows: its digest, and whether it is safe to unpack."""
+"""One layer of an image as it streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docker_engine.archive.errors import ArchiveError
 
 _STEP = 256 * 1024
 
-# What engines look for at the start of a layer, before they take it for a tar.
+# Engines look for these at the start of a layer before they try to read a tar.
 _COMPRESSED = {
     "gzip": re.compile(rb"\x1f\x8b"),
     "bzip2": re.compile(rb"BZh"),
@@ -23,9 +23,10 @@ _COMPRESSED = {
 
 
 class Layer:
-    """A layer as it flows: its digest, and whether it is safe to unpack.
+    """A layer as it streams: computes its digest, checks that it is safe to unpack.
 
-    :param name: of its member in the new archive
+    :ivar name: of its member in the new archive
+    :ivar diff_id: after :meth:`close`, digest of the expanded layer
     """
 
     def __init__(self, name: str) -> None:
@@ -38,7 +39,10 @@ class Layer:
 
     @staticmethod
     def begins(start: bytes | memoryview) -> bool:
-        """Whether a member that starts so is a layer; 512 bytes, if it has them."""
+        """Tell whether a member is a layer.
+
+        :param start: its first 512 bytes, or all if it is shorter
+        """
         if compression_of(start):
             return True
         block = bytes(start[: tar.BLOCK])
@@ -51,26 +55,33 @@ class Layer:
         return True
 
     def feed(self, piece: memoryview) -> int:
-        """Take the next piece; return what it expanded to, in bytes."""
+        """Process the next piece and return its expanded size in bytes.
+
+        :raises ArchiveError: if the layer is malformed or not safe to unpack
+        """
         if not self._started:
             self._started = True
             if compression := compression_of(piece):
                 if compression != "gzip":
                     raise ArchiveError(
-                        f"it is compressed with {compression}; save the image with "
-                        "layers that are not compressed, or with gzip"
+                        f"compressed with {compression}; save the image with "
+                        "uncompressed or gzip-compressed layers"
                     )
                 self._gunzip = _Gunzip()
         pieces = self._gunzip.feed(piece) if self._gunzip else [piece]
-        return sum(self._take(expanded) for expanded in pieces)
+        return sum(self._feed_expanded(expanded) for expanded in pieces)
 
-    def _take(self, data: bytes | memoryview) -> int:
+    def _feed_expanded(self, data: bytes | memoryview) -> int:
         self._sha256.update(data)
         for _ in self._walk.feed(data):
             pass
         return len(data)
 
     def close(self) -> None:
+        """Finish the digest.
+
+        :raises ArchiveError: if the layer is truncated
+        """
         if self._gunzip:
             self._gunzip.close()
         self._walk.close()
@@ -78,7 +89,7 @@ class Layer:
 
 
 class _Gunzip:
-    """Expands gzip as it flows, a bounded step at a time."""
+    """Expands a gzip stream in steps of bounded size."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=31)
@@ -93,17 +104,18 @@ class _Gunzip:
             try:
                 piece = self._stream.decompress(rest, _STEP)
             except zlib.error as error:
-                raise ArchiveError(f"its gzip data is broken: {error}") from error
+                raise ArchiveError(f"corrupt gzip data: {error}") from error
             rest = self._stream.unused_data or self._stream.unconsumed_tail
             full = len(piece) == _STEP and not self._stream.eof
             yield piece
 
     def close(self) -> None:
         if not self._stream.eof:
-            raise ArchiveError("its gzip data is cut short")
+            raise ArchiveError("truncated gzip data")
 
 
 def compression_of(start: bytes | memoryview) -> str | None:
+    """Return the name of the compression that data starts with, None for none."""
     for name, magic in _COMPRESSED.items():
         if magic.match(start):
             return name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tar archives: read strictly while they flow, and written."""
+"""Tar archives: a strict reader for streams, and a writer."""
 
 from __future__ import annotations
 
@@ -12,41 +12,37 @@ from typing import NamedTuple
 from docker_engine.archive.errors import ArchiveError
 
 BLOCK = tarfile.BLOCKSIZE
-
 ZEROS = bytes(BLOCK)
+#: End-of-archive marker
+END = ZEROS * 2
 
-# As in Go's archive/tar: longer extended headers are an error there.
-_MAX_EXTENDED = 1024 * 1024
-
+# Kinds of members (the header's "typeflag")
 FILE = b"0\0"
-
-DIRECTORY = b"5"
-
 SYMLINK = b"2"
-
-_SPARSE = b"S"
-
+DIRECTORY = b"5"
 GLOBAL = b"g"
-
+_SPARSE = b"S"
 _EXTENDED = b"xLK"
-
-_LONG = {b"L": "name", b"K": "link"}
-
-_PAX = {b"path": "name", b"linkpath": "link", b"size": "size"}
-
-# Links, devices, directories, FIFOs: Go takes none to have content.
+# Links, devices, directories and FIFOs: Go takes them to have no content.
 _EMPTY = b"123456"
 
-# An octal number as archive/tar and this module read it alike.
+# Fields that an extended header may set, in the GNU and in the PAX format.
+_LONG = {b"L": "name", b"K": "link"}
+_PAX = {b"path": "name", b"linkpath": "link", b"size": "size"}
+
+# Go's archive/tar rejects longer extended headers too.
+_MAX_EXTENDED = 1024 * 1024
+
+# An octal number that archive/tar and this module read alike.
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
-
 _SIZE = re.compile(rb"[0-9]{1,18}")
-
 _LENGTH = re.compile(rb"([1-9][0-9]{0,6}) ")
+
+_NOT_A_TAR = "not a tar archive, or a corrupt one"
 
 
 class Header(NamedTuple):
-    """What a member of a tar is."""
+    """The header of a member; ``size`` is in bytes."""
 
     name: bytes
     kind: bytes
@@ -54,23 +50,25 @@ class Header(NamedTuple):
     link: bytes
 
 
-# A member's header, then its content in pieces, the first of which has at least
-# a block if the member has, then None.
+# For each member: its header, its content in pieces, of which the first is at least a
+# block long if the content is, and None.
 Event = Header | memoryview | None
 
 
 class Walk:
-    """Follows a tar as it flows, with its extended headers.
+    """Parses a tar stream, including extended headers.
 
-    Strict: what it takes for a member, Go's ``archive/tar`` takes for the same.
+    Strict: any member that it accepts, Go's ``archive/tar`` reads in the same way.
+
+    :ivar ended: whether the end-of-archive marker has been read
     """
 
     def __init__(self) -> None:
         self._carried = b""
         self._left = 0
         self._inside = False
-        # The extended header that is being read, if one is, and what those
-        # before the next member said about it, in PAX's and in GNU's way.
+        # The extended header that is being read, and what those read so far say
+        # about the next member, in the PAX and in the GNU format.
         self._special: Header | None = None
         self._body = bytearray()
         self._pax: dict[str, Any] = {}
@@ -78,8 +76,12 @@ class Walk:
         self.ended = False
 
     def feed(self, data: bytes | memoryview) -> Iterator[Event]:
-        # Headers and contents start at whole blocks, so in whole blocks none is
-        # torn, and a content's padding comes with the last of it.
+        """Parse the next bytes of the stream.
+
+        :raises ArchiveError: if they are malformed or ambiguous
+        """
+        # Headers and contents start on block boundaries. In whole blocks no header is
+        # split, and the padding of a content comes with its last piece.
         data = self._carried + data if self._carried else data
         whole = len(data) // BLOCK * BLOCK
         rest = memoryview(data)[:whole]
@@ -108,13 +110,17 @@ class Walk:
                     yield None
 
     def close(self) -> None:
+        """Check that the stream ends where a tar archive may end.
+
+        :raises ArchiveError: if it does not
+        """
         if self._inside or self._special or (self._carried and not self.ended):
-            raise ArchiveError("it is cut short")
+            raise ArchiveError("truncated in the middle of a member")
         self._check_zeros(self._carried)
 
     def _check_zeros(self, data: bytes | memoryview) -> None:
         if bytes(data).strip(b"\0"):
-            raise ArchiveError("it has data after its end")
+            raise ArchiveError("data after the end-of-archive marker")
 
     def _begin(self, block: bytes) -> Iterator[Header]:
         if block == ZEROS:
@@ -123,21 +129,21 @@ class Walk:
         header = parse(block)
         if header.kind in _EXTENDED:
             if header.size > _MAX_EXTENDED:
-                raise ArchiveError("it has an oversized extended header")
+                raise ArchiveError("oversized extended header")
             self._special = header
             self._body.clear()
         else:
             if header.kind != GLOBAL:
-                told = self._pax | {k: v for k, v in self._gnu.items() if v}
-                header = header._replace(**told)
+                extended = self._pax | {k: v for k, v in self._gnu.items() if v}
+                header = header._replace(**extended)
             self._pax, self._gnu = {}, {}
             if header.kind == _SPARSE:
-                raise ArchiveError("it has a sparse file")
+                raise ArchiveError("contains a sparse file")
             if header.kind in FILE and not header.name.rpartition(b"/")[2]:
-                # So did old tars write directories.
+                # Old tars write directories in this way.
                 header = header._replace(kind=DIRECTORY)
             if header.size and header.kind in _EMPTY:
-                raise ArchiveError("it has a link, directory or device with content")
+                raise ArchiveError("contains a link, directory or device with content")
             yield header
         self._inside = True
         self._left = header.size
@@ -146,30 +152,30 @@ class Walk:
         if header.kind in _LONG:
             self._gnu[_LONG[header.kind]] = _text(body)
             return
-        # The last header and the last record of a key count, an empty one says
-        # nothing, and GNU's long name, if there is one, goes before PAX's.
+        # The last header and the last record for a key win, an empty value is ignored,
+        # and a GNU long name takes precedence over a PAX one.
         records = dict(_records(body))
         if any(key.startswith(b"GNU.sparse.") for key in records):
-            raise ArchiveError("it has a sparse file")
+            raise ArchiveError("contains a sparse file")
         self._pax = {
             field: records[key] for key, field in _PAX.items() if records.get(key)
         }
         if size := self._pax.get("size"):
             if not _SIZE.fullmatch(size):
-                raise ArchiveError("it has a malformed size")
+                raise ArchiveError("malformed size in an extended header")
             self._pax["size"] = int(size)
 
 
 def parse(block: bytes) -> Header:
     """Read one block as the header of a member.
 
-    :raises ArchiveError: when it is not one, or one that may be read in two ways
+    :raises ArchiveError: if it is not one, or is ambiguous
     """
     if len(block) < BLOCK:
-        raise ArchiveError("it is not a tar archive")
+        raise ArchiveError("not a tar archive")
     checksum = sum(block) - sum(block[148:156]) + 8 * ord(" ")
     if _number(block[148:156]) != checksum:
-        raise ArchiveError("it is not a tar archive, or a broken one")
+        raise ArchiveError(_NOT_A_TAR)
     name = _text(block[:100])
     if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
         name = prefix + b"/" + name
@@ -178,11 +184,12 @@ def parse(block: bytes) -> Header:
 
 
 def _number(field: bytes) -> int:
-    # Go's and GNU's form for large numbers; a further bit is the sign.
+    # The base-256 form that Go and GNU use for large numbers; negative ones and those
+    # of more than 56 bits are rejected.
     if field[0] == 0x80 and not any(field[1:5]):
         return int.from_bytes(field[5:])
     if not (octal := _OCTAL.fullmatch(field)):
-        raise ArchiveError("it is not a tar archive, or a broken one")
+        raise ArchiveError(_NOT_A_TAR)
     return int(octal[1] or b"0", 8)
 
 
@@ -196,25 +203,27 @@ def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at < len(body):
         length = _LENGTH.match(body, at)
         if not length or (end := at + int(length[1])) > len(body):
-            raise ArchiveError("it has a malformed extended header")
+            raise ArchiveError("malformed extended header")
         key, equals, value = body[length.end() : end].partition(b"=")
         if not key or not equals or not value.endswith(b"\n"):
-            raise ArchiveError("it has a malformed extended header")
+            raise ArchiveError("malformed extended header")
         yield key, value[:-1]
         at = end
 
 
 def header(name: str, size: int) -> bytes:
+    """Return the header of a file."""
     member = tarfile.TarInfo(name)
     member.size = size
     return member.tobuf(tarfile.GNU_FORMAT)
 
 
 def padding(size: int) -> bytes:
+    """Return what follows a content of ``size`` bytes to fill its last block."""
     return bytes(-size % BLOCK)
 
 
 def file(name: str, content: bytes) -> Iterator[bytes]:
+    """Yield a file: its header, then its content with padding."""
     yield header(name, len(content))
-    yield content
-    yield padding(len(content))
+    yield content + padding(len(content))

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine in memory, for fake mode and for tests that must be fast.
+"""An engine in memory, for fake mode and for fast tests.
 
-:class:`MockDockerClient` has the methods of
-:class:`docker_engine.client.DockerClient` and behaves as an engine does wherever
-its users look. The same contract tests run against both, so that it cannot drift.
-It runs no processes: :meth:`MockDockerClient.exit` and
-:meth:`MockDockerClient.write` act for a container's first process.
+:class:`MockDockerClient` has the methods of :class:`docker_engine.client.DockerClient`
+and mimics an engine as far as its users rely on it. The same contract tests run against
+the mock and real engines. It runs no processes: :meth:`MockDockerClient.exit` and
+:meth:`MockDockerClient.write` act in place of a container's first process.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ class MockDockerClient(
     """A mock of one engine; see :class:`docker_engine.client.DockerClient`."""
 
     def exit(self, ref: str, code: int = 0) -> None:
-        """End a container's first process, as a test may want."""
+        """End the first process of a container, for tests."""
         with self._lock:
             container = self._find(ref)
             if container["State"]["Status"] in RUNNING:
                 self._stopped(container, code)
 
     def write(self, ref: str, output: bytes) -> None:
-        """Write output of a container's first process."""
+        """Append to the output of a container's first process, for tests."""
         self._logs[self._find(ref)["Id"]] += output

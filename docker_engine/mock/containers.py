@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See :mod:`docker_engine.api.containers`."""
+"""The mock's part of :mod:`docker_engine.api.containers`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import socket
 import tarfile
 import time
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 from docker_engine import errors
+from docker_engine.api.endpoints import Filters
 from docker_engine.mock import formats
 from docker_engine.mock.filters import among
 from docker_engine.mock.filters import check_filters
@@ -30,7 +30,7 @@ class MockContainers(MockState):
         self,
         *,
         all: bool = True,
-        filters: Mapping[str, Sequence[str]] | None = None,
+        filters: Filters | None = None,
     ) -> list[dict[str, Any]]:
         self._call("list_containers")
         check_filters(filters, "id", "label", "name", "status")
@@ -215,7 +215,7 @@ class MockContainers(MockState):
             output = self._logs[self._find(ref)["Id"]]
         if tail is None:
             return output
-        # Not splitlines: a carriage return alone ends no line.
+        # Not splitlines(): a carriage return alone does not end a line.
         lines = re.findall(rb"[^\n]*\n|[^\n]+", output)
         return b"".join(lines[len(lines) - min(tail, len(lines)) :])
 
@@ -298,9 +298,9 @@ def _check_memory(limits: Mapping[str, Any]) -> None:
 
 
 def _merged(image: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """A container's configuration: the image's where the caller has none."""
+    """Return a container's configuration, with the image's values as defaults."""
     own = {key: value for key, value in body.items() if value is not None}
-    # The image's command is for the image's entrypoint.
+    # The image's command belongs to the image's entrypoint.
     command = None if own.get("Entrypoint") else image.get("Cmd")
     names = {item.partition("=")[0] for item in own.get("Env", ())}
     inherited = [
@@ -323,7 +323,7 @@ def _merged(image: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]
 def _mounts(
     image: Mapping[str, Any], host_config: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """A container's volumes: what is asked for, and what its image has."""
+    """Return a container's volumes: those requested, and those of its image."""
     asked = {m["Target"]: m.get("Source") for m in host_config.get("Mounts", ())}
     return [
         {

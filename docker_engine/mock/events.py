@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stream of the mock engine's events."""
+"""The mock engine's event stream."""
 
 from __future__ import annotations
 
 import copy
 import queue
 from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 from typing import Self
 
+from docker_engine.api.endpoints import Filters
 from docker_engine.mock.filters import among
 from docker_engine.mock.filters import has_labels
 
@@ -18,13 +17,13 @@ from docker_engine.mock.filters import has_labels
 class MockEventStream(Iterator[dict[str, Any]]):
     """See :class:`docker_engine.streams.events.EventStream`."""
 
-    def __init__(self, filters: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, filters: Filters) -> None:
         self._filters = filters
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._closed = False
 
     def put(self, event: dict[str, Any]) -> bool:
-        """Take an event that passes the filters; False once closed."""
+        """Queue an event if it passes the filters; return False once closed."""
         actor = event["Actor"]
         wanted = self._filters
         if (

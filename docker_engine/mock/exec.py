@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See :mod:`docker_engine.api.exec`."""
+"""The mock's part of :mod:`docker_engine.api.exec`."""
 
 from __future__ import annotations
 

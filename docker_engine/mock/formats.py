@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images and times in the formats of the engine's answers."""
+"""Images and times in the formats of engine responses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+from typing import IO
 from typing import Any
 
 from docker_engine import errors
@@ -15,31 +16,34 @@ from docker_engine import errors
 NEVER = "0001-01-01T00:00:00Z"
 
 
-def member(archive: tarfile.TarFile, name: str) -> Any:
+def unpacked(content: bytes) -> list[tuple[bytes, list[bytes], list[str]]]:
+    """Return the configuration, layers and tags of every image in an archive.
+
+    :raises EngineError: if the archive is malformed
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            return [
+                (
+                    _member(archive, manifest["Config"]).read(),
+                    [_member(archive, name).read() for name in manifest["Layers"]],
+                    [with_tag(tag) for tag in manifest.get("RepoTags") or []],
+                )
+                for manifest in json.load(_member(archive, "manifest.json"))
+            ]
+    except (tarfile.TarError, KeyError, ValueError) as error:
+        raise errors.for_status(500, f"invalid archive: {error}") from error
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     found = archive.extractfile(name)
     if found is None:
         raise KeyError(name)
     return found
 
 
-def unpacked(content: bytes) -> list[tuple[bytes, list[bytes], list[str]]]:
-    """Configuration, layers and tags of each image of an archive."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            return [
-                (
-                    member(archive, manifest["Config"]).read(),
-                    [member(archive, name).read() for name in manifest["Layers"]],
-                    [with_tag(tag) for tag in manifest.get("RepoTags") or []],
-                )
-                for manifest in json.load(member(archive, "manifest.json"))
-            ]
-    except (tarfile.TarError, KeyError, ValueError) as error:
-        raise errors.for_status(500, f"invalid archive: {error}") from error
-
-
 def image(config: bytes) -> dict[str, Any]:
-    """An image as GET /images/{ref}/json has it, of its configuration's bytes."""
+    """Return what GET /images/{ref}/json returns for an image configuration."""
     described = json.loads(config)
     return {
         "Id": "sha256:" + hashlib.sha256(config).hexdigest(),
@@ -54,9 +58,11 @@ def image(config: bytes) -> dict[str, Any]:
 
 
 def with_tag(ref: str) -> str:
+    """Return the name of an image with its tag, ``latest`` by default."""
     return ref if ":" in ref.rpartition("/")[2] else f"{ref}:latest"
 
 
 def now() -> str:
+    """Return the current time in the engine's format."""
     now = datetime.datetime.now(datetime.UTC)
     return now.isoformat(timespec="microseconds").replace("+00:00", "Z")

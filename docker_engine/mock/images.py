@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See :mod:`docker_engine.api.images`."""
+"""The mock's part of :mod:`docker_engine.api.images`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 from docker_engine import errors
+from docker_engine.api.endpoints import Filters
 from docker_engine.mock import formats
 from docker_engine.mock.filters import check_filters
 from docker_engine.mock.state import MockState
@@ -43,9 +42,7 @@ class MockImages(MockState):
         target.seek(0)
         return target
 
-    def list_images(
-        self, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> list[dict[str, Any]]:
+    def list_images(self, filters: Filters | None = None) -> list[dict[str, Any]]:
         self._call("list_images")
         check_filters(filters, "reference")
         wanted = (filters or {}).get("reference")

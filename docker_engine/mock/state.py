@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the mock engine has: containers, images, execs, checkpoints, events."""
+"""State of the mock engine: containers, images, execs, checkpoints, events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNNING = ("running", "paused")
 
 
 class MockState:
-    """The state of the mock engine, and the ways to look it up and change it."""
+    """The state that the divisions of the mock share, with look-ups and changes."""
 
     def __init__(
         self,
@@ -35,19 +35,19 @@ class MockState:
         self._files: dict[str, dict[str, tuple[tarfile.TarInfo, bytes | None]]] = {}
         self._execs: dict[str, dict[str, Any]] = {}
         self._images: dict[str, dict[str, Any]] = {}
-        # By image id: the bytes of the configuration, and the layers.
+        # By image id: the configuration and the layers.
         self._saved: dict[str, tuple[bytes, list[bytes]]] = {}
         self._history: list[dict[str, Any]] = []
         self._streams: list[MockEventStream] = []
         self._checkpoints: dict[str, set[str]] = {}
         self._failures: dict[str, list[Exception]] = {}
         self._pids = itertools.count(1000)
-        #: Archives that a registry has, by ``repository@sha256:…``, for tests to fill.
+        #: Images in a registry: archives by ``repository@sha256:…``, for tests to set
         self.registry: dict[str, bytes] = {}
         self._lock = threading.RLock()
 
     def fail_next(self, method: str, error: Exception) -> None:
-        """Make the next call of a method raise ``error`` instead of acting."""
+        """Make the next call of a method raise an error instead, for tests."""
         self._failures.setdefault(getattr(self, method).__name__, []).append(error)
 
     def _call(self, method: str) -> None:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See :mod:`docker_engine.api.system`."""
+"""The mock's part of :mod:`docker_engine.api.system`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
+from docker_engine.api.endpoints import Filters
 from docker_engine.mock.events import MockEventStream
 from docker_engine.mock.filters import check_filters
 from docker_engine.mock.state import MockState
@@ -52,7 +51,7 @@ class MockSystem(MockState):
         self,
         *,
         since: float | None = None,
-        filters: Mapping[str, Sequence[str]] | None = None,
+        filters: Filters | None = None,
     ) -> MockEventStream:
         self._call("events")
         check_filters(filters, "container", "event", "label", "type")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a registry, read over HTTP (OCI distribution specification)."""
+"""A read-only client for image registries (OCI distribution specification)."""
 
 from docker_engine.registry.archive import RegistryArchive
 from docker_engine.registry.client import Registry

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An archive for ``docker load``, composed of what a registry has."""
+"""An archive for ``docker load``, made of a registry's blobs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
+from docker_engine.archive import manifest
 from docker_engine.archive import tar
 from docker_engine.registry.client import Registry
 from docker_engine.registry.manifest import Descriptor
@@ -13,47 +13,42 @@ from docker_engine.registry.manifest import Image
 
 
 class RegistryArchive:
-    """What ``docker load`` takes, composed of a registry's blobs as they come.
+    """An archive for ``docker load`` that streams an image from a registry.
 
-    Layers are as the registry has them, compressed or not. The manifest, without
-    which an engine loads nothing, is last. Each iteration reads the blobs anew.
+    Layers are copied as they are, compressed or not. The manifest, without which an
+    engine loads nothing, comes last. Every iteration reads the blobs again.
 
-    :param tag: what the image is called in the archive, ``name:tag``, or empty
+    :param tag: name of the image in the archive, ``name:tag``; empty for none
     :raises RegistryError: while iterating
     """
 
     def __init__(self, registry: Registry, image: Image, tag: str) -> None:
         self._registry = registry
         self._image = image
-        # An image may have the same layer twice, an archive need not.
+        # A layer that occurs twice in the image is stored once.
         self._names: dict[str, str] = {}
         self._layers: list[Descriptor] = []
         for layer in image.layers:
             if layer.digest not in self._names:
                 self._layers.append(layer)
                 self._names[layer.digest] = f"{len(self._layers)}.tar"
-        manifest = {
-            "Config": "config.json",
-            "RepoTags": [tag] if tag else None,
-            "Layers": [self._names[layer.digest] for layer in image.layers],
-        }
-        self._manifest = json.dumps([manifest]).encode()
+        names = [self._names[layer.digest] for layer in image.layers]
+        self._manifest = manifest.for_image(tag, names)
 
     @property
     def size(self) -> int:
-        """Bytes of the archive, known from the image's manifest alone."""
+        """Size of the archive in bytes, known without reading a blob."""
         sizes = [self._image.config.size, *(layer.size for layer in self._layers)]
         sizes.append(len(self._manifest))
-        block = tar.BLOCK
-        return sum(block + size + -size % block for size in sizes) + 2 * block
+        members = sum(tar.BLOCK + size + len(tar.padding(size)) for size in sizes)
+        return members + len(tar.END)
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._blob("config.json", self._image.config)
+        yield from self._blob(manifest.CONFIG, self._image.config)
         for layer in self._layers:
             yield from self._blob(self._names[layer.digest], layer)
-        yield tar.header("manifest.json", len(self._manifest))
-        yield self._manifest
-        yield tar.padding(len(self._manifest)) + bytes(2 * tar.BLOCK)
+        yield from tar.file(manifest.MANIFEST, self._manifest)
+        yield tar.END
 
     def _blob(self, name: str, descriptor: Descriptor) -> Iterator[bytes]:
         yield tar.header(name, descriptor.size)

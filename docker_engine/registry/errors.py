@@ -8,28 +8,31 @@ from collections.abc import Iterator
 
 
 class RegistryError(Exception):
-    """A registry does not do what it is asked; the message is a sentence on why."""
+    """The registry did not give what it was asked for.
+
+    The message begins with the name of the image or blob that it is about.
+    """
 
 
 class NotFound(RegistryError):
-    """The registry has no such image, or no such part of it."""
+    """The registry has no such image, or lacks a part of it."""
 
 
 class Refused(RegistryError):
-    """The registry does not let us in, or is not the one it should be."""
+    """The registry denies access, or cannot be trusted."""
 
 
 class Unreachable(RegistryError):
-    """No connection, one that was lost, silence, or a server's error."""
+    """No connection, a lost connection, a timeout, or an error of the server."""
 
 
 class BadImage(RegistryError):
-    """What the registry answers is no image that can be taken."""
+    """The registry's response does not describe an image that can be used."""
 
 
 @contextlib.contextmanager
 def about(what: str) -> Iterator[None]:
-    """Say in the message of an error what it is about."""
+    """Name what an error is about at the start of its message."""
     try:
         yield
     except RegistryError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests and indexes of images: what names an image's parts."""
+"""Image manifests and indexes: parsing and validation."""
 
 from __future__ import annotations
 
@@ -12,31 +12,28 @@ from docker_engine.reference import DIGEST
 from docker_engine.registry.errors import BadImage
 from docker_engine.strict_json import short
 
-# Bytes. The first is what registries themselves take; images have some thousand.
+# Bytes. The first is the limit of registries themselves; typical manifests have a few
+# thousand.
 MAX_MANIFEST = 4 * 1024 * 1024
-
 MAX_CONFIG = 1024 * 1024
+_MAX_SIZE = 2**63 - 1
 
 # Docker's own limit.
 MAX_LAYERS = 127
 
-_MAX_SIZE = 2**63 - 1
-
+# Media types.
 INDEXES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.oci.image.index.v1+json",
 )
-
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
 )
-
 _CONFIGS = (
     "application/vnd.docker.container.image.v1+json",
     "application/vnd.oci.image.config.v1+json",
 )
-
 _LAYERS = (
     "application/vnd.docker.image.rootfs.diff.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
@@ -47,10 +44,10 @@ _LAYERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Descriptor:
-    """What names a blob.
+    """A reference to a blob.
 
     :ivar digest: ``sha256:`` and 64 hexadecimal digits
-    :ivar size: bytes
+    :ivar size: in bytes
     """
 
     digest: str
@@ -62,9 +59,9 @@ class Descriptor:
 class Image:
     """An image for one architecture.
 
-    :ivar digest: of what was asked for, the one to pull by: an index's, if the
-        image was chosen from an index
-    :ivar layers: lowest first, one at least
+    :ivar digest: the one to pull by: that of the index if the image was selected from
+        an index, of the manifest otherwise
+    :ivar layers: at least one, lowest first
     """
 
     repository: str
@@ -73,11 +70,14 @@ class Image:
     layers: tuple[Descriptor, ...]
 
 
-def chosen(index: Mapping[str, Any], architecture: str) -> Descriptor:
-    """Return what an index has for Linux on an architecture."""
+def select(index: Mapping[str, Any], architecture: str) -> Descriptor:
+    """Return the manifest that an index lists for Linux on an architecture.
+
+    :raises BadImage: if there is none
+    """
     entries = index.get("manifests")
     if not isinstance(entries, list):
-        raise BadImage("its index names no images")
+        raise BadImage("malformed index")
     for entry in entries:
         platform = entry.get("platform") if isinstance(entry, dict) else None
         if (
@@ -86,24 +86,29 @@ def chosen(index: Mapping[str, Any], architecture: str) -> Descriptor:
             and platform.get("architecture") == architecture
         ):
             return _descriptor(entry, MAX_MANIFEST)
-    raise BadImage(f"it is not for linux/{architecture}")
+    raise BadImage(f"no image for linux/{architecture}")
 
 
-def parts(manifest: Mapping[str, Any]) -> tuple[Descriptor, tuple[Descriptor, ...]]:
-    """Return a manifest's configuration and layers."""
+def config_and_layers(
+    manifest: Mapping[str, Any],
+) -> tuple[Descriptor, tuple[Descriptor, ...]]:
+    """Return the configuration and the layers of a manifest.
+
+    :raises BadImage: if it is malformed, or not of a container image
+    """
     config = _descriptor(manifest.get("config"), MAX_CONFIG)
     if config.media_type not in _CONFIGS:
         raise BadImage(
-            f"it is no container image: its configuration is {short(config.media_type)}"
+            f"not a container image: configuration is {short(config.media_type)}"
         )
     entries = manifest.get("layers")
     if not isinstance(entries, list) or not entries:
-        raise BadImage("it has no layer, so nothing to run")
+        raise BadImage("image has no layers")
     if len(entries) > MAX_LAYERS:
-        raise BadImage(f"it has more than {MAX_LAYERS} layers")
+        raise BadImage(f"image has more than {MAX_LAYERS} layers")
     layers = tuple(_layer(entry) for entry in entries)
     if len({layer.digest for layer in layers}) < len(set(layers)):
-        raise BadImage("it gives one layer two sizes or media types")
+        raise BadImage("a layer is listed with two sizes or media types")
     return config, layers
 
 
@@ -111,41 +116,41 @@ def _layer(entry: Any) -> Descriptor:
     layer = _descriptor(entry, _MAX_SIZE)
     kind = layer.media_type
     if entry.get("urls") or "foreign" in kind or "nondistributable" in kind:
-        raise BadImage("it has a layer that lies elsewhere than in the registry")
+        raise BadImage("a layer is stored outside the registry")
     if kind.endswith(("+zstd", ".zstd")):
         raise BadImage(
-            "it has a layer that is compressed with zstd: push it with gzip, "
+            "a layer is compressed with zstd; convert the image with "
             "skopeo copy --dest-compress-format gzip OLD NEW"
         )
     if kind not in _LAYERS:
-        raise BadImage(f"it has a layer that is {short(kind)}")
+        raise BadImage(f"unsupported layer media type {short(kind)}")
     return layer
 
 
 def _descriptor(entry: Any, max_size: int) -> Descriptor:
     if not isinstance(entry, dict):
-        raise BadImage("its manifest is malformed")
+        raise BadImage("malformed manifest")
     digest, size = entry.get("digest"), entry.get("size")
     kind = entry.get("mediaType")
     if not isinstance(kind, str):
-        raise BadImage("its manifest is malformed: a part has no media type")
+        raise BadImage("malformed manifest: media type missing")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-        raise BadImage(f"it has a part whose digest is {short(digest)}")
-    # True is an int too.
+        raise BadImage(f"malformed manifest: invalid digest {short(digest)}")
+    # Not isinstance: True is an int too.
     if type(size) is not int or not 0 <= size <= max_size:
-        raise BadImage(f"it has a part of {short(size)} bytes")
+        raise BadImage(f"malformed manifest: invalid or excessive size {short(size)}")
     return Descriptor(digest, size, kind)
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a registry answers with.
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a registry's response.
 
-    :raises BadImage: if the answer is not one, or is ambiguous
+    :raises BadImage: if it is not one, or is ambiguous
     """
     try:
         content = strict_json.loads(body)
     except ValueError:
-        raise BadImage("its answer is not JSON") from None
+        raise BadImage("response is not valid JSON") from None
     if not isinstance(content, dict):
-        raise BadImage("its answer is not a JSON object")
+        raise BadImage("response is not a JSON object")
     return content

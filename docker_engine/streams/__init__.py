@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine sends or takes bit by bit: archives, events, frames of output."""
+"""Data that engines send or receive in pieces: archives, events, framed output."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives as they flow from and to an engine."""
+"""Archives that are streamed from and to an engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from docker_engine.transport.http import translated
 
 
 class ByteStream:
-    """A read-only file of the bytes that an engine sends, as they come."""
+    """A file-like object that reads bytes as an engine sends them."""
 
     def __init__(self, answer: requests.Response) -> None:
         self._answer = answer
@@ -37,8 +37,8 @@ class ByteStream:
 class UploadError(Exception):
     """Carries an exception of the caller's iterator past the HTTP libraries.
 
-    They would take an OSError for an error of their own connection, and a
-    BrokenPipeError for a sign that the engine has already answered.
+    They would treat an OSError as an error of their own connection, and a
+    BrokenPipeError as a sign that the engine has already responded.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -48,7 +48,7 @@ class UploadError(Exception):
 def upload(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the chunks of a request's body.
 
-    :raises UploadError: with what iterating over ``chunks`` raised
+    :raises UploadError: if iterating over ``chunks`` raises
     """
     try:
         # In HTTP an empty chunk ends the body.

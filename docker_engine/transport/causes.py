@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is inside the exceptions that requests and urllib3 wrap into one another."""
+"""Unwrap the nested exceptions of requests and urllib3."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the innermost error: the only one with the operating system's words."""
+    """Return the innermost error, which has the operating system's message."""
     *_, innermost = causes(error)
     return innermost

@@ -54,7 +54,7 @@ class Transport:
         :param tls: for ``tcp://``; None for plain HTTP
         :param connect_timeout: seconds
         :param read_timeout: seconds of silence
-        :raises ValueError: if ``host`` is of another kind
+        :raises ValueError: if ``host`` is malformed
         """
         self._host = host
         self._base = sessions.base_url(host, tls)

@@ -188,7 +188,7 @@ def test_no_layer_is_had_without_being_uploaded(store, engine, image):
     stolen = archives.archive([secret], config={"Cmd": ["thief"]}, tags=["stolen:1"])
     layer = next(n for n, c in members(stolen).items() if c == secret)
     stolen = rebuilt(stolen, {layer: archives.tar({"nothing": b""})})
-    with pytest.raises(exception.ImageUnacceptable, match="digests differ"):
+    with pytest.raises(exception.ImageUnacceptable, match="layer digests do not match"):
         ensure(store, image(stolen))
 
     # Without the check the engine would have given it away.
@@ -203,10 +203,10 @@ GOOD = archives.busybox_archive(files={"file": b"x" * 100_000})
 @pytest.mark.parametrize(
     ("archive", "why"),
     [
-        (b"", "it is empty"),
+        (b"", "empty archive"),
         (b"QFI\xfb" + bytes(10**6), "qcow2"),
         (gzip.compress(GOOD), "compressed with gzip"),
-        (GOOD[: len(GOOD) // 2], "cut short"),
+        (GOOD[: len(GOOD) // 2], "truncated"),
         (GOOD + b"more", "data after its end"),
         (rebuilt(GOOD, {"manifest.json": None}), "no manifest.json"),
         (

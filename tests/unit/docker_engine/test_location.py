@@ -178,7 +178,7 @@ def test_what_is_written_is_read_again(image, url):
     ],
 )
 def test_everything_else_is_refused(url):
-    with pytest.raises(ValueError, match="not a location of Docker's"):
+    with pytest.raises(ValueError, match="not a docker:// location"):
         location.parse(url)
 
 
@@ -186,13 +186,13 @@ def test_everything_else_is_refused(url):
 def test_a_refusal_takes_no_time(part):
     started = time.monotonic()
     for url in ("docker://local/" + part * 600 + "!", "docker://" + part * 600 + "!"):
-        with pytest.raises(ValueError, match="not a location"):
+        with pytest.raises(ValueError, match="not a docker:// location"):
             location.parse(url[:1999])
     assert time.monotonic() - started < 1
 
 
 def test_a_refusal_is_short():
-    with pytest.raises(ValueError, match="not a location") as caught:
+    with pytest.raises(ValueError, match="not a docker:// location") as caught:
         location.parse("docker://" + "x" * 10**6)
     assert len(str(caught.value)) < 300
 
@@ -233,5 +233,5 @@ def test_names_of_engines(name):
     ["", "a/b", "a:1", "a b", "a\n", "-a", ".a", "_a", "ä", "e" * 64, "a@b"],
 )
 def test_what_cannot_be_an_engines_name(name):
-    with pytest.raises(ValueError, match="cannot be an engine's name"):
+    with pytest.raises(ValueError, match="not a valid engine name"):
         location.check_engine(name)

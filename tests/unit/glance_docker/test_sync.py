@@ -451,7 +451,7 @@ class TestMain:
             ("[sync]\nrule = nonsense\n", "not a rule"),
             ("[sync]\naccess = nobody\n", "'nobody' is none of public"),
             ("[sync]\nworkers = 0\n", "workers"),
-            ("[engine]\ndocker_engine = a/b\n", "cannot be an engine's name"),
+            ("[engine]\ndocker_engine = a/b\n", "not a valid engine name"),
             ("nonsense", "sync.conf"),
         ],
     )

@@ -17,12 +17,12 @@ from tests.unit.docker_engine.archive.samples import tar
 def test_sparse_files():
     info = tarfile.TarInfo("sparse")
     info.type = tarfile.GNUTYPE_SPARSE
-    assert "has a sparse file" in layer_refusal(info.tobuf() + bytes(1024))
+    assert "contains a sparse file" in layer_refusal(info.tobuf() + bytes(1024))
     for key in ("GNU.sparse.map", "GNU.sparse.major"):
         info = tarfile.TarInfo("sparse")
         info.pax_headers = {key: "1"}
         data = info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
-        assert "has a sparse file" in layer_refusal(data)
+        assert "contains a sparse file" in layer_refusal(data)
 
 
 def test_sparse_files_under_a_size_that_may_be_read_in_two_ways():
@@ -35,7 +35,7 @@ def test_sparse_files_under_a_size_that_may_be_read_in_two_ways():
         header[148:156] = b" " * 8
         header[148:156] = b"%06o\0 " % sum(header)
         layer = tar({"first": b""})[:512] + header + info.tobuf() + bytes(1024)
-        assert "not a tar archive, or a broken one" in layer_refusal(layer)
+        assert "not a tar archive, or a corrupt one" in layer_refusal(layer)
 
 
 def test_content_where_there_can_be_none():
@@ -62,11 +62,11 @@ def test_sizes_beyond_what_a_header_holds():
     info = tarfile.TarInfo("gnu")
     info.size = 2**40
     layer = info.tobuf(tarfile.GNU_FORMAT) + bytes(4096)
-    assert "it is cut short" in layer_refusal(layer)
+    assert "truncated in the middle of a member" in layer_refusal(layer)
     for size in (-1, 2**63):
         info.size = size
         layer = LAYERS[0][:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(4096)
-        assert "not a tar archive, or a broken one" in layer_refusal(layer)
+        assert "not a tar archive, or a corrupt one" in layer_refusal(layer)
 
 
 def test_sizes_that_extended_headers_tell_as_go_reads_them():
@@ -96,7 +96,7 @@ def test_sizes_that_extended_headers_tell_as_go_reads_them():
         layer = start + file + end
         assert loaded(rewrite(tar(oci([layer]))))[1] == [layer]
         layer = start + file[:512] + b"x" * 512 + block("y", b"S", 0) + end
-        assert "has a sparse file" in layer_refusal(layer)
+        assert "contains a sparse file" in layer_refusal(layer)
     for name in ("", "a/", "a"):
         # What has no name is a directory, whatever an empty one is added.
         layer = block("L", b"L", 0) + block(name, b"\0", 5) + bytes(512) + end
@@ -122,4 +122,4 @@ def test_extended_headers_that_would_fill_memory():
         info.size = 2**33
         head = info.tobuf(tarfile.GNU_FORMAT)
         assert "oversized extended header" in layer_refusal(head + bytes(1024))
-        assert refusal(head + bytes(1024)) == "it has an oversized extended header"
+        assert refusal(head + bytes(1024)) == "oversized extended header"

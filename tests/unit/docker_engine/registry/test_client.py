@@ -129,7 +129,7 @@ def test_of_two_ways_to_log_in_the_token_is_taken(http, registry):
 def test_no_token_is_fetched_without_tls(http, registry, realm):
     challenge(http, f'Bearer realm="{realm}"', ["Bearer t0k3n"])
     http.get("http://auth.example.org/token", json={"token": "t0k3n"})
-    with pytest.raises(registries.Refused, match="TLS"):
+    with pytest.raises(registries.Refused, match="non-HTTPS"):
         registry.resolve("team/app", "1.0")
     assert len(asked(http)) == 1
 
@@ -212,14 +212,14 @@ def test_an_object_store_that_asks_is_not_told_either(http):
 @pytest.mark.parametrize("location", ["http://store.example.com/one", "ftp://x/one"])
 def test_a_redirect_to_where_there_is_no_tls_is_refused(http, location):
     registry = redirect(http, location)
-    with pytest.raises(registries.Refused, match="TLS"):
+    with pytest.raises(registries.Refused, match="non-HTTPS"):
         list(registry.blob("team/app", ONE))
     assert len(asked(http)) == 1
 
 
 def test_redirects_end(http):
     registry = redirect(http, f"{URL}/blobs/{ONE.digest}")
-    with pytest.raises(registries.Unreachable, match="without end"):
+    with pytest.raises(registries.Unreachable, match="too many redirects"):
         list(registry.blob("team/app", ONE))
     assert len(asked(http)) < 10
 
@@ -228,10 +228,10 @@ def test_redirects_end(http):
     ("content", "headers", "message"),
     [
         (b"One", {}, "digest"),
-        (b"on", {}, "1 bytes before"),
-        (b"", {}, "3 bytes before"),
+        (b"on", {}, "1 bytes missing"),
+        (b"", {}, "3 bytes missing"),
         (b"ones", {}, "more than 3"),
-        (b"one", {"Content-Length": "4"}, "should have 3"),
+        (b"one", {"Content-Length": "4"}, "instead of 3"),
     ],
 )
 def test_a_blob_must_be_what_its_descriptor_says(

@@ -140,7 +140,7 @@ def test_layers_compressed_with_zstd_are_no_good(http, registry):
 )
 def test_layers_that_lie_elsewhere_are_no_good(http, registry, layer):
     serve(http, manifest(layers=[layer]))
-    with pytest.raises(BadImage, match="elsewhere"):
+    with pytest.raises(BadImage, match="outside the registry"):
         registry.resolve("team/app", "1.0")
 
 
@@ -196,7 +196,7 @@ def test_an_index_in_an_index_is_no_image(http, registry):
     inner = json.dumps({"mediaType": LIST, "manifests": []}).encode()
     serve(http, {"mediaType": LIST, "manifests": [entry(inner)]}, LIST)
     serve(http, inner, LIST, reference=digest_of(inner))
-    with pytest.raises(BadImage, match="no image"):
+    with pytest.raises(BadImage, match="not an image"):
         registry.resolve("team/app", "1.0")
 
 

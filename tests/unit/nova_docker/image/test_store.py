@@ -341,10 +341,10 @@ class TestTheArchiveIsRefused:
     @pytest.mark.parametrize(
         ("data", "why"),
         [
-            (b"QFI\xfb" + bytes(5000), "it is a qcow2 disk"),
-            (b"", "it is empty"),
-            (archives.tar({"a": b""}), "it has no manifest.json"),
-            (archives.tar({"manifest.json": b"[]"}), "names no image"),
+            (b"QFI\xfb" + bytes(5000), "qcow2 disk image"),
+            (b"", "empty archive"),
+            (archives.tar({"a": b""}), "no manifest.json"),
+            (archives.tar({"manifest.json": b"[]"}), "describes no image"),
         ],
     )
     def test_with_a_sentence(self, store, server, engine, data, why):
