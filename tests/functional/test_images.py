@@ -207,7 +207,7 @@ GOOD = archives.busybox_archive(files={"file": b"x" * 100_000})
         (b"QFI\xfb" + bytes(10**6), "qcow2"),
         (gzip.compress(GOOD), "compressed with gzip"),
         (GOOD[: len(GOOD) // 2], "truncated"),
-        (GOOD + b"more", "data after its end"),
+        (GOOD + b"more", "data after the end-of-archive marker"),
         (rebuilt(GOOD, {"manifest.json": None}), "no manifest.json"),
         (
             archives.archive([archives.tar({"a": b"", "a/b": b""})]),

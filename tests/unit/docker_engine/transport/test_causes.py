@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that the HTTP libraries wrap in one another are unwrapped."""
+
+from __future__ import annotations
+
+import requests
+import urllib3
+
+from docker_engine.transport.causes import causes
+from docker_engine.transport.causes import root_cause
+
+
+def raised(error, cause=None):
+    """An error that has been raised, from a cause if given."""
+    try:
+        raise error from cause
+    except Exception as caught:
+        return caught
+
+
+def test_an_error_without_a_cause_is_its_own_root():
+    error = OSError(5, "disk")
+    assert list(causes(error)) == [error]
+    assert root_cause(error) is error
+
+
+def test_an_error_in_the_arguments_is_a_cause():
+    refused = ConnectionRefusedError(111, "Connection refused")
+    protocol = urllib3.exceptions.ProtocolError("Connection aborted.", refused)
+    error = requests.ConnectionError(protocol)
+    assert list(causes(error)) == [error, protocol, refused]
+    assert root_cause(error) is refused
+
+
+def test_an_error_in_the_reason_is_a_cause():
+    refused = ConnectionRefusedError(111, "Connection refused")
+    retries = urllib3.exceptions.MaxRetryError(None, "/", refused)
+    assert root_cause(requests.ConnectionError(retries)) is refused
+
+
+def test_the_error_from_which_another_was_raised_is_a_cause():
+    permission = PermissionError(13, "Permission denied")
+    assert root_cause(raised(ValueError("wrapped"), permission)) is permission
+
+
+def test_the_error_during_which_another_was_raised_is_a_cause():
+    permission = PermissionError(13, "Permission denied")
+    try:
+        raise permission
+    except PermissionError:
+        error = raised(ValueError("wrapped"))
+    assert root_cause(error) is permission
+
+
+def test_errors_that_cause_each_other_do_not_loop():
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    assert list(causes(one)) == [one, two]
