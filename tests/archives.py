@@ -19,7 +19,7 @@ APPLETS = (
 
 
 def tar(members: Mapping[str, bytes | str]) -> bytes:
-    """A tar archive of files; a str is the target of a symbolic link."""
+    """Return a tar archive of files; a str is the target of a symbolic link."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as archive:
         for name, content in members.items():
@@ -36,7 +36,7 @@ def tar(members: Mapping[str, bytes | str]) -> bytes:
 
 
 def members(archive: bytes) -> dict[str, bytes | str]:
-    """What :func:`tar` was given."""
+    """Return the members of an archive, in the form that :func:`tar` takes."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as source:
         return {
             member.name: member.linkname if file is None else file.read()
@@ -46,7 +46,7 @@ def members(archive: bytes) -> dict[str, bytes | str]:
 
 
 def busybox_layer(files: Mapping[str, bytes | str] | None = None) -> bytes:
-    """A root file system of busybox alone, with more files if given."""
+    """Return a root file system with busybox and the given files."""
     with open(BUSYBOX, "rb") as busybox:
         root: dict[str, bytes | str] = {"bin/busybox": busybox.read()}
     root |= {f"bin/{applet}": "busybox" for applet in APPLETS}
@@ -61,11 +61,11 @@ def archive(
     tags: Sequence[str] = (),
     oci: bool = False,
 ) -> bytes:
-    """One image.
+    """Return the archive of one image.
 
-    :param config: of its containers: ``Cmd``, ``Env``, ...
-    :param tags: names that the archive claims
-    :param oci: the layout of Docker 25 and later; before it is the classic one
+    :param config: configuration of its containers: ``Cmd``, ``Env``, ...
+    :param tags: names of the image in the archive
+    :param oci: use the layout of Docker 25 and later, not the classic one
     """
     digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
     image = json.dumps(
@@ -91,7 +91,7 @@ def busybox_archive(
     tags: Sequence[str] = (),
     oci: bool = False,
 ) -> bytes:
-    """An image of :func:`busybox_layer`; see :func:`archive`."""
+    """Return an image with :func:`busybox_layer`; see :func:`archive`."""
     return archive([busybox_layer(files)], config=config, tags=tags, oci=oci)
 
 

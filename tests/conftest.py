@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of several kinds share."""
+"""Fixtures for all kinds of tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE = "nova-docker-test:latest"
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[engines.Engine]:
-    """A real engine, with the image ``IMAGE``: busybox, whose command is a shell."""
+    """A real engine with the image ``IMAGE``: busybox, which runs a shell."""
     with engines.running() as engine:
         engine.client.load_image([archives.busybox_archive(tags=[IMAGE])])
         yield engine
@@ -25,5 +25,5 @@ def engine() -> Iterator[engines.Engine]:
 
 @pytest.fixture(scope="session")
 def criu_tree(request: pytest.FixtureRequest) -> pathlib.Path:
-    """A Debian with CRIU, kept from run to run."""
+    """A Debian tree with CRIU, kept between runs."""
     return criu.tree(pathlib.Path(request.config.cache.mkdir("criu")))

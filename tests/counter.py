@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that counts, and so shows whether it runs, and since when."""
+"""A server that counts, which shows whether it is running and since when."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ COUNT = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done"
 
 
 def counted(server: Any) -> int:
-    """Where a server is that runs ``COUNT``."""
-    # The file is empty for a moment, each time that it is written.
+    """Return the current count of a server that runs ``COUNT``."""
+    # The file is empty for a moment whenever it is written.
     return int(server.run("until read n < /count; do :; done; echo $n"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CRIU, newer than Debian 12's, which fails on newer kernels."""
+"""A newer CRIU than Debian 12's, which fails on newer kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ exec {tree}/lib64/ld-linux-x86-64.so.2 \\
 
 
 def tree(directory: pathlib.Path) -> pathlib.Path:
-    """A Debian with CRIU below ``directory``, made if it is not there."""
+    """Return a Debian tree with CRIU below ``directory``; create it if needed."""
     made = directory / SUITE
     if not made.exists():
         new = directory / "new"
@@ -39,7 +39,7 @@ def tree(directory: pathlib.Path) -> pathlib.Path:
 
 
 def install(tree: pathlib.Path, programs: pathlib.Path) -> pathlib.Path:
-    """Make a ``criu`` in a directory of programs, and return it."""
+    """Install a ``criu`` wrapper in a directory of programs, and return its path."""
     program = programs / "criu"
     program.write_text(_WRAPPER.format(tree=tree))
     program.chmod(0o755)

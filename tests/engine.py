@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private Docker engine with the OCI runtime ``nova``, for tests.
 
-Its data, sockets and process ids lie in a directory of the test's own, so that
-it runs beside any other engine of the host, and it leaves the host's firewall
-alone.
+Its data, sockets and process ids are in a temporary directory, so it can run beside
+other engines on the host, and it does not change the host's firewall.
 """
 
 from __future__ import annotations
@@ -27,18 +26,21 @@ from docker_engine.client import DockerClient
 RUNTIME = pathlib.Path(__file__).parents[1] / "bin" / "nova-docker-runtime"
 START_TIMEOUT = 60  # seconds
 STOP_TIMEOUT = 60
-# Of the bridge that containers with the engine's own network are on.
+# Address of the bridge for containers that use the engine's own network.
 BRIDGE_ADDRESS = ("198.51.100.1", 24)
 
 
 class Engine:
-    """:ivar host: what ``[docker]host`` takes"""
+    """A private engine.
+
+    :ivar host: its address, a value of ``[docker]host``
+    """
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.host = f"unix://{directory}/docker.sock"
-        # Programs that a test gives it.
+        # On its PATH, for programs that a test adds.
         self.programs = directory / "bin"
         self.programs.mkdir()
         self.client = DockerClient(self.host)
@@ -80,7 +82,7 @@ class Engine:
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """End it in good order: its containers are stopped."""
+        """Stop the engine and its containers gracefully."""
         if self._process:
             self._process.terminate()
             try:
@@ -97,14 +99,14 @@ class Engine:
         self.start()
 
     def destroy(self) -> None:
-        """Leave nothing of it, whatever state it is in."""
+        """Remove every trace of the engine, whatever state it is in."""
         try:
             with contextlib.suppress(errors.DockerError):
                 for found in self.client.list_containers():
                     self.client.remove_container(found["Id"])
             self.stop()
         finally:
-            # Shims and their containers, when it could not stop them itself.
+            # Shims and their containers, if the engine could not stop them itself.
             left = set()
             for process in psutil.process_iter(["cmdline"]):
                 if self._owns(process):
@@ -127,10 +129,10 @@ class Engine:
 
 @contextlib.contextmanager
 def running() -> Iterator[Engine]:
-    """An engine for as long as the block lasts."""
+    """Run an engine for the duration of the block."""
     if shutil.which("dockerd") is None:
-        raise RuntimeError("dockerd is not installed: ./run_tests.sh installs it")
-    # A socket's path has 108 bytes at most: not pytest's long directories.
+        raise RuntimeError("dockerd is not installed; ./run_tests.sh installs it")
+    # A socket path has at most 108 bytes; pytest's directories are longer.
     engine = Engine(pathlib.Path(tempfile.mkdtemp(prefix="nd-", dir="/tmp")))
     os.chmod(engine._directory, 0o711)
     try:

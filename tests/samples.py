@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers, images and NICs as Nova hands them to a driver."""
+"""Servers, images and NICs as Nova passes them to a driver."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def subnet(
 
 
 def vif(*subnets: model.Subnet, mtu: int = 1442, **values: Any) -> model.VIF:
-    """A port bound by OVN or ML2/OVS on OVS's userspace datapath."""
+    """Return a port bound by OVN or ML2/OVS to the userspace datapath of OVS."""
     port = uuidutils.generate_uuid()
     network = model.Network(
         id=uuidutils.generate_uuid(),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each test runs with the mock, and with a real engine where one may be had.
+"""Each test runs with the mock, and with a real engine if one is requested.
 
-The real one needs root and dockerd: ``tox -e functional`` asks for it, and
-``tox -e unit`` does not, by the environment variable NOVA_DOCKER_ENGINE.
+``tox -e functional`` requests a real engine, which needs root and dockerd, with the
+environment variable NOVA_DOCKER_ENGINE.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture
 def with_criu(client: Any, request: pytest.FixtureRequest) -> Iterator[None]:
-    """The engine finds CRIU, as the mock seems to."""
+    """The engine has CRIU; the mock needs none."""
     if isinstance(client, MockDockerClient):
         yield
         return
@@ -53,7 +53,7 @@ def with_criu(client: Any, request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def run(client: Any) -> Callable[..., str]:
-    """Runs a container to its end, and returns its id."""
+    """Runs a container until it exits, and returns its id."""
 
     def play(output: bytes = b"", code: int = 0, **config: Any) -> str:
         script = "".join(f"\\{byte:03o}" for byte in output)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What contract tests share."""
+"""Helpers for contract tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def names(image):
 
 
 def listen(client, **arguments):
-    """A queue to which a thread puts the actions of events, with their stream."""
+    """Follow events in a thread; return a queue of their actions, and the stream."""
     actions = queue.Queue()
     stream = client.events(**arguments)
 
@@ -49,7 +49,7 @@ def listen(client, **arguments):
 
 
 def answer_of(stream, typed, expected):
-    """What a terminal shows, until it has shown ``expected``."""
+    """Type into a terminal and return its output up to and including ``expected``."""
     stream.settimeout(TIMEOUT)
     stream.sendall(typed)
     shown = b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints."""
+"""Checkpoints: writing a container's processes to disk, and restoring them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.contract.helpers import status
 
 
 @pytest.mark.usefixtures("with_criu")
-def test_a_checkpoint_ends_a_container_that_goes_on_from_it(client, container):
+def test_a_checkpoint_stops_a_container_and_restores_it(client, container):
     with pytest.raises(errors.EngineError, match="not running"):
         client.create_checkpoint(container, "one")
     with pytest.raises(errors.EngineError, match="does not exist"):
@@ -27,7 +27,7 @@ def test_a_checkpoint_ends_a_container_that_goes_on_from_it(client, container):
     assert client.list_checkpoints(container) == ["one"]
 
     def runs_on():
-        # An engine may not have cleared its own copy away, see Guest.restore.
+        # An engine may not have removed its own copy yet, see Guest.restore.
         with contextlib.suppress(errors.EngineError):
             client.start_container(container, checkpoint="one")
         return status(client, container) == "running"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers."""
+"""Containers: states, limits, lists, logs, files, terminals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_container_is_created_stopped(client, container):
     assert found["Image"] == client.inspect_image(IMAGE)["Id"]
 
 
-def test_a_container_has_what_its_image_says(client, container):
+def test_a_container_inherits_its_images_configuration(client, container):
     archive = archives.busybox_archive(
         config={
             "Entrypoint": ["echo"],
@@ -67,7 +67,7 @@ def test_a_container_has_what_its_image_says(client, container):
     client.remove_image("described:1")
 
 
-def test_a_container_tells_where_its_files_are(client):
+def test_a_container_shows_its_file_system_and_volumes(client):
     archive = archives.busybox_archive(
         config={"Cmd": ["true"], "Volumes": {"/data": {}}}, tags=["kept:1"]
     )
@@ -88,23 +88,23 @@ def test_a_container_tells_where_its_files_are(client):
     client.remove_image("kept:1")
 
 
-def test_a_name_is_taken_once(client, container):
+def test_a_name_can_be_used_once(client, container):
     with pytest.raises(errors.Conflict, match="nova-1"):
         client.create_container("nova-1", config())
 
 
-def test_a_container_needs_an_image_that_is_there(client):
+def test_a_container_needs_an_existing_image(client):
     with pytest.raises(errors.NotFound):
         client.create_container("nova-1", config(Image="no-such-image:latest"))
 
 
-def test_a_container_needs_some_memory(client):
+def test_a_tiny_memory_limit_is_rejected(client):
     host_config = {"NetworkMode": "none", "Memory": 2**20}
     with pytest.raises(errors.BadRequest, match="memory"):
         client.create_container("nova-1", config(HostConfig=host_config))
 
 
-def test_a_life(client, container):
+def test_a_container_goes_through_its_states(client, container):
     client.start_container(container)
     running = client.inspect_container(container)["State"]
     assert running["Status"] == "running" and running["Running"] and running["Pid"] > 0
@@ -137,7 +137,7 @@ def test_starting_and_stopping_twice_is_no_error(client, container):
     assert status(client, container) == "exited"
 
 
-def test_a_kill_ends_a_container(client, container):
+def test_a_kill_stops_a_container(client, container):
     client.start_container(container)
     client.kill_container(container)
     deadline = time.monotonic() + TIMEOUT
@@ -146,14 +146,14 @@ def test_a_kill_ends_a_container(client, container):
     assert status(client, container) == "exited"
 
 
-def test_what_does_not_run_cannot_be_killed_or_paused(client, container):
+def test_a_stopped_container_cannot_be_killed_or_paused(client, container):
     with pytest.raises(errors.Conflict):
         client.kill_container(container)
     with pytest.raises(errors.Conflict):
         client.pause_container(container)
 
 
-def test_what_runs_is_only_removed_by_force(client, container):
+def test_a_running_container_is_only_removed_by_force(client, container):
     client.start_container(container)
     with pytest.raises(errors.Conflict):
         client.remove_container(container, force=False)
@@ -202,19 +202,18 @@ def test_a_missing_file_is_not_taken_for_a_missing_container(client, container, 
         call(client, container)
 
 
-def test_an_end_is_told(client, run):
+def test_an_exited_container_shows_its_exit_code_and_times(client, run):
     before = datetime.datetime.now(datetime.UTC)
     state = client.inspect_container(run(code=3))["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", 3)
     assert not state["Running"] and not state["Paused"] and state["Pid"] == 0
-    # Not in this order: engines learn of a start later than it was, and of an
-    # end when it was.
+    # Not in this order: engines record a start late, and an end when it happens.
     for name in ("StartedAt", "FinishedAt"):
         at = datetime.datetime.fromisoformat(state[name])
         assert before <= at <= datetime.datetime.now(datetime.UTC), name
 
 
-def test_what_has_ended_starts_again(client, container):
+def test_an_exited_container_starts_again(client, container):
     client.start_container(container)
     client.stop_container(container, 0)
     client.start_container(container)
@@ -223,13 +222,13 @@ def test_what_has_ended_starts_again(client, container):
     assert state["StartedAt"] > state["FinishedAt"]
 
 
-def test_a_name_is_free_again_after_removal(client, container):
+def test_a_name_is_free_after_removal(client, container):
     client.remove_container("nova-1")
     other = client.create_container("nova-1", config())
     assert client.inspect_container("nova-1")["Id"] == other != container
 
 
-def test_a_paused_container(client, container):
+def test_a_paused_container_cannot_be_paused_or_started(client, container):
     client.start_container(container)
     client.pause_container(container)
     with pytest.raises(errors.Conflict):
@@ -244,7 +243,7 @@ def test_a_paused_container(client, container):
         client.unpause_container(container)
 
 
-def test_one_of_many_threads_gets_a_name(client):
+def test_only_one_of_many_threads_gets_a_name(client):
     def create(_):
         try:
             return client.create_container("nova-1", config())
@@ -286,7 +285,7 @@ def test_containers_are_listed_by_label(client, container):
         ({"status": ["running"], "name": ["nova-1"]}, set()),
     ],
 )
-def test_containers_are_listed_by_more(client, container, filters, found):
+def test_containers_are_listed_by_name_and_status(client, container, filters, found):
     client.start_container(client.create_container("nova-2", config()))
     listed = client.list_containers(filters=filters)
     assert {name for item in listed for name in item["Names"]} == found
@@ -299,23 +298,23 @@ def test_containers_are_listed_by_id(client, container):
     assert client.inspect_container(container[:12])["Id"] == container
 
 
-def test_a_filter_that_the_engine_does_not_know(client):
+def test_an_unknown_filter_is_rejected(client):
     with pytest.raises(errors.BadRequest, match="nonsense"):
         client.list_containers(filters={"nonsense": ["1"]})
 
 
-def test_a_container_that_never_wrote_has_an_empty_log(client, container):
+def test_a_container_without_output_has_an_empty_log(client, container):
     assert client.container_logs(container) == b""
 
 
 @pytest.mark.parametrize("tty", [False, True])
 def test_a_log_has_the_last_lines_byte_for_byte(client, run, tty):
     output = b"one\n\xff\x00two\rtwo\nthree"
-    # The log driver that is an engine's default keeps text alone.
+    # The default log driver keeps only text.
     local = {"NetworkMode": "none", "LogConfig": {"Type": "local"}}
     container = run(output, Tty=tty, HostConfig=local)
     if tty:
-        # What a terminal makes of the end of a line.
+        # A terminal translates line ends.
         output = output.replace(b"\n", b"\r\n")
     _one, two, three = re.findall(rb"[^\n]+\n?", output)
     assert client.container_logs(container) == output
@@ -325,7 +324,7 @@ def test_a_log_has_the_last_lines_byte_for_byte(client, run, tty):
     assert client.container_logs(container, tail=0) == b""
 
 
-def test_a_container_is_renamed(client, container):
+def test_a_container_can_be_renamed(client, container):
     client.create_container("other", config())
     with pytest.raises(errors.Conflict, match="other"):
         client.rename_container("nova-1", "other")
@@ -335,7 +334,7 @@ def test_a_container_is_renamed(client, container):
         client.inspect_container("nova-1")
 
 
-def test_limits_change_while_a_container_runs(client):
+def test_limits_can_be_changed_while_a_container_is_running(client):
     host_config = {"NetworkMode": "none", "Memory": 64 * MIB, "MemorySwap": 64 * MIB}
     container = client.create_container("nova-1", config(HostConfig=host_config))
     client.start_container(container)
@@ -353,7 +352,7 @@ def test_limits_change_while_a_container_runs(client):
         client.update_container(container, {"Memory": 1024, "MemorySwap": 1024})
 
 
-def test_stats_of_a_container(client, container):
+def test_only_a_running_container_has_stats(client, container):
     assert not client.container_stats(container)["memory_stats"].get("usage")
     client.start_container(container)
     stats = client.container_stats(container)
@@ -361,7 +360,7 @@ def test_stats_of_a_container(client, container):
     assert stats["cpu_stats"]["cpu_usage"]["total_usage"] > 0
 
 
-def test_files_go_in_and_come_out_before_the_first_start(client, container):
+def test_files_can_be_copied_before_the_first_start(client, container):
     client.put_archive(container, "/", archives.tar({"note": b"hello"}))
     content = client.get_archive(container, "/note", max_size=10240)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -376,7 +375,7 @@ def test_files_go_in_and_come_out_before_the_first_start(client, container):
         client.put_archive(container, "/no/such", archives.tar({"note": b"hello"}))
 
 
-def test_a_file_does_not_take_the_place_of_a_directory(client, container):
+def test_a_file_does_not_replace_a_directory(client, container):
     directory = tarfile.TarInfo("kept")
     directory.type = tarfile.DIRTYPE
     target = io.BytesIO()
@@ -387,7 +386,7 @@ def test_a_file_does_not_take_the_place_of_a_directory(client, container):
         client.put_archive(container, "/", archives.tar({"kept": b""}))
 
 
-def test_a_container_tells_what_it_runs(client):
+def test_a_container_shows_its_command(client):
     made = client.create_container(
         "nova-2", config(Entrypoint=["sh", "-c"], Cmd=["sleep 60"])
     )
@@ -396,7 +395,7 @@ def test_a_container_tells_what_it_runs(client):
     assert not found["ExecIDs"]
 
 
-def test_a_terminal_is_shared_and_outlives_its_viewers(client, container):
+def test_a_terminal_stays_open_when_a_client_detaches(client, container):
     client.start_container(container)
     with client.attach_container(container, detach_keys="ctrl-p,ctrl-q") as stream:
         client.resize_container(container, 40, 100)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exec."""
+"""Commands in a running container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_missing_exec_is_reported_as_one(client, call):
         call(client)
 
 
-def test_a_command_is_run_beside_the_first_process(client, container):
+def test_a_command_runs_beside_the_first_process(client, container):
     command = {"Cmd": ["sh"], "Tty": True, "AttachStdin": True, "AttachStdout": True}
     with pytest.raises(errors.Conflict):
         client.create_exec(container, command)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images."""
+"""Images: loading, saving, tagging, listing, removing, committing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_archive_becomes_an_image(client, oci):
         client.inspect_image("loaded:1")
 
 
-def test_an_archive_of_two_images(client):
+def test_an_archive_of_two_images_is_loaded(client):
     first, second = (
         archives.members(archives.busybox_archive(config={"Cmd": [tag]}, tags=[tag]))
         for tag in ("first:1", "second:1")
@@ -64,7 +64,7 @@ def test_an_archive_of_two_images(client):
         client.remove_image(tag)
 
 
-def test_an_image_has_an_id(client):
+def test_an_image_is_found_by_its_id(client):
     image = client.inspect_image(IMAGE)
     assert image["Id"].startswith("sha256:") and IMAGE in names(image)
     for ref in (image["Id"], image["Id"][7:], image["Id"][:20], image["Id"][7:20]):
@@ -73,7 +73,7 @@ def test_an_image_has_an_id(client):
         client.inspect_image("sha256:" + "0" * 64)
 
 
-def test_an_image_without_a_name(client):
+def test_an_image_may_have_no_name(client):
     archive = archives.busybox_archive(config={"Cmd": ["a"]})
     [message] = client.load_image([archive])
     image_id = message["stream"].rpartition(" ")[2].strip()
@@ -83,7 +83,7 @@ def test_an_image_without_a_name(client):
         client.inspect_image(image_id)
 
 
-def test_an_image_in_use_stays(client):
+def test_an_image_in_use_is_not_removed(client):
     client.load_image(
         [archives.busybox_archive(config={"Cmd": ["b"]}, tags=["used:1"])]
     )
@@ -100,7 +100,7 @@ def test_an_image_in_use_stays(client):
         client.inspect_image(image_id)
 
 
-def test_an_image_goes_with_its_last_name(client):
+def test_an_image_is_removed_with_its_last_name(client):
     client.load_image([archives.busybox_archive(config={"Cmd": ["c"]}, tags=["one:1"])])
     client.tag_image("one:1", "two", "1")
     image_id = client.inspect_image("one:1")["Id"]
@@ -131,27 +131,27 @@ def test_images_are_listed_by_name(client):
     client.remove_image("repo/listed:2")
 
 
-def test_images_are_listed_with_their_names_and_places(client):
+def test_images_are_listed_with_their_names_and_digests(client):
     client.tag_image(IMAGE, "listed", "1")
     [found] = client.list_images({"reference": ["listed"]})
     inspected = client.inspect_image(IMAGE)
     assert found["Id"] == inspected["Id"]
-    # Docker 20.10 tells of the names that were asked for alone.
+    # Docker 20.10 lists only the names that match.
     assert "listed:1" in found["RepoTags"]
-    # An image that was loaded is in no registry, engines with containerd's image
-    # store say so of it all the same.
+    # A loaded image is in no registry, but engines with containerd's image store list
+    # a digest nevertheless.
     assert isinstance(found["RepoDigests"] or [], list)
     client.remove_image("listed:1")
 
 
-def test_what_no_registry_has_is_not_pulled(client):
+def test_pulling_from_an_unreachable_registry_fails(client):
     with pytest.raises(errors.DockerError):
         client.pull_image("127.0.0.1:1/nothing", "sha256:" + "0" * 64)
     with pytest.raises(errors.NotFound):
         client.inspect_image("127.0.0.1:1/nothing@sha256:" + "0" * 64)
 
 
-def test_what_is_no_archive_is_not_loaded(client):
+def test_invalid_archives_are_not_loaded(client):
     def images():
         return {found["Id"]: set(found["RepoTags"]) for found in client.list_images()}
 
@@ -161,7 +161,7 @@ def test_what_is_no_archive_is_not_loaded(client):
     assert images() == before
 
 
-def test_an_upload_that_fails_leaves_nothing_and_says_its_own_error(client):
+def test_a_failed_upload_leaves_nothing_and_raises_its_own_error(client):
     archive = archives.busybox_archive(tags=["half:1"])
 
     def chunks():
@@ -174,7 +174,7 @@ def test_an_upload_that_fails_leaves_nothing_and_says_its_own_error(client):
         client.inspect_image("half:1")
 
 
-def test_a_tag_moves(client):
+def test_a_tag_can_be_moved(client):
     client.tag_image(IMAGE, "moving", "1")
     assert client.inspect_image("moving:1")["Id"] == client.inspect_image(IMAGE)["Id"]
     client.load_image([archives.busybox_archive(config={"Cmd": ["id"]}, tags=["b:1"])])
@@ -186,7 +186,7 @@ def test_a_tag_moves(client):
     client.remove_image("b:1")
 
 
-def test_an_image_is_made_of_a_container_and_comes_back(client, container):
+def test_a_committed_image_can_be_saved_and_loaded(client, container):
     base = client.inspect_image(IMAGE)
     made = client.commit_container(
         container,
@@ -198,7 +198,7 @@ def test_an_image_is_made_of_a_container_and_comes_back(client, container):
     assert found["Id"] == made
     assert found["Config"]["Cmd"] == ["other"]
     assert "A=1" in found["Config"]["Env"]
-    # The container's labels are there, as the new value says.
+    # The container's labels are kept, with the new value.
     assert found["Config"]["Labels"] == {LABEL: ""}
     saved = client.save_image(made)
     content = saved.read(512) + saved.read()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mock."""
+"""The mock has the interface of the client."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def public(cls):
     }
 
 
-def test_the_mock_has_the_clients_methods():
+def test_the_mock_has_the_methods_of_the_client():
     real, mock = public(DockerClient), public(MockDockerClient)
-    # And the three by which a test plays the engine's part.
+    # And three with which a test acts in place of an engine.
     assert mock.keys() - real.keys() == {"exit", "fail_next", "write"}
     for name, member in real.items():
         assert type(member) is type(mock[name]), name
@@ -34,7 +34,7 @@ def test_the_mock_has_the_clients_methods():
             assert parameters[0] == parameters[1], name
 
 
-def test_a_test_may_let_the_mock_fail():
+def test_a_test_can_make_the_mock_fail():
     client = MockDockerClient()
     client.fail_next("info", errors.Unreachable("gone"))
     with pytest.raises(errors.Unreachable, match="gone"):

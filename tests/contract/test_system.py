@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine itself."""
+"""Version, information and events of an engine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.contract.helpers import config
 from tests.contract.helpers import listen
 
 
-def test_an_engine_answers(client):
+def test_an_engine_responds_and_has_a_version(client):
     client.ping()
     assert client.api_version >= http_transport.MIN_API_VERSION
     assert {"Version", "ApiVersion", "Arch"} <= client.version().keys()
 
 
-def test_info_has_what_the_driver_reads(client):
+def test_info_has_the_values_that_the_driver_reads(client):
     info = client.info()
     assert isinstance(info["NCPU"], int) and isinstance(info["MemTotal"], int)
     assert info["ID"] and info["ServerVersion"] and info["Architecture"]
@@ -28,7 +28,7 @@ def test_info_has_what_the_driver_reads(client):
     assert "nova" in info["Runtimes"]
 
 
-def test_events_say_of_whom_they_are(client, run):
+def test_an_event_identifies_its_container(client, run):
     with client.events(filters={"event": ["die"]}) as stream:
         container = run(code=3, Labels={LABEL: "1"})
         event = next(stream)
@@ -40,10 +40,10 @@ def test_events_say_of_whom_they_are(client, run):
     assert event["timeNano"] // 10**9 == event["time"]
 
 
-def test_events_in_order(client, container):
+def test_events_are_in_order(client, container):
     actions, stream = listen(client, filters={"container": [container]})
     with stream:
-        # What comes while the engine still takes the subscription is lost.
+        # Events may be lost until the engine has registered the subscription.
         time.sleep(0.1)
         client.create_container("other", config())
         client.start_container(container)
@@ -54,12 +54,12 @@ def test_events_in_order(client, container):
         told = []
         while not told or told[-1] != "destroy":
             told.append(actions.get(timeout=TIMEOUT))
-    # Engines differ in whether a restart has these, or one of them twice.
+    # Engines differ in which of these a restart emits, and how often.
     told = [action for action in told if action not in ("kill", "stop", "restart")]
     assert told == ["start", "pause", "unpause", "die", "start", "die", "destroy"]
 
 
-def test_events_tell_a_life_as_it_happens(client, container):
+def test_events_follow_a_container_as_they_happen(client, container):
     wanted = {"type": ["container"], "event": ["start", "die", "destroy"]}
     actions, stream = listen(client, filters={**wanted, "label": [LABEL]})
     with stream:
@@ -73,7 +73,7 @@ def test_events_tell_a_life_as_it_happens(client, container):
         assert actions.get(timeout=TIMEOUT) == "destroy"
 
 
-def test_earlier_events_are_remembered(client, container):
+def test_earlier_events_are_replayed(client, container):
     before = time.time()
     client.start_container(container)
     actions, stream = listen(client, since=before, filters={"event": ["start"]})
@@ -87,7 +87,7 @@ def test_a_closed_stream_ends(client):
     assert actions.get(timeout=TIMEOUT) is None
 
 
-def test_events_tell_of_images(client):
+def test_images_have_events(client):
     actions, stream = listen(client, filters={"type": ["image"]})
     with stream:
         time.sleep(0.1)
@@ -101,5 +101,5 @@ def test_events_tell_of_images(client):
         client.remove_image("told:2")
         while told[-1] != "delete":
             told.append(actions.get(timeout=TIMEOUT))
-        # Engines with containerd's image store tell more.
+        # Engines with containerd's image store emit more events.
         assert "load" in told

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private registry: Debian's docker-registry, with TLS and a password.
 
-It runs in a network namespace of its own: engines take every registry on the
-host's loopback addresses without TLS, and so would not be tested with it.
+It runs in a separate network namespace: engines do not require TLS for registries on
+loopback addresses of the host, so TLS would not be tested there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pyroute2 import netns
 
 PROGRAM = "/usr/bin/docker-registry"
 
-# For documentation, and so in no one's use; the tests' servers have 192.0.2.0/24.
+# Reserved for documentation, hence unused; servers in tests use 192.0.2.0/24.
 HOST_ADDRESS = "198.51.100.1"
 ADDRESS = "198.51.100.2"
 PORT = 5000
@@ -52,16 +52,16 @@ CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 _REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/')
-_START = 20  # seconds, for what takes a part of one
+_START = 20  # seconds, for what takes less than one
 
 
 class RegistryServer:
-    """Runs in a ``with`` block; one at a time on a host, as root.
+    """A registry that runs in a ``with`` block; one at a time on a host, as root.
 
-    :ivar host: ``address:port``, as in an image's name
-    :ivar ca_file: PEM; who signed its certificate
-    :ivar user: who may log in
-    :ivar password: with which password
+    :ivar host: ``address:port``, as in image names
+    :ivar ca_file: authority that signed its certificate (PEM)
+    :ivar user: name of the only user
+    :ivar password: password of that user
     """
 
     def __init__(self) -> None:
@@ -99,9 +99,9 @@ class RegistryServer:
 
     @property
     def requests(self) -> list[str]:
-        """What it was asked so far, ``METHOD /path``, also by :meth:`push`."""
-        # It logs a request after its answer: when it has logged one of ours, it
-        # has those before it.
+        """All requests so far, as ``METHOD /path``, including those of :meth:`push`."""
+        # The registry logs a request after it has responded. Once this one is in the
+        # log, all earlier ones are too.
         mark = f"/v2/?mark={secrets.token_hex(8)}"
         self._session.get(f"https://{self.host}{mark}", timeout=20)
         deadline = time.monotonic() + _START
@@ -112,7 +112,7 @@ class RegistryServer:
         return [f"{method} {path}" for method, path in asked if "?mark=" not in path]
 
     def write_auth_file(self, path: str | pathlib.Path) -> None:
-        """Write what ``docker login`` would, a ``config.json``."""
+        """Write a ``config.json`` as ``docker login`` does."""
         auth = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         content = {"auths": {self.host: {"auth": auth}}}
         pathlib.Path(path).write_text(json.dumps(content))
@@ -120,9 +120,9 @@ class RegistryServer:
     def push(
         self, repository: str, tag: str, config: bytes, layers: Sequence[bytes]
     ) -> str:
-        """Put an image there.
+        """Push an image.
 
-        :param layers: tar archives, or such compressed with gzip
+        :param layers: tar archives, which may be compressed with gzip
         :returns: the digest of its manifest
         """
         manifest = {
@@ -143,7 +143,7 @@ class RegistryServer:
     def push_manifest(
         self, repository: str, reference: str, manifest: Mapping[str, Any]
     ) -> str:
-        """Put a manifest, or an index, there.
+        """Push a manifest or an index.
 
         :returns: its digest
         """
@@ -165,7 +165,7 @@ class RegistryServer:
         return {"mediaType": kind, "size": len(content), "digest": digest}
 
     def _call(self, method: str, url: str, **request: Any) -> Mapping[str, str]:
-        """Return the headers of the answer."""
+        """Send a request and return the headers of the response."""
         answer = self._session.request(method, url, timeout=60, **request)
         answer.raise_for_status()
         return answer.headers
@@ -191,7 +191,7 @@ class RegistryServer:
                 "htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}
             },
         }
-        # JSON is YAML.
+        # JSON is valid YAML.
         (directory / "config.yml").write_text(json.dumps(config))
         with (directory / "log").open("wb") as log:
             return subprocess.Popen(
@@ -202,7 +202,7 @@ class RegistryServer:
                     "serve",
                     str(directory / "config.yml"),
                 ],
-                # REGISTRY_* variables would change its configuration.
+                # REGISTRY_* variables would override its configuration.
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -217,7 +217,9 @@ class RegistryServer:
                 return
             except requests.RequestException:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"no registry: {self._log()}") from None
+                    raise RuntimeError(
+                        f"the registry did not start: {self._log()}"
+                    ) from None
                 time.sleep(0.05)
 
     def _log(self) -> str:
@@ -229,8 +231,8 @@ def _digest(content: bytes) -> str:
 
 
 def _make_network() -> None:
-    """A namespace with one end of a veth, whose other end is the host's."""
-    # Of a run that was killed.
+    """Create a namespace, connected to the host by a veth pair."""
+    # Left by a run that was killed.
     _remove_network()
     netns.create(NAMESPACE)
     with IPRoute() as host, NetNS(NAMESPACE) as inside:
@@ -249,7 +251,7 @@ def _set_up(route: Any, device: str, address: str) -> None:
 
 def _remove_network() -> None:
     with IPRoute() as host:
-        # Its other end goes with it.
+        # This deletes the other end too.
         for index in host.link_lookup(ifname=OUTER):
             host.link("del", index=index)
     if NAMESPACE in netns.listnetns():
@@ -307,7 +309,7 @@ def _write_certificates(directory: pathlib.Path) -> None:
 def _certificate(
     name: str, key: Any, signer: Any, extensions: Mapping[Any, bool]
 ) -> Any:
-    """A certificate of some hours, signed by "nova-docker test CA"."""
+    """Return a certificate, valid for a few hours, signed by "nova-docker test CA"."""
     now = datetime.datetime.now(datetime.UTC)
     common_name = x509.oid.NameOID.COMMON_NAME
     issuer = x509.NameAttribute(common_name, "nova-docker test CA")
@@ -319,7 +321,7 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + datetime.timedelta(hours=6))
-        # Python 3.13 takes none without these two.
+        # Python 3.13 rejects certificates without these two.
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
@@ -329,6 +331,3 @@ def _certificate(
     for extension, critical in extensions.items():
         builder = builder.add_extension(extension, critical)
     return builder.sign(signer, hashes.SHA256())
-
-
-__all__ = ["RegistryServer"]

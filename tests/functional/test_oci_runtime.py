@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OCI runtime, as the engine runs it: the real scripts, with a fake runc."""
+"""The OCI runtime as engines run it: the real scripts with a fake runc."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ OTHER = {"path": "/usr/bin/other", "args": ["other"]}
 
 @pytest.fixture
 def runtime(tmp_path):
-    """Calls the runtime on a bundle; returns (exit code, stderr, runc's calls)."""
+    """Runs the runtime on a bundle; returns (exit code, stderr, calls of runc)."""
     bundle, log = tmp_path / "bundle", tmp_path / "runc.log"
     bundle.mkdir()
     runc = tmp_path / "runc"
@@ -77,7 +77,7 @@ def test_create_joins_the_servers_namespace(runtime, namespace):
 
 
 @pytest.mark.parametrize("engine_network", [False, True])
-def test_dockers_network_hook_runs_only_where_its_network_is_wanted(
+def test_dockers_network_hook_runs_only_if_its_network_is_used(
     runtime, namespace, engine_network
 ):
     env = [f"NOVA_NETNS={namespace}"]
@@ -90,7 +90,7 @@ def test_dockers_network_hook_runs_only_where_its_network_is_wanted(
     assert hooks == ([SETKEY, OTHER] if engine_network else [OTHER])
 
 
-def test_other_commands_go_to_runc_as_they_are(runtime):
+def test_other_commands_are_passed_to_runc_unchanged(runtime):
     code, _, calls = runtime("--log", "/l", "delete", "--force", "c1")
     assert code == 0
     assert calls == ["--log /l delete --force c1"]
@@ -106,7 +106,7 @@ def test_other_commands_go_to_runc_as_they_are(runtime):
         ("NOVA_NETNS=other",),
     ],
 )
-def test_a_container_that_is_no_servers_is_refused(runtime, env):
+def test_a_container_that_is_not_a_server_is_refused(runtime, env):
     code, error, calls = runtime(
         "create", "--bundle", str(runtime.bundle), "c1", spec=spec(*env)
     )
@@ -114,7 +114,7 @@ def test_a_container_that_is_no_servers_is_refused(runtime, env):
     assert "not a Nova server" in error
 
 
-def test_a_server_whose_nics_are_not_plugged_is_refused(runtime, namespace):
+def test_a_server_without_a_network_namespace_is_refused(runtime, namespace):
     netns.remove(namespace)
     code, error, calls = runtime(
         "create",
@@ -127,7 +127,7 @@ def test_a_server_whose_nics_are_not_plugged_is_refused(runtime, namespace):
     assert f"/run/netns/{namespace} does not exist" in error
 
 
-def test_the_engine_reads_the_reason_in_runcs_log(runtime, tmp_path):
+def test_the_reason_is_in_runcs_log(runtime, tmp_path):
     log = tmp_path / "log.json"
     runtime(
         *("--log", str(log), "create", "--bundle", str(runtime.bundle), "c1"),
@@ -138,7 +138,7 @@ def test_the_engine_reads_the_reason_in_runcs_log(runtime, tmp_path):
     assert "not a Nova server" in entry["msg"]
 
 
-def test_a_plain_file_in_the_place_of_a_namespace_is_refused(runtime):
+def test_a_plain_file_instead_of_a_namespace_is_refused(runtime):
     name = f"nova-{uuidutils.generate_uuid()}"
     place = pathlib.Path("/run/netns", name)
     place.parent.mkdir(exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading images of a real registry."""
+"""Pulling images from a real registry."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def configuration(*layers):
 
 
 def push(server, tag, *layers):
-    """Push layers compressed, the last as it is."""
+    """Push an image; all layers but the last are compressed."""
     compressed = [gzip.compress(layer) for layer in layers[:-1]] + [layers[-1]]
     return server.push("team/app", tag, configuration(*layers), compressed)
 
@@ -67,7 +67,7 @@ def test_an_image_is_found_by_its_digest(server, registry):
     assert image == registry.resolve("team/app", "1.0")
 
 
-def test_an_image_of_an_index_is_pulled_by_the_digest_of_the_index(server, registry):
+def test_an_image_from_an_index_has_the_digest_of_the_index(server, registry):
     digest = push(server, "amd64", LAYER)
     alone = registry.resolve("team/app", digest)
     path = f"/v2/team/app/manifests/{digest}"
@@ -87,7 +87,7 @@ def test_an_image_of_an_index_is_pulled_by_the_digest_of_the_index(server, regis
         registry.resolve("team/app", "many", "arm64")
 
 
-def test_a_tag_or_repository_that_is_not_there_is_not_found(server, registry):
+def test_a_missing_tag_or_repository_is_not_found(server, registry):
     push(server, "1.0", LAYER)
     with pytest.raises(registries.NotFound):
         registry.resolve("team/app", "2.0")
@@ -95,7 +95,7 @@ def test_a_tag_or_repository_that_is_not_there_is_not_found(server, registry):
         registry.resolve("team/none", "1.0")
 
 
-def test_a_layer_that_is_not_there_is_not_found(server, registry):
+def test_a_missing_layer_is_not_found(server, registry):
     push(server, "1.0", LAYER)
     missing = registries.Descriptor("sha256:" + "0" * 64, 1, "")
     with pytest.raises(registries.NotFound):
@@ -110,29 +110,29 @@ def test_a_wrong_password_is_refused(server):
         stranger.resolve("team/app", "1.0")
 
 
-def test_a_registry_with_passwords_refuses_who_has_none(server):
+def test_a_registry_with_passwords_refuses_anonymous_access(server):
     with pytest.raises(registries.Refused, match="password"):
         Registry(server.host, ca_file=server.ca_file).resolve("team/app", "1.0")
 
 
-def test_a_certificate_of_an_unknown_ca_is_refused(server):
+def test_a_certificate_of_an_unknown_authority_is_refused(server):
     auth = (server.user, server.password)
     with pytest.raises(registries.Refused, match="certificate"):
         Registry(server.host, auth=auth).resolve("team/app", "1.0")
 
 
-def test_an_unknown_ca_is_taken_when_certificates_are_not_checked(server):
+def test_an_unknown_authority_is_accepted_without_verification(server):
     push(server, "1.0", LAYER)
     auth = (server.user, server.password)
     Registry(server.host, auth=auth, verify=False).resolve("team/app", "1.0")
 
 
-def test_nobody_at_the_port_is_unreachable(server):
+def test_a_closed_port_is_unreachable(server):
     with pytest.raises(registries.Unreachable):
         Registry("198.51.100.2:5001").resolve("team/app", "1.0")
 
 
-def test_the_password_of_docker_login_is_taken(server, tmp_path):
+def test_the_password_from_docker_login_is_used(server, tmp_path):
     push(server, "1.0", LAYER)
     server.write_auth_file(tmp_path / "config.json")
     auth = credentials(str(tmp_path / "config.json"), server.host)
@@ -140,7 +140,7 @@ def test_the_password_of_docker_login_is_taken(server, tmp_path):
     assert registry.resolve("team/app", "1.0")
 
 
-def test_the_archive_is_an_images_and_has_its_size(server, registry):
+def test_the_archive_is_valid_and_has_the_predicted_size(server, registry):
     push(server, "1.0", LAYER, OTHER)
     image = registry.resolve("team/app", "1.0")
     archive = RegistryArchive(registry, image, "app:1.0")
@@ -152,7 +152,7 @@ def test_the_archive_is_an_images_and_has_its_size(server, registry):
     assert len(checked.diff_ids) == 2
 
 
-def test_a_layer_that_occurs_twice_travels_once(server, registry):
+def test_a_repeated_layer_is_transferred_once(server, registry):
     layer = gzip.compress(LAYER)
     server.push("team/app", "twice", configuration(LAYER, LAYER), [layer, layer])
     image = registry.resolve("team/app", "twice")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of the client share."""
+"""Fixtures for an HTTP server in place of an engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.docker_engine.http_engine import serving
 
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
-    # A socket's path has 108 bytes at most, and pytest's directories more.
+    # A socket path has at most 108 bytes; pytest's directories are longer.
     monkeypatch.chdir(tmp_path)
     with serving("Engine of Tests.sock") as engine:
         yield engine
@@ -26,7 +26,7 @@ def client(engine):
 
 @pytest.fixture
 def happen(engine):
-    """A queue of what the engine sends on its event stream; None breaks it."""
+    """A queue of what the engine sends as events; None drops the connection."""
     pending: queue.Queue[bytes | None] = queue.Queue()
     engine.answers["GET /events"] = lambda handler: handler.stream(
         iter(pending.get, None), end=False

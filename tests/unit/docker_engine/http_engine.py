@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small HTTP server in place of an engine."""
+"""A small HTTP server that stands in for an engine.
+
+How engines behave is in tests/contract. This is for what tests cannot ask of a real
+engine: lost connections, silence, partial responses, certificates.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib import parse
 
-TIMEOUT = 10  # seconds, for what should not take one
+TIMEOUT = 10  # seconds, for what should take less than one
 
 
 @dataclasses.dataclass
@@ -66,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def stream(self, chunks: Iterable[bytes], end: bool = True) -> None:
-        """Answer chunk by chunk; without an end the connection is lost."""
+        """Send a chunked response; without an end the connection is lost."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -78,7 +82,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.drop()
 
     def upload(self) -> Iterator[bytes]:
-        """The chunks of the request's body; EOFError when it is broken off."""
+        """Yield the chunks of the request's body.
+
+        :raises EOFError: if it is broken off
+        """
         while line := self.rfile.readline():
             size = int(line, 16)
             chunk = self.rfile.read(size + 2)[:-2]
@@ -93,11 +100,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 class Engine(socketserver.ThreadingTCPServer):
-    """``answers`` has a function of the handler for each call, 204 if none."""
+    """``answers`` has the function that answers each call; without one it gets 204."""
 
     daemon_threads = True
     block_on_close = False
@@ -123,7 +130,7 @@ class Engine(socketserver.ThreadingTCPServer):
 
     @property
     def calls(self) -> list[str]:
-        """What was called, without the negotiation."""
+        """The calls so far, without the version negotiation."""
         return [r.call for r in self.requests if r.call != "GET /version"]
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -135,11 +142,11 @@ class Engine(socketserver.ThreadingTCPServer):
         self.closed.put(None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: connections break here on purpose."""
+        """Ignore errors: connections break on purpose here."""
 
 
 def answer(*body: Any, **values: Any) -> Callable[[Handler], None]:
-    """A function that answers JSON: one value, or an object."""
+    """Return a function that answers with JSON: a value, or an object."""
     content = json.dumps(body[0] if body else values).encode()
     return lambda handler: handler.answer(200, content)
 
@@ -155,7 +162,7 @@ def serving(*arguments: Any) -> Iterator[Engine]:
 
 
 class Follower:
-    """Reads a stream in a thread: what it gave, then how it ended."""
+    """Reads a stream in a thread and records its items, then how it ended."""
 
     def __init__(self, stream: Iterable[Any]) -> None:
         self.got: queue.Queue[Any] = queue.Queue()
@@ -181,6 +188,6 @@ FILTERS = {"filters": json.dumps(LABELS)}
 
 
 def lose(times: int, then: Callable[[Handler], None]) -> Callable[[Handler], None]:
-    """Lose the connection of so many calls without an answer."""
+    """Return a function that drops some calls without an answer before it responds."""
     left = itertools.chain([Handler.drop] * times, itertools.repeat(then))
     return lambda handler: next(left)(handler)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is read of a config.json of Docker."""
+"""Credentials are read from a Docker config.json, and never appear in errors."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def write(path):
     return write
 
 
-def test_without_a_file_there_are_none():
+def test_without_a_file_there_are_no_credentials():
     assert credentials(None, HOST) is None
 
 
-def test_a_registry_that_is_not_named_has_none(write, path):
+def test_a_registry_without_an_entry_has_no_credentials(write, path):
     write({"registry.example.org": {"auth": AUTH}})
     assert credentials(path, HOST) is None
 
 
-def test_a_file_of_other_settings_alone_has_none(path):
+def test_a_file_with_other_settings_only_has_no_credentials(path):
     with open(path, "w") as file:
         file.write('{"detachKeys": "ctrl-e"}')
     assert credentials(path, HOST) is None
@@ -48,12 +48,12 @@ def test_a_file_of_other_settings_alone_has_none(path):
 @pytest.mark.parametrize(
     "name", [HOST, f"https://{HOST}", f"https://{HOST}/v1/", f"{HOST}/v2/"]
 )
-def test_a_registry_may_be_named_by_a_url(write, path, name):
+def test_an_entry_may_be_named_by_url(write, path, name):
     write({"other": {}, name: {"auth": AUTH}})
     assert credentials(path, HOST) == LOGIN
 
 
-def test_user_and_password_may_be_in_plain_text(write, path):
+def test_user_name_and_password_may_be_in_plain_text(write, path):
     write({HOST: {"username": LOGIN[0], "password": LOGIN[1]}})
     assert credentials(path, HOST) == LOGIN
 
@@ -75,7 +75,7 @@ def test_user_and_password_may_be_in_plain_text(write, path):
         {"username": "nova", "password": ["s3cr3t"]},
     ],
 )
-def test_a_broken_entry_is_an_error_that_does_not_tell_it(write, path, entry):
+def test_a_malformed_entry_is_an_error_without_its_content(write, path, entry):
     write({HOST: entry})
     with pytest.raises(ValueError, match=HOST) as caught:
         credentials(path, HOST)
@@ -88,7 +88,7 @@ def test_a_broken_entry_is_an_error_that_does_not_tell_it(write, path, entry):
     "content",
     [b"", b"s3cr3t", b'{"auths": {"s3cr3t', b"[]", b'{"auths": ["s3cr3t"]}', b"\xff"],
 )
-def test_another_file_is_an_error_that_does_not_tell_it(path, content):
+def test_a_malformed_file_is_an_error_without_its_content(path, content):
     with open(path, "wb") as file:
         file.write(content)
     with pytest.raises(ValueError, match=r"config\.json is not") as caught:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A location is read in the one form in which it is written, or not at all."""
+"""A location has exactly one spelling; everything else is rejected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REGISTRY = f"docker://ghcr.io/team/app@{DIGEST}"
         ),
     ],
 )
-def test_what_is_written_is_read_again(image, url):
+def test_a_location_is_parsed_as_it_was_written(image, url):
     assert image.url == url
     assert location.parse(url) == image
 
@@ -63,7 +63,7 @@ def test_what_is_written_is_read_again(image, url):
         ENGINE.replace("docker://", "docker:/"),
         ENGINE.replace("docker://", "docker:///"),
         ENGINE.replace("docker://", "docker:"),
-        # Written in another way
+        # Other encodings
         ENGINE.replace("debian", "%64ebian"),
         ENGINE.replace("debian", "%2e%2e/debian"),
         ENGINE.replace("debian:12", "debian%3A12"),
@@ -74,7 +74,7 @@ def test_what_is_written_is_read_again(image, url):
         ENGINE.replace("debian", "debian\0"),
         ENGINE.replace("debian", "debi\\an"),
         ENGINE.replace("debian", "Debian"),
-        # With more than it has
+        # Additional parts
         ENGINE.replace("local", "user@local"),
         ENGINE.replace("local", "user:password@local"),
         ENGINE.replace("local", "local:80"),
@@ -99,7 +99,7 @@ def test_what_is_written_is_read_again(image, url):
         f"\n{REGISTRY}",
         ENGINE.replace("debian", "deb ian"),
         ENGINE.replace("&", " &"),
-        # Paths that lead elsewhere
+        # Paths that point elsewhere
         ENGINE.replace("debian", "../debian"),
         ENGINE.replace("debian", "a/../debian"),
         ENGINE.replace("debian", "./debian"),
@@ -112,7 +112,7 @@ def test_what_is_written_is_read_again(image, url):
         REGISTRY.replace("team/", "team//"),
         REGISTRY.replace("team", "team/."),
         REGISTRY.replace("ghcr.io", ".."),
-        # A query of other parts
+        # Other queries
         ENGINE.partition("?")[0] + "?",
         ENGINE.partition("&")[0],
         ENGINE.replace(f"id={DIGEST}&", ""),
@@ -157,7 +157,7 @@ def test_what_is_written_is_read_again(image, url):
                 DIGEST[:-1] + "\u0665",
             )
         ),
-        # Letters that look like others
+        # Look-alike letters, and other characters out of place
         ENGINE.replace("debian", "débian"),
         ENGINE.replace("debian", "d\u0435bian"),
         ENGINE.replace("local", "l\u043ecal"),
@@ -177,13 +177,13 @@ def test_what_is_written_is_read_again(image, url):
         REGISTRY.replace("team", "t" * 2000),
     ],
 )
-def test_everything_else_is_refused(url):
+def test_every_other_spelling_is_rejected(url):
     with pytest.raises(ValueError, match="not a docker:// location"):
         location.parse(url)
 
 
 @pytest.mark.parametrize("part", ["a", "a-", "a.", "a/", "a:", "-", "[:", "a__"])
-def test_a_refusal_takes_no_time(part):
+def test_a_location_is_rejected_quickly(part):
     started = time.monotonic()
     for url in ("docker://local/" + part * 600 + "!", "docker://" + part * 600 + "!"):
         with pytest.raises(ValueError, match="not a docker:// location"):
@@ -191,13 +191,13 @@ def test_a_refusal_takes_no_time(part):
     assert time.monotonic() - started < 1
 
 
-def test_a_refusal_is_short():
+def test_the_error_is_short():
     with pytest.raises(ValueError, match="not a docker:// location") as caught:
         location.parse("docker://" + "x" * 10**6)
     assert len(str(caught.value)) < 300
 
 
-def test_what_another_engine_pulls():
+def test_the_reference_is_what_other_engines_can_pull():
     assert EngineImage("local", "a:1", DIGEST, 5).reference is None
     place = EngineImage("local", "a:1", DIGEST, 5, f"ghcr.io/a@{DIGEST}")
     assert place.reference == f"ghcr.io/a@{DIGEST}"
@@ -217,12 +217,12 @@ def test_what_another_engine_pulls():
         ("localhost", "docker.io"),
     ],
 )
-def test_the_registry_that_an_engine_would_ask(repository, registry):
+def test_the_registry_of_a_repository_is_the_one_an_engine_uses(repository, registry):
     assert location.registry_of(repository) == registry
 
 
 @pytest.mark.parametrize("name", ["local", "rack-1", "A.b_c", "0", "e" * 63])
-def test_names_of_engines(name):
+def test_valid_engine_names_are_accepted(name):
     assert location.check_engine(name) == name
     image = EngineImage(name, "a:1", DIGEST, 5)
     assert location.parse(image.url) == image
@@ -232,6 +232,6 @@ def test_names_of_engines(name):
     "name",
     ["", "a/b", "a:1", "a b", "a\n", "-a", ".a", "_a", "ä", "e" * 64, "a@b"],
 )
-def test_what_cannot_be_an_engines_name(name):
+def test_invalid_engine_names_are_rejected(name):
     with pytest.raises(ValueError, match="not a valid engine name"):
         location.check_engine(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads of either kind."""
+"""The client works on native and on green threads."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ assert got == [{"n": 1}], got
 """
 
 
-def test_green_threads(engine, happen):
-    """The four calls wait for each other: they were made at the same time."""
+def test_the_client_works_on_green_threads(engine, happen):
+    """The four calls wait for each other, so they must run at the same time."""
     barrier = threading.Barrier(4)
 
     def start(handler):

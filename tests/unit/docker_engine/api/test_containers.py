@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers."""
+"""Creating and stopping containers, and reading their logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from docker_engine.client import DockerClient
 from tests.unit.docker_engine.http_engine import answer
 
 
-def test_creating(engine, client):
+def test_a_container_is_created_with_its_name_and_configuration(engine, client):
     engine.answers["POST /containers/create"] = answer(Id="abc", Warnings=[])
     assert client.create_container("nova-1", {"Image": "a"}) == "abc"
     request = engine.requests[-1]
@@ -19,7 +19,7 @@ def test_creating(engine, client):
 
 
 @pytest.mark.parametrize("verb", ["stop", "restart"])
-def test_the_grace_period_is_no_silence(engine, verb):
+def test_the_grace_period_extends_the_read_timeout(engine, verb):
     def slowly(handler):
         time.sleep(0.5)
         handler.answer(204)
@@ -47,7 +47,7 @@ FRAMES = b"".join(
         ("application/vnd.docker.multiplexed-stream", None, FRAMES),
     ],
 )
-def test_logs_are_what_was_written(engine, client, kind, tty, body):
+def test_logs_are_returned_without_frames(engine, client, kind, tty, body):
     headers = {"Content_Type": kind} if kind else {}
     engine.answers["GET /containers/a/logs"] = lambda handler: handler.answer(
         200, body, **headers
@@ -59,7 +59,7 @@ def test_logs_are_what_was_written(engine, client, kind, tty, body):
     assert query == {"stdout": "1", "stderr": "1", "tail": "5"}
 
 
-def test_all_of_a_log(engine, client):
+def test_the_whole_log_is_returned_by_default(engine, client):
     engine.answers["GET /containers/a/logs"] = lambda handler: handler.answer(
         200, b"", Content_Type="application/vnd.docker.raw-stream"
     )

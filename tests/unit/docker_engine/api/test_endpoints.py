@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests."""
+"""Which request each method sends, and which it repeats."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ from tests.unit.docker_engine.http_engine import lose
         (lambda c: c.remove_image("a", force=True), "DELETE /images/a", {"force": "1"}),
     ],
 )
-def test_what_each_method_asks(engine, client, call, sent, query):
+def test_each_method_calls_its_endpoint(engine, client, call, sent, query):
     engine.answers[sent] = answer({})
     call(client)
     assert (engine.requests[-1].call, engine.requests[-1].query) == (sent, query)
@@ -88,7 +88,7 @@ def test_what_each_method_asks(engine, client, call, sent, query):
         (lambda c: c.events().close(), "GET /events"),
     ],
 )
-def test_what_may_be_repeated_is(engine, client, call, sent):
+def test_idempotent_calls_are_repeated(engine, client, call, sent):
     engine.answers[sent] = lose(2, answer({}))
     call(client)
     assert engine.calls == [sent] * 3
@@ -105,7 +105,7 @@ def test_what_may_be_repeated_is(engine, client, call, sent):
         (lambda c: c.unpause_container("a"), "POST /containers/a/unpause"),
     ],
 )
-def test_what_may_not_be_repeated_is_not(engine, client, call, sent):
+def test_other_calls_are_not_repeated(engine, client, call, sent):
     engine.answers[sent] = lose(1, answer(Id="a"))
     with pytest.raises(errors.Unreachable):
         call(client)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images."""
+"""Timeouts while an image is loaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 from docker_engine.client import DockerClient
 
 
-def test_loading_takes_the_time_it_takes(engine):
+def test_loading_may_take_longer_than_the_read_timeout(engine):
     def slowly(handler):
-        # Nothing is read, so the client waits to send; then nothing is said.
+        # First the engine does not read, so sending stalls; then it does not respond.
         time.sleep(0.5)
         collections.deque(handler.upload(), maxlen=0)
         time.sleep(1.5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives, right and wrong."""
+"""Valid and invalid image archives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Members = dict[str, bytes | tarfile.TarInfo]
 
 
 def tar(members: Members, format: int = tarfile.PAX_FORMAT) -> bytes:
-    """An archive of files (bytes) and of whatever a TarInfo says."""
+    """Return an archive of files (bytes) and other members (TarInfo)."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=format) as file:
         for name, member in members.items():
@@ -68,7 +68,7 @@ def config(layers: Iterable[bytes] = LAYERS, **values: Any) -> bytes:
 
 
 def classic(layers: list[bytes] = LAYERS, image: bytes | None = None) -> Members:
-    """The members of what Docker before 25 saves."""
+    """Return the members of an archive as Docker before 25 saves it."""
     image = config(layers) if image is None else image
     members: Members = {}
     names = []
@@ -96,7 +96,10 @@ def oci(
     image: bytes | None = None,
     blobs: list[bytes] | None = None,
 ) -> Members:
-    """The members of what Docker from 25 on saves; blobs: layers as stored."""
+    """Return the members of an archive as Docker 25 and later saves it.
+
+    :param blobs: the layers as stored, if they are compressed
+    """
     image = config(layers) if image is None else image
     blobs = layers if blobs is None else blobs
     names = [f"blobs/sha256/{sha256(blob)}" for blob in blobs]
@@ -124,13 +127,13 @@ def oci(
 
 
 def endless(data: bytes) -> bytes:
-    """The same without its end mark."""
+    """Return the archive without its end-of-archive marker."""
     data = data.rstrip(b"\0")
     return data + bytes(-len(data) % 512)
 
 
 def manifest(members: Members, **values: Any) -> Members:
-    """The same with other values in its manifest."""
+    """Return the members with other values in the manifest."""
     content = members["manifest.json"]
     assert isinstance(content, bytes)
     entry = json.loads(content)[0] | values
@@ -146,7 +149,7 @@ def rewrite(data: bytes, size: int = 4096) -> bytes:
 
 
 def read(data: bytes) -> dict[str, bytes]:
-    """The members of an archive, all of which must be plain files of root's."""
+    """Return the members of an archive, which must all be plain files of root."""
     found = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as file:
         for info in file:
@@ -158,7 +161,7 @@ def read(data: bytes) -> dict[str, bytes]:
 
 
 def loaded(data: bytes) -> tuple[bytes, list[bytes]]:
-    """What an engine loads from a new archive: configuration, layers."""
+    """Return what an engine loads from a new archive: configuration, layers."""
     members = read(data)
     [entry] = json.loads(members["manifest.json"])
     assert entry["RepoTags"] == [TAG]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a docker-save archive becomes on its way to the engine, and what is refused."""
+"""Image archives are rewritten on their way to the engine, or rejected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.docker_engine.archive.samples import tar
 
 @pytest.mark.parametrize("layout", [classic, oci])
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 4096, 10**6])
-def test_the_image_whole_and_no_name_of_the_archive(layout, size):
+def test_the_image_is_kept_and_names_in_the_archive_are_dropped(layout, size):
     data = tar(layout())
     image = ImageArchive(chunks(data, size), TAG, "amd64")
     out = b"".join(image)
@@ -52,7 +52,7 @@ def test_the_image_whole_and_no_name_of_the_archive(layout, size):
 
 
 @pytest.mark.parametrize("layout", [classic, oci])
-def test_nothing_is_loadable_before_all_has_been_read(layout):
+def test_nothing_is_loadable_before_everything_was_read(layout):
     data = tar(layout())
     sent = []
 
@@ -73,12 +73,12 @@ def test_the_manifest_may_come_first():
     assert loaded(rewrite(tar(first | members))) == (config(), LAYERS)
 
 
-def test_names_that_are_not_normal():
+def test_member_names_are_normalized():
     members = {f"./{name}": member for name, member in classic().items()}
     assert loaded(rewrite(tar(members))) == (config(), LAYERS)
 
 
-def test_a_layer_twice_as_the_older_layout_links_it():
+def test_a_repeated_layer_may_be_a_link_in_the_classic_layout():
     layers = [LAYERS[0], LAYERS[1], LAYERS[1]]
     for first, other in [(1, 2), (2, 1)]:
         members = classic(layers)
@@ -87,13 +87,13 @@ def test_a_layer_twice_as_the_older_layout_links_it():
         assert loaded(rewrite(tar(members))) == (config(layers), layers)
 
 
-def test_a_layer_twice_as_the_newer_layout_names_it():
+def test_a_repeated_layer_may_be_named_twice_in_the_oci_layout():
     layers = [LAYERS[0], LAYERS[1], LAYERS[1]]
     assert loaded(rewrite(tar(oci(layers)))) == (config(layers), layers)
 
 
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_long_names(format):
+def test_long_member_names_are_read(format):
     members = classic()
     long = "x" * 120
     layers = []
@@ -105,18 +105,18 @@ def test_long_names(format):
     assert loaded(rewrite(data)) == (config(), LAYERS)
 
 
-def test_a_layer_that_has_no_file():
+def test_a_layer_may_be_empty():
     for empty in (bytes(1024), tar({})):
         layers = [empty, LAYERS[0]]
         assert loaded(rewrite(tar(classic(layers)))) == (config(layers), layers)
 
 
-def test_a_layer_that_starts_as_json_does():
+def test_a_layer_may_look_like_json():
     layers = [tar({'{"rootfs"': b"x"})]
     assert loaded(rewrite(tar(oci(layers)))) == (config(layers), layers)
 
 
-def test_gzip_layers_stay_so_and_are_known_by_what_they_expand_to():
+def test_gzip_layers_stay_compressed_and_match_by_their_expanded_digest():
     blobs = [gzip.compress(layer) for layer in LAYERS]
     blobs[1] = gzip.compress(LAYERS[1][:700]) + gzip.compress(LAYERS[1][700:])
     for size in (1, 4096):
@@ -124,13 +124,13 @@ def test_gzip_layers_stay_so_and_are_known_by_what_they_expand_to():
         assert loaded(out) == (config(), blobs)
 
 
-def test_any_architecture_when_the_engine_does_not_say():
+def test_any_architecture_is_accepted_if_none_is_required():
     members = classic(image=config(architecture="riscv64"))
     out = b"".join(ImageArchive(chunks(tar(members)), TAG))
     assert json.loads(loaded(out)[0])["architecture"] == "riscv64"
 
 
-def test_members_of_no_use_are_left_out():
+def test_other_members_are_left_out():
     members = classic() | {"README": b"x" * 5000, "attestation": b'{"a": 1}'}
     assert loaded(rewrite(tar(members))) == (config(), LAYERS)
     assert b"README" not in rewrite(tar(members))
@@ -185,31 +185,31 @@ def test_memory_does_not_grow_with_the_archive():
         (tar({}), "no manifest.json"),
     ],
 )
-def test_says_what_it_is(data, why):
+def test_files_of_other_formats_are_named(data, why):
     assert why in refusal(data)
 
 
-def test_a_file_system_from_docker_export():
+def test_output_of_docker_export_is_rejected():
     assert "no manifest.json" in refusal({"bin/sh": b"", "etc/x": link("/bin")})
     device = refusal({"dev/null": link("", tarfile.CHRTYPE)})
     assert "'dev/null'" in device and "docker export" in device
 
 
-def test_an_oci_layout_alone():
+def test_an_oci_layout_without_a_docker_manifest_is_rejected():
     members = oci()
     del members["manifest.json"]
     assert "OCI layout without manifest.json; convert it" in refusal(members)
 
 
 @pytest.mark.parametrize("layout", [classic, oci])
-def test_cut_short_anywhere(layout):
+def test_truncated_archives_are_rejected(layout):
     data = tar(layout())
     for length in range(1, len(data) - 10240, 97):
         assert refusal(data[:length])
     assert refusal(endless(data)) == "truncated: no end-of-archive marker"
 
 
-def test_more_after_its_end():
+def test_data_after_the_end_is_rejected():
     for more in (tar(oci()), b"x"):
         why = refusal(tar(classic()) + more)
         assert "data after the end-of-archive marker" in why
@@ -220,12 +220,12 @@ def test_more_after_its_end():
     "kind",
     [tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"7"],
 )
-def test_members_that_docker_save_never_writes(kind):
+def test_special_members_are_rejected(kind):
     why = refusal(classic() | {"extra": link("manifest.json", kind)})
     assert "'extra' is neither a file nor a directory" in why
 
 
-def test_one_image():
+def test_an_archive_of_two_images_is_rejected():
     content = classic()["manifest.json"]
     assert isinstance(content, bytes)
     entries = json.loads(content)
@@ -234,29 +234,29 @@ def test_one_image():
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b"null", b"[1]", b'["a"]'])
-def test_an_image(content):
+def test_a_manifest_without_an_image_is_rejected(content):
     assert "describes no image" in refusal(classic() | {"manifest.json": content})
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"[", b"\xff", b"[" * 500_000, b'[{"a":' * 100_000]
 )
-def test_json(content):
+def test_a_manifest_that_is_not_json_is_rejected(content):
     why = refusal(classic() | {"manifest.json": content})
     assert why == "manifest.json is not valid JSON"
 
 
-def test_itself_once():
+def test_two_manifests_are_rejected():
     twice = endless(tar(classic())) + tar({"./manifest.json": b"[]"})
     assert refusal(twice) == "duplicate member 'manifest.json'"
 
 
-def test_a_configuration_that_is_there():
+def test_a_missing_configuration_is_rejected():
     for name in ("absent", "../x", "/etc/passwd", 1, None, ["a"], "manifest.json"):
         assert refusal(manifest(classic(), Config=name))
 
 
-def test_layers_that_are_there():
+def test_missing_layers_are_rejected():
     names = ["absent", "../x", "/etc/passwd", "repositories", 1, None]
     for name in names:
         why = refusal(manifest(classic(), Layers=[name, name]))
@@ -264,14 +264,14 @@ def test_layers_that_are_there():
     assert "has no valid list of layers" in refusal(manifest(classic(), Layers="a"))
 
 
-def test_as_many_layers_as_the_configuration():
+def test_another_number_of_layers_is_rejected():
     name = f"{sha256(b'0')}/layer.tar"
     for names in ([], [name], [name] * 3):
         why = refusal(manifest(classic(), Layers=names))
         assert "layer digests do not match" in why
 
 
-def test_no_link_but_to_a_layer():
+def test_links_may_only_point_to_layers():
     name = f"{sha256(b'1')}/layer.tar"
     for target in ("/etc/shadow", "../../etc", "../repositories", "layer.tar"):
         why = refusal(classic() | {name: link(target)})
@@ -281,7 +281,7 @@ def test_no_link_but_to_a_layer():
     assert "is missing or not a tar archive" in why
 
 
-def test_nothing_oversized():
+def test_oversized_json_is_rejected():
     large = b" " * (archive.MAX_JSON + 1)
     assert "larger than" in refusal(classic() | {"manifest.json": large})
     large = config() + large
@@ -291,12 +291,12 @@ def test_nothing_oversized():
     assert "too many image configurations" in refusal(classic() | many)
 
 
-def test_not_too_many_members():
+def test_too_many_members_are_rejected():
     many = {str(n): b"" for n in range(archive.MAX_MEMBERS)}
     assert "more than 4096 members" in refusal(many | classic())
 
 
-def test_no_monstrous_name():
+def test_overlong_and_undecodable_names_are_rejected():
     assert "longer than 255 characters" in refusal({"x" * 256: b""})
     assert "not UTF-8" in refusal(tar({"\udcff": b""}, tarfile.GNU_FORMAT))
 
@@ -320,34 +320,34 @@ def test_no_monstrous_name():
         (config(LAYERS[::-1]), "layer digests do not match"),
     ],
 )
-def test_sentence(image, why):
+def test_the_error_describes_the_fault_in_the_configuration(image, why):
     assert why in refusal(classic(image=image))
 
 
 @pytest.mark.parametrize("key", ["rootfs", "RootFS", "ROOTFS", "rootf\u017f"])
-def test_one_thing_only(key):
-    """Go reads the last of these, whose layers are not in the archive."""
+def test_a_second_rootfs_is_rejected(key):
+    """Go uses the last one, whose layers are not in the archive."""
     rootfs = {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}
     image = config()[:-1] + b"," + json.dumps({key: rootfs})[1:].encode()
     assert "malformed image configuration" in refusal(classic(image=image))
 
 
 @pytest.mark.parametrize("key", ["diff_ids", "Diff_IDs"])
-def test_one_list_of_layers_only(key):
+def test_a_second_list_of_layers_is_rejected(key):
     rootfs = json.dumps(json.loads(config())["rootfs"])[:-1]
     rootfs += f', "{key}": ["sha256:{"0" * 64}"]}}'
     image = config(rootfs="@").replace(b'"@"', rootfs.encode())
     assert "malformed image configuration" in refusal(classic(image=image))
 
 
-def test_layers_that_the_uploader_has():
-    """An engine that has the layers named would not look at these."""
+def test_layers_must_be_in_the_archive():
+    """An engine that has layers with these digests would use its own."""
     victim = [tar({"secret": b"of another tenant"}), LAYERS[1]]
     members = classic(LAYERS, image=config(victim))
     assert "layer digests do not match the image configuration" in refusal(members)
 
 
-def test_gzip_that_expands_without_bound(monkeypatch):
+def test_layers_that_expand_too_much_are_rejected(monkeypatch):
     monkeypatch.setattr(archive, "EXPANSION_ALLOWANCE", 1024 * 1024)
     layer = tar({"zeros": bytes(8 * 1024 * 1024)})
     why = refusal(oci([layer], blobs=[gzip.compress(layer)]))
@@ -355,7 +355,7 @@ def test_gzip_that_expands_without_bound(monkeypatch):
     assert loaded(rewrite(tar(oci([layer]))))[1] == [layer]
 
 
-def test_its_name_is_in_the_sentence():
+def test_the_error_names_the_layer():
     layer = LAYERS[0][:1024] + b"x" * 512
     name = f"blobs/sha256/{sha256(layer)}"
     assert refusal(oci([layer])).startswith(f"layer {name!r}: not a tar")
@@ -389,7 +389,7 @@ def mutate(chance: random.Random, whole: bytes) -> bytes:
             case 5:
                 data[block : block + 512] = bytes(512)
             case 6:
-                # A header that says something else and has a checksum.
+                # A changed header with a valid checksum.
                 header = data[block : block + 512]
                 if len(header) == 512:
                     spot = chance.choice([0, 124, 130, 135, 156, 157, 345])
@@ -404,7 +404,7 @@ def mutate(chance: random.Random, whole: bytes) -> bytes:
 
 @pytest.mark.parametrize("layout", [classic, oci])
 @pytest.mark.parametrize("seed", range(4))
-def test_accepted_or_refused(layout, seed):
+def test_a_mutated_archive_is_loaded_as_checked_or_rejected(layout, seed):
     chance = random.Random(f"{layout.__name__} {seed}")
     blobs = {"blobs": [gzip.compress(x) for x in LAYERS]} if seed % 2 else {}
     whole = tar(layout(**blobs) if layout is oci else layout())

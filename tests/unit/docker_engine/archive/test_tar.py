@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tar."""
+"""Tar headers that Go might read differently are rejected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.docker_engine.archive.samples import rewrite
 from tests.unit.docker_engine.archive.samples import tar
 
 
-def test_sparse_files():
+def test_sparse_files_are_rejected():
     info = tarfile.TarInfo("sparse")
     info.type = tarfile.GNUTYPE_SPARSE
     assert "contains a sparse file" in layer_refusal(info.tobuf() + bytes(1024))
@@ -25,8 +25,8 @@ def test_sparse_files():
         assert "contains a sparse file" in layer_refusal(data)
 
 
-def test_sparse_files_under_a_size_that_may_be_read_in_two_ways():
-    """Go skips leading zero bytes of a number, others end it there."""
+def test_ambiguous_numbers_are_rejected():
+    """Go skips leading zero bytes of a number; others stop there."""
     info = tarfile.TarInfo("sparse")
     info.type = tarfile.GNUTYPE_SPARSE
     header = bytearray(tarfile.TarInfo("cover").tobuf())
@@ -38,7 +38,7 @@ def test_sparse_files_under_a_size_that_may_be_read_in_two_ways():
         assert "not a tar archive, or a corrupt one" in layer_refusal(layer)
 
 
-def test_content_where_there_can_be_none():
+def test_content_of_directories_links_and_devices_is_rejected():
     for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE):
         info = tarfile.TarInfo("first")
         info.type = kind
@@ -49,7 +49,7 @@ def test_content_where_there_can_be_none():
     assert "with content" in layer_refusal(info.tobuf() + bytes(1536))
 
 
-def test_sizes_beyond_what_a_header_holds():
+def test_sizes_may_exceed_what_an_octal_field_can_hold():
     info = tarfile.TarInfo("pax")
     info.pax_headers = {"size": "700"}
     layer = info.tobuf(tarfile.PAX_FORMAT) + b"x" * 700 + bytes(324 + 1024)
@@ -69,8 +69,8 @@ def test_sizes_beyond_what_a_header_holds():
         assert "not a tar archive, or a corrupt one" in layer_refusal(layer)
 
 
-def test_sizes_that_extended_headers_tell_as_go_reads_them():
-    """Each of these layers has one file, of one block, by its own header."""
+def test_sizes_in_extended_headers_are_read_as_go_reads_them():
+    """By its own header, each of these layers has one file of one block."""
 
     def extended(*records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
         body = b"".join(records)
@@ -98,7 +98,7 @@ def test_sizes_that_extended_headers_tell_as_go_reads_them():
         layer = start + file[:512] + b"x" * 512 + block("y", b"S", 0) + end
         assert "contains a sparse file" in layer_refusal(layer)
     for name in ("", "a/", "a"):
-        # What has no name is a directory, whatever an empty one is added.
+        # A member without a name is a directory; an empty long name does not change it.
         layer = block("L", b"L", 0) + block(name, b"\0", 5) + bytes(512) + end
         if name == "a":
             assert loaded(rewrite(tar(oci([layer]))))[1] == [layer]
@@ -106,7 +106,7 @@ def test_sizes_that_extended_headers_tell_as_go_reads_them():
             assert "with content" in layer_refusal(layer)
 
 
-def test_extended_headers_that_are_malformed():
+def test_malformed_extended_headers_are_rejected():
     for body in (b"x", b"8 path=a\n", b"5 =a\n", b"99 path=a\n", b"0 path=a\n"):
         info = tarfile.TarInfo("x")
         info.type = tarfile.XHDTYPE
@@ -115,7 +115,7 @@ def test_extended_headers_that_are_malformed():
         assert "malformed extended header" in layer_refusal(layer)
 
 
-def test_extended_headers_that_would_fill_memory():
+def test_oversized_extended_headers_are_rejected():
     for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
         info = tarfile.TarInfo("x")
         info.type = kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A registry in a mock of HTTP."""
+"""Fixtures for a mock registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.docker_engine.registry.samples import HOST
 
 @pytest.fixture
 def http():
-    # Not the plugin's fixture: under eventlet it is imported too early.
+    # Not the plugin's fixture: it is imported before eventlet patches the library.
     with requests_mock.Mocker() as mocker:
         yield mocker
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A registry in a mock of HTTP."""
+"""A mock registry, and the manifests it serves."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def manifest(kind=SCHEMA2, **changes):
 
 
 def serve(http, content, kind=SCHEMA2, reference="1.0", **answer):
-    """Have a manifest at the registry; return its digest."""
+    """Put a manifest into the mock registry and return its digest."""
     if not isinstance(content, bytes):
         content = json.dumps(content).encode()
     http.get(
@@ -74,7 +74,7 @@ def serve(http, content, kind=SCHEMA2, reference="1.0", **answer):
 
 
 def asked(http):
-    """Each request's host and path, and its Authorization."""
+    """Return the host and path, and the Authorization header, of each request."""
     return [
         (
             parse.urlsplit(request.url).netloc + parse.urlsplit(request.url).path,
@@ -85,7 +85,7 @@ def asked(http):
 
 
 def challenge(http, header, right, path="/manifests/1.0", content=None):
-    """Have a path at the registry that wants an Authorization."""
+    """Let the mock registry require authorization for a path."""
     body = json.dumps(manifest()).encode() if content is None else content
 
     def answer(request, context):

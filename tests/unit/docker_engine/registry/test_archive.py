@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives."""
+"""An archive is made of a registry's blobs, and its size is known in advance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.docker_engine.registry.samples import serve
 
 
 def image_of(http, *layers):
-    """Have an image at the registry, its blobs too."""
+    """Put an image and its blobs into the mock registry, and resolve it."""
     diff_ids = [
         digest_of(gzip.decompress(c) if c.startswith(b"\x1f\x8b") else c)
         for c in layers
@@ -53,7 +53,7 @@ PLAIN = archives.tar({"etc/motd": b"Hello!\n"})
 ZIPPED = gzip.compress(archives.tar({"etc/issue": b"Debian\n"}))
 
 
-def test_the_archive_is_an_images(http, registry):
+def test_the_archive_is_a_valid_image_archive(http, registry):
     image = image_of(http, PLAIN, ZIPPED)
     archive = RegistryArchive(registry, image, "app:1.0")
     checked = ImageArchive(archive, "app:1.0", "amd64")
@@ -77,7 +77,7 @@ def test_the_manifest_is_last_in_the_archive(http, registry):
     assert names == ["config.json", "1.tar", "2.tar", "manifest.json"]
 
 
-def test_a_layer_that_occurs_twice_is_in_the_archive_once(http, registry):
+def test_a_repeated_layer_is_stored_once(http, registry):
     image = image_of(http, PLAIN, ZIPPED, PLAIN)
     archive = RegistryArchive(registry, image, "")
     content = b"".join(archive)
@@ -91,13 +91,13 @@ def test_a_layer_that_occurs_twice_is_in_the_archive_once(http, registry):
 
 @pytest.mark.parametrize("length", [0, 1, 511, 512, 513, 1024])
 @pytest.mark.parametrize("tag", ["", "app:1.0", "a" * 500, "äpp:1"])
-def test_the_size_is_that_of_the_archive(http, registry, length, tag):
+def test_the_size_is_known_in_advance(http, registry, length, tag):
     archive = RegistryArchive(registry, image_of(http, b"x" * length, PLAIN), tag)
     for _ in range(2):
         assert sum(map(len, archive)) == archive.size
 
 
-def test_the_size_is_known_without_a_blob(http, registry):
+def test_the_size_is_known_without_reading_a_blob(http, registry):
     image = image_of(http, PLAIN)
     http.reset_mock()
     huge = Descriptor(ONE.digest, 2**40, TAR)
@@ -106,7 +106,7 @@ def test_the_size_is_known_without_a_blob(http, registry):
     assert not http.called
 
 
-def test_a_broken_blob_breaks_off_the_archive(http, registry):
+def test_a_corrupt_blob_breaks_off_the_archive(http, registry):
     image = image_of(http, PLAIN, ZIPPED)
     http.get(f"{URL}/blobs/{digest_of(ZIPPED)}", content=bytes(len(ZIPPED)))
     content: list[bytes] = []

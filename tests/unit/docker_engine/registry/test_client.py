@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registry."""
+"""Names, authentication, redirects, blobs and errors of a registry.
+
+With mocked HTTP; tests/functional has a real registry.
+"""
 
 from __future__ import annotations
 
@@ -33,33 +36,33 @@ from tests.unit.docker_engine.registry.samples import serve
 
 
 @pytest.mark.parametrize("name", ["", "App", "../x", "a//../b", "a?b", "a b", "a/"])
-def test_what_is_no_name_is_not_asked_for(http, registry, name):
+def test_an_invalid_repository_is_not_requested(http, registry, name):
     with pytest.raises(registries.NotFound):
         registry.resolve(name, "1.0")
     assert not http.called
 
 
 @pytest.mark.parametrize("reference", ["", "a/b", "../x", "sha256:12", ".1", "a" * 129])
-def test_what_is_no_reference_is_not_asked_for(http, registry, reference):
+def test_an_invalid_reference_is_not_requested(http, registry, reference):
     with pytest.raises(registries.NotFound):
         registry.resolve("team/app", reference)
     assert not http.called
 
 
 @pytest.mark.parametrize("host", ["", "a/b", "user@host", "https://a", "a:b", "a?b"])
-def test_what_is_no_host_is_a_value_error(host):
+def test_an_invalid_host_is_a_value_error(host):
     with pytest.raises(ValueError, match="not a registry"):
         Registry(host)
 
 
-def test_the_password_is_sent_when_it_is_asked_for(http, registry):
+def test_the_password_is_sent_on_request(http, registry):
     challenge(http, 'Basic realm="test"', [BASIC])
     registry.resolve("team/app", "1.0")
     registry.resolve("team/app", "1.0")
     assert [authorization for _, authorization in asked(http)] == [None, BASIC, BASIC]
 
 
-def test_an_open_registry_is_not_sent_the_password(http, registry):
+def test_the_password_is_not_sent_to_an_open_registry(http, registry):
     serve(http, manifest())
     registry.resolve("team/app", "1.0")
     assert [authorization for _, authorization in asked(http)] == [None]
@@ -73,21 +76,21 @@ def test_a_wrong_password_is_refused(http, registry):
     assert len(asked(http)) == 2
 
 
-def test_without_a_password_none_is_sent(http):
+def test_a_registry_that_requires_a_password_refuses_anonymous_access(http):
     challenge(http, 'Basic realm="test"', [BASIC])
     with pytest.raises(registries.Refused, match="password"):
         Registry(HOST).resolve("team/app", "1.0")
 
 
 @pytest.mark.parametrize("header", ["", "Negotiate", 'Digest realm="basic"'])
-def test_another_log_in_is_refused(http, registry, header):
+def test_other_authentication_schemes_are_refused(http, registry, header):
     challenge(http, header, [BASIC])
     with pytest.raises(registries.Refused, match="neither"):
         registry.resolve("team/app", "1.0")
 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])
-def test_a_token_is_fetched_once_for_a_repository(http, registry, key):
+def test_a_token_is_fetched_once_per_repository(http, registry, key):
     challenge(http, BEARER, ["Bearer t0k3n"])
     challenge(http, BEARER, ["Bearer t0k3n"], "/blobs/" + digest_of(b"one"), b"one")
     http.get(REALM, json={key: "t0k3n"})
@@ -103,7 +106,7 @@ def test_a_token_is_fetched_once_for_a_repository(http, registry, key):
     assert query == {"service": ["reg"], "scope": ["repository:team/app:pull"]}
 
 
-def test_a_token_that_has_expired_is_fetched_again(http, registry):
+def test_an_expired_token_is_replaced(http, registry):
     right = ["Bearer one"]
     challenge(http, BEARER, right)
     http.get(REALM, [{"json": {"token": "one"}}, {"json": {"token": "two"}}])
@@ -112,14 +115,14 @@ def test_a_token_that_has_expired_is_fetched_again(http, registry):
     assert registry.resolve("team/app", "1.0")
 
 
-def test_a_token_is_for_anyone_who_has_no_password(http):
+def test_an_anonymous_token_is_fetched_without_a_password(http):
     challenge(http, BEARER, ["Bearer t0k3n"])
     http.get(REALM, json={"token": "t0k3n"})
     Registry(HOST).resolve("team/app", "1.0")
     assert ("auth.example.org/token", None) in asked(http)
 
 
-def test_of_two_ways_to_log_in_the_token_is_taken(http, registry):
+def test_bearer_authentication_is_preferred(http, registry):
     challenge(http, f'Basic realm="http://x", {BEARER}, Basic realm="y"', ["Bearer t"])
     http.get(REALM, json={"token": "t"})
     assert registry.resolve("team/app", "1.0")
@@ -151,7 +154,7 @@ def test_no_token_is_fetched_without_tls(http, registry, realm):
         ({"exc": requests.ConnectTimeout}, registries.Unreachable),
     ],
 )
-def test_without_a_token_there_is_no_image(http, registry, answer, error):
+def test_a_token_that_cannot_be_fetched_is_an_error(http, registry, answer, error):
     challenge(http, BEARER, [])
     http.get(REALM, **answer)
     with pytest.raises(error):
@@ -175,7 +178,7 @@ def redirect(http, location, status=307):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_an_object_store_is_not_told_who_we_are(http, status):
+def test_credentials_are_not_sent_to_an_object_store(http, status):
     registry = redirect(http, STORE, status)
     http.get(STORE, content=b"one")
     assert b"".join(registry.blob("team/app", ONE)) == b"one"
@@ -185,21 +188,21 @@ def test_an_object_store_is_not_told_who_we_are(http, status):
     ]
 
 
-def test_another_port_of_the_registrys_host_is_another(http):
+def test_credentials_are_not_sent_to_another_port(http):
     registry = redirect(http, f"https://{HOST}:8443/one")
     http.get(f"https://{HOST}:8443/one", content=b"one")
     assert b"".join(registry.blob("team/app", ONE)) == b"one"
     assert asked(http)[-1] == (f"{HOST}:8443/one", None)
 
 
-def test_a_redirect_inside_the_registry_is_followed_as_us(http):
+def test_credentials_are_sent_with_redirects_within_the_registry(http):
     registry = redirect(http, "/elsewhere")
     http.get(f"https://{HOST}/elsewhere", content=b"one")
     assert b"".join(registry.blob("team/app", ONE)) == b"one"
     assert asked(http)[-1] == (f"{HOST}/elsewhere", BASIC)
 
 
-def test_an_object_store_that_asks_is_not_told_either(http):
+def test_credentials_are_not_sent_to_an_object_store_that_asks(http):
     registry = redirect(http, STORE)
     header = {"WWW-Authenticate": 'Basic realm="store"'}
     http.get(STORE, status_code=401, headers=header)
@@ -210,14 +213,14 @@ def test_an_object_store_that_asks_is_not_told_either(http):
 
 
 @pytest.mark.parametrize("location", ["http://store.example.com/one", "ftp://x/one"])
-def test_a_redirect_to_where_there_is_no_tls_is_refused(http, location):
+def test_a_redirect_to_a_non_https_url_is_refused(http, location):
     registry = redirect(http, location)
     with pytest.raises(registries.Refused, match="non-HTTPS"):
         list(registry.blob("team/app", ONE))
     assert len(asked(http)) == 1
 
 
-def test_redirects_end(http):
+def test_a_redirect_loop_is_ended(http):
     registry = redirect(http, f"{URL}/blobs/{ONE.digest}")
     with pytest.raises(registries.Unreachable, match="too many redirects"):
         list(registry.blob("team/app", ONE))
@@ -234,15 +237,13 @@ def test_redirects_end(http):
         (b"one", {"Content-Length": "4"}, "instead of 3"),
     ],
 )
-def test_a_blob_must_be_what_its_descriptor_says(
-    http, registry, content, headers, message
-):
+def test_a_blob_must_match_its_descriptor(http, registry, content, headers, message):
     http.get(f"{URL}/blobs/{ONE.digest}", content=content, headers=headers)
     with pytest.raises(BadImage, match=message):
         list(registry.blob("team/app", ONE))
 
 
-def test_a_blob_flows_in_chunks(http, registry):
+def test_a_blob_is_streamed_in_chunks(http, registry):
     content = bytes(1024 * 1024)
     http.get(f"{URL}/blobs/{digest_of(content)}", content=content)
     blob = Descriptor(digest_of(content), len(content), TAR)
@@ -251,7 +252,7 @@ def test_a_blob_flows_in_chunks(http, registry):
     assert len(chunks) > 1
 
 
-def test_a_compressed_blob_is_not_expanded_on_the_way(http, registry):
+def test_a_compressed_blob_is_not_expanded(http, registry):
     content = gzip.compress(b"one")
     http.get(
         f"{URL}/blobs/{digest_of(content)}",
@@ -263,7 +264,7 @@ def test_a_compressed_blob_is_not_expanded_on_the_way(http, registry):
     assert http.last_request.headers["Accept-Encoding"] == "identity"
 
 
-def test_a_connection_that_is_lost_in_a_blob_is_no_fault_of_the_image(http, registry):
+def test_a_connection_lost_in_a_blob_is_unreachable(http, registry):
     class Lost(io.RawIOBase):
         def readable(self):
             return True
@@ -288,7 +289,7 @@ def test_a_connection_that_is_lost_in_a_blob_is_no_fault_of_the_image(http, regi
         (206, registries.RegistryError),
     ],
 )
-def test_a_status_is_an_error(http, registry, status, error):
+def test_the_status_determines_the_error(http, registry, status, error):
     serve(http, manifest(), status_code=status)
     with pytest.raises(error, match=f"team/app:1.0: .* {status}") as caught:
         registry.resolve("team/app", "1.0")
@@ -309,21 +310,25 @@ def test_a_status_is_an_error(http, registry, status, error):
         (OSError("no such CA file"), registries.RegistryError),
     ],
 )
-def test_a_failed_call_is_an_error(http, registry, cause, error):
+def test_the_cause_of_a_failed_request_determines_the_error(
+    http, registry, cause, error
+):
     http.get(f"{URL}/manifests/1.0", exc=cause)
     with pytest.raises(error) as caught:
         registry.resolve("team/app", "1.0")
     assert caught.type is error
 
 
-def test_an_error_does_not_tell_a_signed_url(http):
+def test_an_error_does_not_contain_a_signed_url(http):
     registry = redirect(http, "https://[store/one?signature=s3cr3t")
     with pytest.raises(registries.RegistryError) as caught:
         list(registry.blob("team/app", ONE))
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_the_environment_has_no_say(http, registry, monkeypatch, tmp_path):
+def test_proxies_and_netrc_of_the_environment_are_ignored(
+    http, registry, monkeypatch, tmp_path
+):
     (tmp_path / ".netrc").write_text(f"machine {HOST} login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")

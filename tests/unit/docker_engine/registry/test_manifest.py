@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests and indexes."""
+"""Manifests and indexes are validated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.docker_engine.registry.samples import serve
 
 
 @pytest.mark.parametrize("kind", [SCHEMA2, OCI])
-def test_an_image_is_what_its_manifest_says(http, registry, kind):
+def test_an_image_is_described_by_its_manifest(http, registry, kind):
     digest = serve(http, manifest(kind), kind)
     assert registry.resolve("team/app", "1.0") == Image(
         repository="team/app",
@@ -41,14 +41,14 @@ def test_an_image_is_what_its_manifest_says(http, registry, kind):
     assert all(kind in accepted for kind in (SCHEMA2, OCI, LIST, OCI_INDEX))
 
 
-def test_a_media_type_may_be_in_the_header_alone(http, registry):
+def test_the_media_type_may_be_in_the_header_only(http, registry):
     content = manifest(OCI)
     del content["mediaType"]
     serve(http, content, f"{OCI}; charset=utf-8")
     assert registry.resolve("team/app", "1.0")
 
 
-def test_a_digest_must_be_that_of_the_manifest(http, registry):
+def test_a_manifest_must_have_the_requested_digest(http, registry):
     digest = digest_of(json.dumps(manifest()).encode())
     serve(http, manifest(), reference=digest)
     assert registry.resolve("team/app", digest).digest == digest
@@ -57,7 +57,7 @@ def test_a_digest_must_be_that_of_the_manifest(http, registry):
         registry.resolve("team/app", digest)
 
 
-def test_no_more_than_four_mebibytes_of_a_manifest_are_read(http, registry):
+def test_at_most_four_mebibytes_of_a_manifest_are_read(http, registry):
     class Endless(io.RawIOBase):
         given = 0
 
@@ -110,20 +110,20 @@ def test_no_more_than_four_mebibytes_of_a_manifest_are_read(http, registry):
         manifest(layers=[part(b"one", TAR), part(b"one", TAR, size=4)]),
     ],
 )
-def test_a_malformed_manifest_is_no_image(http, registry, content):
+def test_a_malformed_manifest_is_rejected(http, registry, content):
     serve(http, content)
     with pytest.raises(BadImage):
         registry.resolve("team/app", "1.0")
 
 
-def test_a_manifest_of_the_first_schema_is_no_image(http, registry):
+def test_a_schema_1_manifest_is_rejected(http, registry):
     kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
     serve(http, {"schemaVersion": 1}, kind)
     with pytest.raises(BadImage, match="v1"):
         registry.resolve("team/app", "1.0")
 
 
-def test_layers_compressed_with_zstd_are_no_good(http, registry):
+def test_layers_compressed_with_zstd_are_rejected(http, registry):
     layer = part(b"one", "application/vnd.oci.image.layer.v1.tar+zstd")
     serve(http, manifest(layers=[layer]))
     with pytest.raises(BadImage, match="zstd"):
@@ -138,7 +138,7 @@ def test_layers_compressed_with_zstd_are_no_good(http, registry):
         part(b"one", TAR, urls=["https://example.com/one"]),
     ],
 )
-def test_layers_that_lie_elsewhere_are_no_good(http, registry, layer):
+def test_layers_stored_outside_the_registry_are_rejected(http, registry, layer):
     serve(http, manifest(layers=[layer]))
     with pytest.raises(BadImage, match="outside the registry"):
         registry.resolve("team/app", "1.0")
@@ -150,7 +150,7 @@ def entry(content, architecture="amd64", os="linux", kind=SCHEMA2, **more):
 
 
 @pytest.mark.parametrize("kind", [LIST, OCI_INDEX])
-def test_the_image_of_the_architecture_is_chosen(http, registry, kind):
+def test_the_image_for_the_architecture_is_selected(http, registry, kind):
     amd64 = json.dumps(manifest()).encode()
     arm64 = json.dumps(manifest(layers=[part(b"arm", TAR)])).encode()
     entries = [
@@ -174,7 +174,7 @@ def test_the_image_of_the_architecture_is_chosen(http, registry, kind):
 
 
 @pytest.mark.parametrize("size", [1, 5 * 1024 * 1024])
-def test_the_chosen_manifest_must_have_its_size(http, registry, size):
+def test_the_selected_manifest_must_have_its_size(http, registry, size):
     content = json.dumps(manifest()).encode()
     index = {"mediaType": LIST, "manifests": [entry(content, size=size)]}
     serve(http, index, LIST)
@@ -183,7 +183,7 @@ def test_the_chosen_manifest_must_have_its_size(http, registry, size):
         registry.resolve("team/app", "1.0")
 
 
-def test_the_chosen_manifest_must_have_its_digest(http, registry):
+def test_the_selected_manifest_must_have_its_digest(http, registry):
     content = json.dumps(manifest()).encode()
     serve(http, {"mediaType": LIST, "manifests": [entry(content)]}, LIST)
     other = content.replace(b"2", b"3", 1)
@@ -192,7 +192,7 @@ def test_the_chosen_manifest_must_have_its_digest(http, registry):
         registry.resolve("team/app", "1.0")
 
 
-def test_an_index_in_an_index_is_no_image(http, registry):
+def test_an_index_in_an_index_is_rejected(http, registry):
     inner = json.dumps({"mediaType": LIST, "manifests": []}).encode()
     serve(http, {"mediaType": LIST, "manifests": [entry(inner)]}, LIST)
     serve(http, inner, LIST, reference=digest_of(inner))
@@ -201,7 +201,7 @@ def test_an_index_in_an_index_is_no_image(http, registry):
 
 
 @pytest.mark.parametrize("entries", [None, {}, [1], [{"platform": 1}], []])
-def test_a_malformed_index_is_no_image(http, registry, entries):
+def test_a_malformed_index_is_rejected(http, registry, entries):
     serve(http, {"mediaType": LIST, "manifests": entries}, LIST)
     with pytest.raises(BadImage):
         registry.resolve("team/app", "1.0")

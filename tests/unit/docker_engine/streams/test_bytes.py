@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Uploads."""
+"""Uploads are streamed, and broken off when an error occurs on either side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docker_engine import errors
 from tests.unit.docker_engine.http_engine import TIMEOUT
 
 
-def test_an_upload_is_sent_as_it_comes(engine, client):
+def test_an_upload_is_streamed(engine, client):
     arrived: queue.Queue[bytes] = queue.Queue()
 
     def load(handler):
@@ -27,7 +27,7 @@ def test_an_upload_is_sent_as_it_comes(engine, client):
         for chunk in (b"one", b"", b"two" * 100000, b"three"):
             yield chunk
             if chunk:
-                # Not produced before the engine has had this one.
+                # The next chunk is not produced before the engine received this one.
                 assert arrived.get(timeout=TIMEOUT) == chunk
 
     assert client.load_image(chunks()) == [{"stream": "Loaded"}]
@@ -50,7 +50,7 @@ def test_an_upload_is_sent_as_it_comes(engine, client):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_upload_that_breaks_off(engine, client, error):
+def test_an_exception_in_the_upload_breaks_it_off_and_is_raised(engine, client, error):
     ends: queue.Queue[str] = queue.Queue()
 
     def load(handler):
@@ -73,7 +73,7 @@ def test_an_upload_that_breaks_off(engine, client, error):
     client.ping()
 
 
-def test_an_engine_that_refuses_in_the_middle(engine, client):
+def test_an_error_response_ends_the_upload(engine, client):
     def refuse(handler):
         next(handler.upload())
         handler.answer(500, b'{"message": "no space left on device"}')

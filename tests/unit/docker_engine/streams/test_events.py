@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events."""
+"""Streams of events and of progress messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.docker_engine.http_engine import LABELS
 from tests.unit.docker_engine.http_engine import Follower
 
 
-def test_events_may_be_rare(engine):
+def test_the_read_timeout_does_not_apply_to_events(engine):
     def seldom(handler):
         def events():
             time.sleep(0.5)
@@ -28,7 +28,7 @@ def test_events_may_be_rare(engine):
         assert next(stream) == {"Action": "start"}
 
 
-def test_events_come_at_once(engine, client, happen):
+def test_events_arrive_as_they_happen(engine, client, happen):
     with client.events(since=1.5, filters=LABELS) as stream:
         follower = Follower(stream)
         happen.put(b'{"n": 1}\n')
@@ -41,7 +41,7 @@ def test_events_come_at_once(engine, client, happen):
     assert engine.requests[-1].query == {"since": "1.500000000"} | FILTERS
 
 
-def test_a_lost_engine_ends_the_events(client, happen):
+def test_a_lost_connection_ends_the_events_with_an_error(client, happen):
     with client.events() as stream:
         follower = Follower(stream)
         happen.put(b'{"n": 1}\n')
@@ -50,7 +50,7 @@ def test_a_lost_engine_ends_the_events(client, happen):
         assert isinstance(follower.next(), errors.Unreachable)
 
 
-def test_an_engine_that_stops_in_good_order_is_lost_too(engine, client):
+def test_an_engine_that_ends_the_stream_is_unreachable(engine, client):
     engine.answers["GET /events"] = lambda handler: handler.stream([b'{"n": 1}\n'])
     with client.events() as stream:
         assert next(stream) == {"n": 1}
@@ -58,7 +58,7 @@ def test_an_engine_that_stops_in_good_order_is_lost_too(engine, client):
             next(stream)
 
 
-def test_closing_ends_who_waits_for_events(client, happen):
+def test_closing_ends_a_blocked_iteration(client, happen):
     stream = client.events()
     follower = Follower(stream)
     happen.put(b'{"n": 1}\n')
@@ -71,15 +71,15 @@ def test_closing_ends_who_waits_for_events(client, happen):
     assert list(stream) == []
 
 
-def test_closing_before_the_first_event(client, happen):
+def test_a_stream_may_be_closed_before_the_first_event(client, happen):
     with client.events() as stream:
         stream.close()
         happen.put(b'{"n": 1}\n')
         assert list(stream) == []
 
 
-def test_events_have_a_connection_of_their_own(engine, client, happen):
-    """The thread that ends one must not find it with another call on it."""
+def test_events_use_a_separate_connection(engine, client, happen):
+    """A thread that closes the stream must not disturb another call."""
     client.ping()
     with client.events():
         assert engine.connections == 2
@@ -87,14 +87,14 @@ def test_events_have_a_connection_of_their_own(engine, client, happen):
     assert engine.connections == 2
 
 
-def test_other_calls_go_on_while_events_are_followed(client, happen):
+def test_other_calls_work_while_events_are_followed(client, happen):
     with client.events() as stream:
         client.ping()
         happen.put(b'{"n": 1}\n')
         assert next(stream) == {"n": 1}
 
 
-def test_a_failure_after_the_engine_said_200(engine, client):
+def test_a_failure_reported_after_status_200_is_an_error(engine, client):
     def fail(handler):
         collections.deque(handler.upload(), maxlen=0)
         handler.stream([b'{"stream": "a"}\r\n', b'{"err', b'or": "bad layer"}\r\n'])
@@ -105,7 +105,7 @@ def test_a_failure_after_the_engine_said_200(engine, client):
     assert caught.value.status == 200
 
 
-def test_an_engine_lost_while_it_loads(engine, client):
+def test_a_connection_lost_while_loading_is_unreachable(engine, client):
     def leave(handler):
         collections.deque(handler.upload(), maxlen=0)
         handler.stream([b'{"stream": "a"}\n'], end=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Versions, errors, connections, time."""
+"""API versions, errors, connections, repetition and timeouts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.docker_engine.http_engine import answer
         ("2.0", "1.44", http_transport.MAX_API_VERSION),
     ],
 )
-def test_the_newest_version_that_both_speak(engine, client, newest, oldest, used):
+def test_the_newest_common_api_version_is_used(engine, client, newest, oldest, used):
     engine.answers["GET /version"] = answer(ApiVersion=newest, MinAPIVersion=oldest)
     client.stop_container("a", 0)
     client.start_container("a")
@@ -48,7 +48,7 @@ def test_the_newest_version_that_both_speak(engine, client, newest, oldest, used
         {"no": "engine"},
     ],
 )
-def test_an_engine_of_another_time(engine, client, version):
+def test_an_engine_without_a_common_api_version_is_unsupported(engine, client, version):
     engine.answers["GET /version"] = answer(version)
     with pytest.raises(errors.UnsupportedVersion, match=http_transport.MIN_API_VERSION):
         client.info()
@@ -69,7 +69,7 @@ def test_an_engine_of_another_time(engine, client, version):
         (418, errors.EngineError),
     ],
 )
-def test_the_engines_errors_have_types(engine, client, status, kind):
+def test_the_status_of_a_response_determines_the_error(engine, client, status, kind):
     engine.answers["GET /info"] = lambda handler: handler.answer(
         status, b'{"message": "because"}', Location="/elsewhere"
     )
@@ -89,35 +89,35 @@ def test_the_engines_errors_have_types(engine, client, status, kind):
         (b'{"error": 1}', '{"error": 1}'),
     ],
 )
-def test_errors_that_are_not_the_engines(engine, client, body, message):
+def test_errors_in_another_format_keep_their_text(engine, client, body, message):
     engine.answers["GET /info"] = lambda handler: handler.answer(502, body)
     with pytest.raises(errors.EngineError) as caught:
         client.info()
     assert caught.value.message == message
 
 
-def test_an_answer_that_is_no_json(engine, client):
+def test_a_response_that_is_not_json_is_an_error(engine, client):
     engine.answers["GET /info"] = lambda handler: handler.answer(200, b"<html>")
     with pytest.raises(errors.EngineError, match="not JSON"):
         client.info()
 
 
-def test_what_is_so_already_is_no_error(engine, client):
+def test_not_modified_is_no_error(engine, client):
     engine.answers["POST /containers/a/stop"] = lambda handler: handler.answer(304)
     client.stop_container("a", 0)
     client.ping()
     assert engine.connections == 1
 
 
-def test_a_thread_has_one_connection(engine, client):
+def test_a_thread_reuses_its_connection(engine, client):
     for ref in ("a", "b", "c"):
         client.start_container(ref)
         client.stop_container(ref, 0)
     assert engine.connections == 1
 
 
-def test_threads_share_no_connection(engine, client):
-    """All wait for each other in the engine, so that none can have waited before."""
+def test_threads_do_not_share_connections(engine, client):
+    """All calls wait for each other in the engine: none may queue for a connection."""
     count = 8
     barrier = threading.Barrier(count)
 
@@ -143,14 +143,14 @@ def test_threads_share_no_connection(engine, client):
     assert engine.connections == count
 
 
-def test_it_is_not_repeated_for_ever(engine, client):
+def test_a_call_is_repeated_at_most_twice(engine, client):
     engine.answers["GET /_ping"] = Handler.drop
     with pytest.raises(errors.Unreachable):
         client.ping()
     assert engine.calls == ["GET /_ping"] * 3
 
 
-def test_a_connection_that_the_engine_has_closed_since(engine, client):
+def test_a_connection_that_the_engine_closed_is_replaced(engine, client):
     def answer_and_close(handler):
         handler.answer(204)
         handler.close_connection = True
@@ -173,7 +173,7 @@ def wait_for(event: threading.Event) -> Callable[[Handler], None]:
     return wait
 
 
-def test_an_engine_that_is_silent(engine):
+def test_a_silent_engine_times_out(engine):
     over = threading.Event()
     engine.answers["GET /_ping"] = wait_for(over)
     started = time.monotonic()
@@ -184,7 +184,7 @@ def test_an_engine_that_is_silent(engine):
     assert engine.calls == ["GET /_ping"]
 
 
-def test_an_engine_that_falls_silent(engine):
+def test_a_response_that_stalls_times_out(engine):
     over = threading.Event()
 
     def half(handler):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS."""
+"""Certificates of engines and clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.docker_engine.http_engine import serving
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory):
-    """A directory with ca.pem, and {server,client,stranger}{,-key}.pem.
+    """A directory with certificates: {ca,server,client,stranger}{,-key}.pem.
 
     Nobody trusts the stranger, who signed for itself.
     """
@@ -70,7 +70,7 @@ def pki(tmp_path_factory):
 
 @pytest.fixture
 def tls_engine(pki):
-    """An engine that asks for a client's certificate, as dockerd --tlsverify."""
+    """An engine that requires client certificates, like dockerd --tlsverify."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pki / "server.pem", pki / "server-key.pem")
     context.load_verify_locations(pki / "ca.pem")
@@ -89,12 +89,12 @@ def tls(pki):
     )
 
 
-def test_tls(tls_engine, tls):
+def test_a_client_certificate_authenticates(tls_engine, tls):
     DockerClient(tls_engine.host, tls=tls).ping()
     assert tls_engine.calls == ["GET /_ping"]
 
 
-def test_certificate_and_key_in_one_file(tls_engine, tls, pki, tmp_path):
+def test_certificate_and_key_may_be_in_one_file(tls_engine, tls, pki, tmp_path):
     both = tmp_path / "both.pem"
     names = ("client.pem", "client-key.pem")
     both.write_bytes(b"".join((pki / name).read_bytes() for name in names))
@@ -104,8 +104,8 @@ def test_certificate_and_key_in_one_file(tls_engine, tls, pki, tmp_path):
 
 
 @pytest.mark.parametrize("ca", ["stranger.pem", None])
-def test_an_engine_that_nobody_vouches_for(tls_engine, tls, pki, ca, monkeypatch):
-    # Not even when the environment does.
+def test_an_untrusted_certificate_is_rejected(tls_engine, tls, pki, ca, monkeypatch):
+    # Not even if the environment trusts it.
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pki / "ca.pem"))
     tls = dataclasses.replace(tls, ca_file=ca and str(pki / ca))
     with pytest.raises(errors.Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
@@ -113,21 +113,21 @@ def test_an_engine_that_nobody_vouches_for(tls_engine, tls, pki, ca, monkeypatch
     assert tls_engine.calls == []
 
 
-def test_an_engine_of_another_name(tls_engine, tls):
+def test_a_certificate_for_another_name_is_rejected(tls_engine, tls):
     host = tls_engine.host.replace("127.0.0.1", "localhost")
     with pytest.raises(errors.Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
         DockerClient(host, tls=tls).ping()
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_verification_switched_off(tls_engine, tls):
+def test_verification_can_be_switched_off(tls_engine, tls):
     tls = dataclasses.replace(tls, ca_file=None, verify=False)
     DockerClient(tls_engine.host, tls=tls).ping()
     assert tls_engine.calls == ["GET /_ping"]
 
 
 @pytest.mark.parametrize("own", [None, "stranger"])
-def test_a_client_that_the_engine_does_not_trust(tls_engine, tls, pki, own):
+def test_a_client_without_a_trusted_certificate_is_rejected(tls_engine, tls, pki, own):
     tls = dataclasses.replace(
         tls,
         cert_file=own and str(pki / f"{own}.pem"),
@@ -139,13 +139,13 @@ def test_a_client_that_the_engine_does_not_trust(tls_engine, tls, pki, own):
 
 
 @pytest.mark.parametrize("field", ["ca_file", "cert_file", "key_file"])
-def test_a_file_that_is_not_there(tls_engine, tls, field):
+def test_a_missing_file_is_named_in_the_error(tls_engine, tls, field):
     tls = dataclasses.replace(tls, **{field: "/none.pem"})
     with pytest.raises(errors.DockerError, match=r"/none\.pem"):
         DockerClient(tls_engine.host, tls=tls).ping()
 
 
-def test_closing_ends_who_waits_for_events_over_tls(tls_engine, tls):
+def test_closing_ends_a_blocked_iteration_over_tls(tls_engine, tls):
     over = threading.Event()
 
     def wait(handler):
