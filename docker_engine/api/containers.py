@@ -166,7 +166,7 @@ class ContainersAPI(Endpoints):
             "tail": "all" if tail is None else str(tail),
         }
         answer = self._call("GET", ref, "logs", query)
-        # Output without a terminal is framed. The engine says so since API 1.42.
+        # Output without a terminal is framed, which the header tells since API 1.42.
         kind = answer.headers.get("Content-Type")
         if kind == frames.RAW or (
             kind != frames.MULTIPLEXED and self.inspect_container(ref)["Config"]["Tty"]
@@ -276,14 +276,14 @@ class ContainersAPI(Endpoints):
         )
 
     def _with_grace(self, seconds: int) -> tuple[float, float]:
-        """Return timeouts for a call that answers when a process has ended."""
+        """Return the timeouts for a call that waits for a process to end."""
         transport = self._transport
         return transport.connect_timeout, transport.read_timeout + seconds
 
 
 @contextlib.contextmanager
 def _path_or_container() -> Iterator[None]:
-    """Tell a missing container from a missing file: both are 404 here."""
+    """Distinguish a missing container from a missing file: both are 404 here."""
     try:
         yield
     except errors.PathNotFound as error:

@@ -14,7 +14,7 @@ Filters = Mapping[str, Sequence[str]]
 
 
 class Endpoints:
-    """Base of one part of the API; :class:`DockerClient` sets the transport."""
+    """One part of the API. The client that combines all parts sets the transport."""
 
     _transport: Transport
 

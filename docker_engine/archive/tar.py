@@ -67,8 +67,8 @@ class Walk:
         self._carried = b""
         self._left = 0
         self._inside = False
-        # The extended header that is being read, and what those read so far say
-        # about the next member, in the PAX and in the GNU format.
+        # The extended header that is being read, and the fields of the next member
+        # that extended headers have set, in the PAX and in the GNU format.
         self._special: Header | None = None
         self._body = bytearray()
         self._pax: dict[str, Any] = {}

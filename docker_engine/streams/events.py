@@ -31,7 +31,7 @@ class EventStream(Iterator[dict[str, Any]]):
         self._answer = answer
         self._events = json_lines(answer)
         self._closed = False
-        # A duplicate, because the answer closes its own socket at its end.
+        # A duplicate, because requests closes its socket at the end of the response.
         self._socket = socket.socket(fileno=os.dup(answer.raw.fileno()))
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class EventStream(Iterator[dict[str, Any]]):
 
 
 def json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
-    """Yield the objects of an answer, one per line, as soon as each is complete.
+    """Yield the JSON objects of a response, one per line, as each is complete.
 
     :raises Unreachable: if the connection is lost
     """

@@ -79,7 +79,7 @@ class Transport:
     def get(
         self, path: str, query: Mapping[str, str] | None = None, **options: Any
     ) -> Any:
-        """Make a GET call and return its answer's JSON; see :meth:`request`."""
+        """Make a GET call and return the JSON of the response; see :meth:`request`."""
         return parsed(self.request("GET", path, query, **options))
 
     def request(
@@ -136,10 +136,10 @@ class Transport:
     def stream(
         self, method: str, path: str, query: Mapping[str, str], **options: Any
     ) -> requests.Response:
-        """Make a call whose answer is read as it comes, on a connection of its own.
+        """Make a call whose response is streamed, on a separate connection.
 
-        Another thread may end the stream: the connection must not return to a pool
-        in which a call may already use it.
+        Another thread may close the stream. Its connection must not return to a pool,
+        where another call may already use it.
         """
         return self.request(
             method, path, query, stream=True, session=self._new_session(), **options
@@ -172,7 +172,7 @@ class Transport:
 
 
 def parsed(answer: requests.Response) -> Any:
-    """Return the JSON of an answer.
+    """Return the JSON of a response.
 
     :raises EngineError: if it is not JSON
     """
@@ -180,7 +180,7 @@ def parsed(answer: requests.Response) -> Any:
         return answer.json()
     except ValueError as error:
         raise errors.EngineError(
-            f"{parse.unquote(answer.url)} is not an Engine API: its answer is not JSON",
+            f"{parse.unquote(answer.url)} is not an Engine API: response is not JSON",
             answer.status_code,
         ) from error
 
@@ -234,7 +234,7 @@ def _checked(
 
 
 def _was_dropped(error: OSError) -> bool:
-    """Tell whether an established connection was lost."""
+    """Return whether an established connection was lost."""
     return isinstance(root_cause(error), ConnectionResetError | BrokenPipeError)
 
 
