@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docker's images in Glance: a read-only store, and what keeps its list."""
+"""Docker images in Glance: a read-only store, and the commands that add images."""

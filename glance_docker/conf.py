@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of the store, in glance-api.conf, and of the sync, in its own file."""
+"""Options of the store in glance-api.conf, and of glance-docker-sync."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ store_opts = [
     cfg.StrOpt(
         "docker_registry",
         help="""
-``host`` or ``host:port`` of a registry, for a store of its images in place of an
-engine's: ``docker://HOST:PORT/repository@sha256:…``. It is spoken to by HTTPS.
+Registry whose images the store serves in place of an engine's: ``host`` or
+``host:port``. The store reads it over HTTPS. Locations of its images are
+``docker://HOST:PORT/repository@sha256:…``.
 """,
     ),
     cfg.StrOpt(
         "docker_registry_auth_file",
         help="""
-Credentials for ``docker_registry``, in the form of Docker's
+File with credentials for ``docker_registry``, in the format of Docker's
 ``~/.docker/config.json``.
 """,
     ),
@@ -49,8 +50,8 @@ Credentials for ``docker_registry``, in the form of Docker's
         "docker_registry_architecture",
         default="amd64",
         help="""
-Which of an image for several architectures Glance gives to who reads it, as Go
-names it. Hosts that pull by themselves have their own.
+Architecture (GOARCH name) that Glance serves from multi-platform images. Hosts that
+pull images from the registry themselves use their own architecture.
 """,
     ),
 ]
@@ -65,8 +66,8 @@ def engine(group: Any) -> DockerClient:
     return client(group, _PREFIX)
 
 
-engine_group = cfg.OptGroup("engine", title="The engine whose images are listed")
-sync_group = cfg.OptGroup("sync", title="What is listed, and for whom")
+engine_group = cfg.OptGroup("engine", title="The engine whose images Glance lists")
+sync_group = cfg.OptGroup("sync", title="Which images Glance lists, and for whom")
 GLANCE_GROUP = "glance"
 
 sync_opts = [
@@ -74,17 +75,17 @@ sync_opts = [
         "access",
         default="public",
         help="""
-Who sees an image that has no ``rule``: ``public``, ``community``, ``private`` (the
-project of this service alone), ``project:ID[,ID…]`` (these projects) or ``hidden``
-(it is not in Glance at all).
+Who can see an image that no ``rule`` matches: ``public``, ``community``, ``private``
+(only the project of this service), ``project:ID[,ID…]`` (these projects) or
+``hidden`` (Glance does not list it).
 """,
     ),
     cfg.MultiStrOpt(
         "rule",
         default=[],
         help="""
-``PATTERN ACCESS``: who sees the images whose ``repository:tag`` has this pattern, as
-of a shell. The first rule that a name has counts. May be given several times::
+``PATTERN ACCESS``: who can see the images whose ``repository:tag`` matches this
+shell pattern. The first rule that matches applies. May be given several times::
 
     rule = team-a/* project:0123456789abcdef0123456789abcdef
     rule = *:scratch hidden
@@ -94,25 +95,26 @@ of a shell. The first rule that a name has counts. May be given several times::
         "workers",
         default=4,
         min=1,
-        help="How many calls to Glance there are at a time.",
+        help="Number of concurrent calls to Glance.",
     ),
     cfg.IntOpt(
         "refresh_interval",
         default=300,
         min=1,
         help="""
-Seconds after which Glance is asked anew what it lists, so that what was changed
-there is put right. What changes on the engine shows at once.
+Seconds between refreshes of Glance's list, which undo changes that others made to
+the images in Glance. Changes on the engine take effect immediately.
 """,
     ),
 ]
 
 _cli_opts = [
-    cfg.BoolOpt("once", default=False, help="Compare once, and end."),
+    cfg.BoolOpt("once", default=False, help="Synchronize once and exit."),
 ]
 
 
 def register_sync_opts(conf: cfg.ConfigOpts) -> None:
+    """Register all options of glance-docker-sync."""
     conf.register_cli_opts(_cli_opts)
     conf.register_opts(engine_opts, group=engine_group)
     conf.register_opts(sync_opts, group=sync_group)
@@ -123,9 +125,9 @@ def register_sync_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def glance(conf: cfg.ConfigOpts) -> Adapter:
-    """Return Glance as the service's own user sees it.
+    """Return an adapter for Glance with the service's own user.
 
-    :raises ValueError: when the options say too little
+    :raises ValueError: when the options are incomplete
     """
     try:
         auth = loading.load_auth_from_conf_options(conf, GLANCE_GROUP)
@@ -133,17 +135,17 @@ def glance(conf: cfg.ConfigOpts) -> Adapter:
     except exceptions.ClientException as error:
         raise ValueError(f"[{GLANCE_GROUP}]: {error}") from error
     if auth is None:
-        raise ValueError(f"[{GLANCE_GROUP}] has no auth_type")
+        raise ValueError(f"[{GLANCE_GROUP}] auth_type is not set")
     adapter = loading.load_adapter_from_conf_options(
         conf, GLANCE_GROUP, session=session, auth=auth
     )
-    # Paths are those of version 2, wherever the catalog points.
+    # The paths of calls are those of version 2, wherever the catalog points.
     adapter.min_version, adapter.max_version = "2", "2.latest"
     return adapter
 
 
 def list_opts() -> list[tuple[cfg.OptGroup | str, list[Any]]]:
-    """What the ``oslo.config.opts`` entry point shows of the sync."""
+    """Return the options of glance-docker-sync, for ``oslo.config.opts``."""
     return [
         (engine_group, engine_opts),
         (sync_group, sync_opts),
@@ -159,8 +161,8 @@ def list_opts() -> list[tuple[cfg.OptGroup | str, list[Any]]]:
 
 
 def list_store_opts() -> list[tuple[cfg.OptGroup | str, list[Any]]]:
-    """What the ``oslo.config.opts`` entry point shows of the store.
+    """Return the options of a store, for ``oslo.config.opts``.
 
-    Its group is called as ``enabled_backends`` calls the store.
+    In glance-api.conf, their group has the store's name in ``enabled_backends``.
     """
     return [(engine_group, store_opts)]

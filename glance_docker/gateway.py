@@ -1,211 +1,193 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images in Glance that are an engine's: found, made, shared, removed."""
+"""The gateway to Glance: calls of its Image API v2, with one kind of error."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import itertools
 import json
-import secrets
+import time
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
+from urllib import parse
 
 from keystoneauth1 import exceptions
 from keystoneauth1.adapter import Adapter
 
-from glance_docker import listing
-from glance_docker.listing import Access
-from glance_docker.listing import Key
-
 _PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
-_PAGE = 1000
+_OCTETS = {"Content-Type": "application/octet-stream"}
+_PAGE_SIZE = 1000
+
+# Seconds that Glance has to make an image with a new location active.
+_ACTIVE_TIMEOUT = 60
+_POLL_INTERVAL = 0.2
 
 
-class CatalogError(Exception):
-    """Glance, or Keystone on the way to it, refused or failed."""
+class GatewayError(Exception):
+    """Glance, or Keystone on the way to it, refused a request or failed."""
 
 
-@dataclasses.dataclass
-class Found:
-    """An image that Glance has.
+class NotFound(GatewayError):
+    """404: Glance has no such image."""
 
-    :ivar status: Glance's: ``queued`` until it has its location
+
+class Conflict(GatewayError):
+    """409: the image ID is taken, or the image's state forbids the change."""
+
+
+class ImageGateway:
+    """The images of one Glance, with the rights of one user.
+
+    Instances may be shared between threads. All methods raise
+    :class:`GatewayError`.
+
+    :param glance: an adapter for version 2 of the API
     """
 
-    id: str
-    status: str
-    name: str
-    visibility: str
-    protected: bool
-
-
-class Catalog:
-    """What one engine has in Glance. May be used from several threads.
-
-    All methods raise :class:`CatalogError`.
-
-    :param glance: with a token whose roles are ``service``, which Glance asks of
-        who adds a location, and ``admin``, which it asks of who publishes
-    :param engine: its name in locations
-    """
-
-    def __init__(self, glance: Adapter, engine: str) -> None:
+    def __init__(self, glance: Adapter) -> None:
         self._glance = glance
-        self._engine = engine
 
-    def images(self, statuses: Sequence[str] = ()) -> dict[Key, Found]:
-        """Return the images that were made here, by any process ever.
+    @property
+    def project_id(self) -> str:
+        """The user's project, which owns the images that :meth:`create` makes."""
+        with _translated_errors():
+            return str(self._glance.get_project_id())
 
-        Those that somebody has hidden (``os_hidden``), too. By more than what is
-        written on them: an image of the same owner and with the same properties
-        has not the same id.
+    def images(self, query: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        """Yield the images that match all filters, as Glance describes them.
 
-        :param statuses: Glance's, of those to return; all when none is given
+        Glance API: "GET /v2/images", once per page
         """
-        found = {}
-        status = f"&status=in:{','.join(statuses)}" if statuses else ""
-        with _translated():
-            ours = (
-                f"limit={_PAGE}&owner={self._glance.get_project_id()}"
-                f"&{listing.ENGINE}={self._engine}{status}"
-            )
-            # Glance lists these or those.
-            for hidden in ("true", "false"):
-                for image in self._list(f"{ours}&os_hidden={hidden}"):
-                    if key := self._key(image):
-                        found[key] = _found(image)
-        return found
-
-    def _list(self, query: str) -> Iterator[Mapping[str, Any]]:
-        url = f"/images?{query}"
+        url = f"/images?{parse.urlencode({'limit': str(_PAGE_SIZE), **query})}"
         while url:
-            page = self._glance.get(url).json()
-            yield from page["images"]
-            url = page.get("next", "").removeprefix("/v2")
+            with _translated_errors(), checked_response():
+                page = self._glance.get(url).json()
+                images = list(page["images"])
+                url = page.get("next", "").removeprefix("/v2")
+            yield from images
 
-    def _key(self, image: Mapping[str, Any]) -> Key | None:
-        name, image_id = (image.get(k, "") for k in (listing.NAME, listing.IMAGE_ID))
-        key = Key(name, image_id)
-        serial = image.get(listing.SERIAL, "")
-        made = listing.glance_id(self._engine, key, serial) == image["id"]
-        return key if made else None
+    def show(self, image_id: str) -> Mapping[str, Any]:
+        """Return an image as Glance describes it."""
+        with _translated_errors(), checked_response():
+            return self._glance.get(f"/images/{image_id}").json()
 
-    def create(self, key: Key, access: Access, image: Mapping[str, Any]) -> Found:
-        """Make an image, which has no location yet.
+    def create(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Create an image that has no data yet, and return Glance's description.
 
-        :param image: what the engine says of it
+        :param values: its attributes besides the formats
+        :raises Conflict: when the ID is taken, or was an image's that is deleted
         """
-        body = {
-            "name": listing.shown_name(key.name),
-            "container_format": "docker",
-            "disk_format": "raw",
-            "visibility": access.visibility,
-            "protected": True,
-        }
-        with _translated():
-            for serial in _serials():
-                identity = listing.glance_id(self._engine, key, serial)
-                details = listing.properties(self._engine, key, image, serial)
-                found = self._make(key, {"id": identity, **body, **details})
-                if found:
-                    break
-            else:
-                raise CatalogError(f"Glance takes no id for {key.name}")
-        self._share(found.id, access)
-        return found
+        body = {"container_format": "docker", "disk_format": "raw", **values}
+        with _translated_errors(), checked_response():
+            return self._glance.post("/images", json=body).json()
 
-    def _make(self, key: Key, body: Mapping[str, Any]) -> Found | None:
-        """Make an image, or find that another process has just made it.
-
-        :returns: None when Glance refuses the id: it is a stranger's, or of an image
-            that is deleted, as Glance gives none twice
-        """
-        with contextlib.suppress(exceptions.Conflict):
-            return _found(self._glance.post("/images", json=body).json())
-        with contextlib.suppress(exceptions.NotFound):
-            image = self._glance.get(f"/images/{body['id']}").json()
-            owner = self._glance.get_project_id()
-            if image["owner"] == owner and self._key(image) == key:
-                return _found(image)
-        return None
-
-    def locate(self, image: Found, url: str) -> None:
-        """Say where the image is; Glance makes it active, soon after.
-
-        :param url: of :mod:`docker_engine.location`
-        """
-        with _translated(), contextlib.suppress(exceptions.Conflict):
-            # A conflict: it has one by now.
-            self._glance.post(f"/images/{image.id}/locations", json={"url": url})
-
-    def correct(self, image: Found, key: Key, access: Access) -> None:
-        """Have an image be named, seen and protected as it should be."""
-        should = {
-            "name": listing.shown_name(key.name),
-            "visibility": access.visibility,
-            "protected": True,
-        }
-        changes = {k: v for k, v in should.items() if getattr(image, k) != v}
-        if changes:
-            with _translated():
-                self._update(image.id, changes)
-            for name, value in changes.items():
-                setattr(image, name, value)
-        self._share(image.id, access)
-
-    def remove(self, image: Found) -> None:
-        """Delete an image; one that is not there any more is no error."""
-        with _translated(), contextlib.suppress(exceptions.NotFound):
-            self._update(image.id, {"protected": False})
-            self._glance.delete(f"/images/{image.id}")
-
-    def _update(self, image_id: str, values: Mapping[str, Any]) -> None:
+    def update(self, image_id: str, values: Mapping[str, Any]) -> None:
+        """Replace the given attributes of an image."""
         patch = [
             {"op": "replace", "path": f"/{name}", "value": value}
             for name, value in values.items()
         ]
-        self._glance.patch(
-            f"/images/{image_id}", data=json.dumps(patch), headers=_PATCH
-        )
+        with _translated_errors():
+            self._glance.patch(
+                f"/images/{image_id}", data=json.dumps(patch), headers=_PATCH
+            )
 
-    def _share(self, image_id: str, access: Access) -> None:
-        """Have exactly these projects see a shared image."""
-        if access.visibility != "shared":
-            return
+    def delete(self, image_id: str) -> None:
+        """Delete an image that is not protected."""
+        with _translated_errors():
+            self._glance.delete(f"/images/{image_id}")
+
+    def share(self, image_id: str, projects: Iterable[str]) -> None:
+        """Share a ``shared`` image with exactly these projects.
+
+        Glance lists it for each of them without their accepting it first.
+        """
+        projects = list(projects)
         url = f"/images/{image_id}/members"
-        with _translated():
+        with _translated_errors(), checked_response():
             members = self._glance.get(url).json()["members"]
             status = {member["member_id"]: member["status"] for member in members}
-            for project in status.keys() - set(access.projects):
+        with _translated_errors():
+            for project in status.keys() - set(projects):
                 self._glance.delete(f"{url}/{project}")
-            for project in access.projects:
+            for project in projects:
                 if project not in status:
                     self._glance.post(url, json={"member": project})
                 if status.get(project) != "accepted":
-                    # So that it is in the project's list without being asked for.
                     self._glance.put(f"{url}/{project}", json={"status": "accepted"})
 
+    def upload(self, image_id: str, chunks: Iterable[bytes]) -> None:
+        """Stream the data of an image to Glance.
 
-def _found(image: Mapping[str, Any]) -> Found:
-    return Found(*(image[field.name] for field in dataclasses.fields(Found)))
+        Exceptions that ``chunks`` raises pass through.
+        """
+        with _translated_errors():
+            # No retries: chunks can be read only once, so a second attempt would
+            # upload an empty image.
+            self._glance.put(
+                f"/images/{image_id}/file",
+                data=chunks,
+                headers=_OCTETS,
+                allow_reauth=False,
+                connect_retries=0,
+                status_code_retries=0,
+            )
 
+    def add_location(self, image_id: str, url: str) -> None:
+        """Give an image its location; Glance then makes it active in a task.
 
-def _serials() -> Iterable[str]:
-    yield ""
-    for _ in itertools.repeat(None, 5):
-        yield secrets.token_hex(4)
+        :param url: a ``docker://`` URL (see :mod:`docker_engine.location`)
+        :raises Conflict: when the image has a location
+        """
+        with _translated_errors():
+            try:
+                self._glance.post(f"/images/{image_id}/locations", json={"url": url})
+            except exceptions.Forbidden as error:
+                raise GatewayError(
+                    "Glance accepts locations only from users with the role service: "
+                    f"{error}"
+                ) from error
+
+    def wait_until_active(self, image_id: str) -> None:
+        """Wait for the task in which Glance checks a new location.
+
+        :raises GatewayError: also when the task fails or takes too long
+        """
+        deadline = time.monotonic() + _ACTIVE_TIMEOUT
+        while time.monotonic() < deadline:
+            with _translated_errors(), checked_response():
+                if self.show(image_id)["status"] == "active":
+                    return
+                tasks = self._glance.get(f"/images/{image_id}/tasks").json()["tasks"]
+                failed = [t["message"] for t in tasks if t["status"] == "failure"]
+            if failed:
+                raise GatewayError(f"Glance rejected the location: {failed[0]}")
+            time.sleep(_POLL_INTERVAL)
+        raise GatewayError(
+            f"Glance did not make image {image_id} active within {_ACTIVE_TIMEOUT} s"
+        )
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def checked_response() -> Iterator[None]:
+    """Raise :class:`GatewayError` when the block finds a response malformed.
+
+    A proxy in front of Glance may answer 200 with a page for people.
+    """
     try:
         yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise GatewayError(f"Unexpected response from Glance: {error!r}") from error
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except exceptions.NotFound as error:
+        raise NotFound(f"Glance: {error}") from error
+    except exceptions.Conflict as error:
+        raise Conflict(f"Glance: {error}") from error
     except exceptions.ClientException as error:
-        raise CatalogError(str(error)) from error
-    except (KeyError, TypeError, ValueError) as error:
-        # Something in front of it says 200, and has a page for people.
-        raise CatalogError(f"That is not what Glance answers: {error!r}") from error
+        raise GatewayError(f"Glance: {error}") from error

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nova-docker-image: Docker's images into Glance, one at a time.
+"""The command nova-docker-image adds Docker images to Glance one at a time.
 
-``push`` uploads an image of an engine. ``register`` has Glance know one that a
-registry has, without a byte of it.
+``push`` uploads an image of an engine. ``register`` adds an image of a registry
+without copying its data.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 import openstack.config
-import openstack.connection
 from glanceclient.common import progressbar
+from keystoneauth1.adapter import Adapter
 from keystoneauth1.exceptions import ClientException
-from openstack import exceptions
-from requests import exceptions as http
+from openstack.exceptions import SDKException
 
 from docker_engine import errors
 from docker_engine import location
@@ -34,25 +32,26 @@ from docker_engine.registry import Registry
 from docker_engine.registry import RegistryError
 from glance_docker import listing
 from glance_docker.export import export
+from glance_docker.gateway import GatewayError
+from glance_docker.gateway import ImageGateway
+from glance_docker.gateway import checked_response
 
 _VISIBILITIES = ("public", "community", "shared", "private")
 
-# Seconds that Glance has for making a registered image active.
-_TIMEOUT = 60
-
 
 class CommandError(Exception):
-    """What the user is told; nothing is left in Glance."""
+    """A failure to report to the user; the command leaves no image in Glance."""
 
 
 def push(
-    cloud: Any, client: DockerClient, image: str, values: Mapping[str, Any]
+    gateway: ImageGateway, client: DockerClient, image: str, values: Mapping[str, Any]
 ) -> str:
-    """Upload an image of an engine; return Glance's id.
+    """Upload an image of an engine, and return its ID in Glance.
 
-    :param image: its name or id
-    :param values: of Glance's image, in place of what the image says
-    :raises CommandError: when the engine has it not, or Glance takes it not
+    :param image: its name or ID on the engine
+    :param values: attributes of Glance's image, which take precedence over those
+        derived from the image
+    :raises CommandError: when the engine has no such image, or Glance rejects it
     """
     try:
         found = client.inspect_image(image)
@@ -62,63 +61,57 @@ def push(
         raise CommandError(str(error)) from error
     tags = found.get("RepoTags") or []
     name = image if image in tags or not tags else tags[0]
-    body = {"name": listing.shown_name(name), **listing.described(found), **values}
-    with _created(cloud, body) as image_id:
-        # Loaded by hand it is called as here, unless it has no name here.
+    attributes = {
+        "name": listing.shown_name(name),
+        **listing.described(found),
+        **values,
+    }
+    with _created(gateway, attributes) as image_id:
+        # `docker load` gives the image the name that it has here, if it has one.
         chunks = export(client, found["Id"], name if name in tags else "")
-        cloud.image.put(
-            f"/images/{image_id}/file",
-            data=_Progress(chunks, found["Size"]),
-            headers={"Content-Type": "application/octet-stream"},
-        ).raise_for_status()
+        gateway.upload(image_id, _Progress(chunks, found["Size"]))
     return image_id
 
 
 def register(
-    cloud: Any,
+    gateway: ImageGateway,
     registry: Registry,
-    place: str,
+    reference: str,
     values: Mapping[str, Any],
     architecture: str = "amd64",
 ) -> str:
-    """Have Glance know an image of a registry; return Glance's id.
+    """Add an image of a registry to Glance by its digest, and return Glance's ID.
 
-    :param place: ``repository:tag`` or ``repository@sha256:…``; Glance gets the
-        digest
-    :param values: of Glance's image, in place of what the image says
-    :param architecture: as Go names it; which of an image for several
-    :raises CommandError: when the registry has it not, or Glance takes it not
+    :param reference: ``repository:tag`` or ``repository@sha256:…``
+    :param values: attributes of Glance's image, which take precedence over those
+        derived from the image
+    :param architecture: GOARCH name of the architecture to use from a
+        multi-platform image
+    :raises CommandError: when the registry has no such image, or Glance rejects it
     """
-    repository, _, reference = place.partition("@" if "@" in place else ":")
+    repository, _, version = reference.partition("@" if "@" in reference else ":")
     try:
-        found = registry.resolve(repository, reference or "latest", architecture)
+        found = registry.resolve(repository, version or "latest", architecture)
         described = _described(b"".join(registry.blob(repository, found.config)))
     except RegistryError as error:
         raise CommandError(str(error)) from error
     image = location.RegistryImage(registry.host, repository, found.digest)
-    body = {
-        "name": listing.shown_name(f"{registry.host}/{place}"),
+    attributes = {
+        "name": listing.shown_name(f"{registry.host}/{reference}"),
         "docker_digest": image.reference,
         **described,
         **values,
     }
-    with _created(cloud, body) as image_id:
-        answer = cloud.image.post(
-            f"/images/{image_id}/locations", json={"url": image.url}
-        )
-        if answer.status_code == 403:
-            raise CommandError(
-                "Glance takes a location from users with the role service alone"
-            )
-        answer.raise_for_status()
-        _await_active(cloud, image_id)
+    with _created(gateway, attributes) as image_id:
+        gateway.add_location(image_id, image.url)
+        gateway.wait_until_active(image_id)
     return image_id
 
 
 def _described(config: bytes) -> dict[str, str]:
-    """Return what an image says of itself in its configuration, which anybody wrote.
+    """Return the properties that follow from an image's untrusted configuration.
 
-    :raises CommandError: when it is none
+    :raises CommandError: when it is malformed
     """
     try:
         found = json.loads(config)
@@ -134,41 +127,38 @@ def _described(config: bytes) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _created(cloud: Any, values: Mapping[str, Any]) -> Iterator[str]:
-    """Have an image in Glance, which goes when the block fails."""
-    body = {"container_format": "docker", "disk_format": "raw", **values}
+def _created(gateway: ImageGateway, values: Mapping[str, Any]) -> Iterator[str]:
+    """Create an image for the block, and delete it again if the block fails."""
     try:
-        answer = cloud.image.post("/images", json=body)
-        answer.raise_for_status()
-        image_id = answer.json()["id"]
+        with checked_response():
+            image_id = gateway.create(values)["id"]
         try:
             yield image_id
-        except BaseException:
-            cloud.image.delete(f"/images/{image_id}")
+        except BaseException:  # KeyboardInterrupt, too
+            _delete(gateway, image_id)
             raise
-    except (http.HTTPError, ClientException, exceptions.SDKException) as error:
-        raise CommandError(f"Glance: {error}") from error
+    except GatewayError as error:
+        raise CommandError(str(error)) from error
     except (errors.DockerError, ArchiveError) as error:
-        raise CommandError(f"The image cannot be read: {error}") from error
+        raise CommandError(f"Cannot read the image: {error}") from error
 
 
-def _await_active(cloud: Any, image_id: str) -> None:
-    """Wait for the task in which Glance looks at a location."""
-    deadline = time.monotonic() + _TIMEOUT
-    while time.monotonic() < deadline:
-        if cloud.image.get(f"/images/{image_id}").json()["status"] == "active":
-            return
-        for task in cloud.image.get(f"/images/{image_id}/tasks").json()["tasks"]:
-            if task["status"] == "failure":
-                raise CommandError(f"Glance cannot use it: {task['message']}")
-        time.sleep(0.2)
-    raise CommandError(f"Glance has not made it active in {_TIMEOUT} s")
+def _delete(gateway: ImageGateway, image_id: str) -> None:
+    try:
+        gateway.delete(image_id)
+    except GatewayError as error:
+        # The error that led here is the one to report.
+        sys.stderr.write(
+            f"nova-docker-image: Cannot delete the incomplete image {image_id}, "
+            f"delete it yourself: {error}\n"
+        )
 
 
 class _Progress(progressbar.VerboseIteratorWrapper):
-    """A bar, on a terminal, of the part of an image that has been read.
+    """A progress bar on a terminal, for the part of an image that has been read.
 
-    The engine says how large its files are; the archive is a bit larger.
+    :param size: bytes of the image's files. The archive is a little larger, so the
+        bar is capped at 100 %.
     """
 
     def __init__(self, chunks: Iterable[bytes], size: int) -> None:
@@ -180,7 +170,10 @@ class _Progress(progressbar.VerboseIteratorWrapper):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """``nova-docker-image push IMAGE`` or ``register REGISTRY/REPOSITORY:TAG``"""
+    """Run ``nova-docker-image push IMAGE`` or ``nova-docker-image register IMAGE``.
+
+    :param arguments: default to those of the process
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         clouds = openstack.config.OpenStackConfig()
@@ -189,37 +182,64 @@ def main(arguments: list[str] | None = None) -> None:
         if options.name:
             values["name"] = options.name
         values |= dict(options.property)
-        cloud = openstack.connection.Connection(config=clouds.get_one(argparse=options))
+        gateway = ImageGateway(_glance(clouds.get_one(argparse=options)))
         if options.action == "push":
-            image_id = push(cloud, _engine(options), options.image, values)
+            client = DockerClient(options.docker_host)
+            image_id = push(gateway, client, options.image, values)
         else:
-            registry, place = _registry(options)
-            image_id = register(cloud, registry, place, values, options.architecture)
-    except (
-        CommandError,
-        ClientException,
-        exceptions.SDKException,
-        ValueError,
-    ) as error:
+            registry, reference = _registry(options)
+            image_id = register(
+                gateway, registry, reference, values, options.architecture
+            )
+    except (CommandError, ClientException, SDKException, ValueError) as error:
         sys.exit(f"nova-docker-image: {error}")
     print(image_id)  # noqa: T201
 
 
+def _glance(cloud: Any) -> Adapter:
+    """Return the Glance of a cloud, at the endpoint of version 2 of its API.
+
+    :param cloud: openstacksdk's configuration of it, a ``CloudRegion``
+    :raises CommandError: when there is none
+    """
+    glance = Adapter(
+        cloud.get_session(),
+        service_type=cloud.get_service_type("image"),
+        service_name=cloud.get_service_name("image"),
+        interface=cloud.get_interface("image"),
+        region_name=cloud.get_region_name("image"),
+        endpoint_override=cloud.get_endpoint("image"),
+        connect_retries=cloud.get_connect_retries("image"),
+        status_code_retries=cloud.get_status_code_retries("image"),
+        min_version="2",
+        max_version="2.latest",
+    )
+    # keystoneauth uses an override as it is, but it may be Glance's root.
+    endpoint = glance.get_endpoint_data()
+    if endpoint is None:
+        raise CommandError(
+            "Cannot find version 2 of Glance's API: check the cloud's image endpoint, "
+            "and that Glance runs"
+        )
+    glance.endpoint_override = endpoint.url
+    return glance
+
+
 def _parser(clouds: Any, arguments: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "nova-docker-image", description="Docker's images into Glance, one at a time."
+        "nova-docker-image", description="Add Docker images to Glance one at a time."
     )
     clouds.register_argparse_arguments(parser, arguments)
     actions = parser.add_subparsers(dest="action", required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--name", help="in Glance")
+    common.add_argument("--name", help="name of the image in Glance")
     common.add_argument(
         "--property",
         action="append",
         default=[],
         type=_property,
         metavar="KEY=VALUE",
-        help="of the image in Glance; may be given several times",
+        help="set a property of the image in Glance; may be repeated",
     )
     for visibility in _VISIBILITIES:
         common.add_argument(
@@ -227,24 +247,37 @@ def _parser(clouds: Any, arguments: list[str]) -> argparse.ArgumentParser:
             action="store_const",
             dest="visibility",
             const=visibility,
+            help=f"make the image {visibility}",
         )
-    action = actions.add_parser("push", parents=[common], help="upload an image")
+    action = actions.add_parser(
+        "push", parents=[common], help="upload an image of a Docker engine"
+    )
     action.add_argument(
         "--docker-host",
         default=os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
-        help="the engine; DOCKER_HOST or its usual socket",
+        help="address of the engine (default: DOCKER_HOST, or Docker's usual socket)",
     )
-    action.add_argument("image", help="name or id of an image of the engine")
+    action.add_argument("image", help="name or ID of the image on the engine")
     action = actions.add_parser(
-        "register", parents=[common], help="have Glance know an image of a registry"
+        "register",
+        parents=[common],
+        help="add an image of a registry without copying its data",
     )
-    action.add_argument("--ca-file", help="who signed the registry's certificate")
+    action.add_argument(
+        "--ca-file", help="CA bundle (PEM) to verify the registry's certificate with"
+    )
     action.add_argument(
         "--auth-file",
         default=os.path.expanduser("~/.docker/config.json"),
-        help="credentials for the registry; Docker's config.json",
+        help="Docker config.json with credentials for the registry "
+        "(default: ~/.docker/config.json)",
     )
-    action.add_argument("--architecture", default="amd64", help="as Go names it")
+    action.add_argument(
+        "--architecture",
+        default="amd64",
+        help="architecture (GOARCH name) to use from a multi-platform image "
+        "(default: amd64)",
+    )
     action.add_argument("image", help="HOST[:PORT]/REPOSITORY[:TAG | @sha256:…]")
     return parser
 
@@ -256,15 +289,13 @@ def _property(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _engine(options: argparse.Namespace) -> DockerClient:
-    return DockerClient(options.docker_host)
-
-
 def _registry(options: argparse.Namespace) -> tuple[Registry, str]:
-    host, slash, place = options.image.removeprefix(f"{location.SCHEME}://").partition(
-        "/"
-    )
+    image = options.image.removeprefix(f"{location.SCHEME}://")
+    host, slash, reference = image.partition("/")
     if not slash:
-        raise CommandError(f"{options.image} names no registry: HOST[:PORT]/…")
+        raise CommandError(
+            f"{options.image} names no registry; use HOST[:PORT]/REPOSITORY"
+        )
     path = options.auth_file if os.path.exists(options.auth_file) else None
-    return Registry(host, auth=credentials(path, host), ca_file=options.ca_file), place
+    auth = credentials(path, host)
+    return Registry(host, auth=auth, ca_file=options.ca_file), reference

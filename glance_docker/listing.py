@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine's images look like in Glance: pure functions."""
+"""How an engine's images appear in Glance: pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from docker_engine.reference import RESERVED_REPOSITORIES
 # nova-compute's own images are not listed.
 _RESERVED = tuple(f"{name}/" for name in RESERVED_REPOSITORIES)
 
-# Properties by which an image of the sync's is known; nobody trusts them.
+# Properties that identify an image of glance-docker-sync. They are informative: any
+# tenant can set them on an image.
 ENGINE = "docker_engine"
 NAME = "docker_tag"
 IMAGE_ID = "docker_image_id"
@@ -25,11 +26,11 @@ SERIAL = "docker_serial"
 
 _NAMESPACE = uuid.UUID("5d0a4d0c-6d0e-4b58-9f1b-0d9f6b6f3c55")
 
-# Glance's bounds: of a name, in characters, and of a property, in bytes.
+# Glance's limits for a name, in characters, and for a property, in bytes.
 _MAX_NAME = 255
 _MAX_PROPERTY = 60_000
 
-# Go's names of architectures, and Nova's; it refuses an image that has another.
+# GOARCH names and Nova's; Nova rejects images with an unknown architecture.
 _ARCHITECTURES = {
     "386": "i686",
     "amd64": "x86_64",
@@ -41,10 +42,10 @@ _ARCHITECTURES = {
 
 
 class Key(NamedTuple):
-    """One image in Glance: a tag of an engine's image.
+    """A tag of an engine's image, which is one image in Glance.
 
     :ivar name: ``repository:tag``
-    :ivar image_id: the engine's, ``sha256:…``
+    :ivar image_id: the engine's ID of the image, ``sha256:…``
     """
 
     name: str
@@ -52,10 +53,10 @@ class Key(NamedTuple):
 
 
 class Access(NamedTuple):
-    """Who sees an image.
+    """Who can see an image.
 
-    :ivar visibility: Glance's: ``public``, ``community``, ``private``, ``shared``
-    :ivar projects: for ``shared``: ids of who sees it beside the owner
+    :ivar visibility: Glance's: ``public``, ``community``, ``private`` or ``shared``
+    :ivar projects: for ``shared``, the IDs of the projects besides the owner
     """
 
     visibility: str
@@ -68,13 +69,13 @@ _PROJECT = "project:"
 
 
 class Rules:
-    """Who sees which images; the first rule whose pattern a name has counts.
+    """Who can see which images; the first rule that matches a name applies.
 
-    :param rules: ``PATTERN ACCESS``; a pattern as of a shell (``team-a/*``), and
-        ``public``, ``community``, ``private``, ``hidden`` (not in Glance at all)
-        or ``project:ID[,ID…]``
-    :param default: the access of names that have no rule
-    :raises ValueError: when a rule is not one
+    :param rules: each ``PATTERN ACCESS``: a shell pattern (``team-a/*``), and
+        ``public``, ``community``, ``private``, ``hidden`` (not in Glance at all) or
+        ``project:ID[,ID…]``
+    :param default: the access for names that no rule matches
+    :raises ValueError: when a rule is malformed
     """
 
     def __init__(self, rules: Iterable[str], default: str) -> None:
@@ -82,17 +83,17 @@ class Rules:
         self._rules.append(("*", _access(default)))
 
     def access(self, name: str) -> Access | None:
-        """Return who sees the image; None: it is not listed."""
+        """Return who can see the image, or None when Glance does not list it."""
         for pattern, access in self._rules:
             if fnmatch.fnmatchcase(name, pattern):
                 return access
-        raise AssertionError("the last rule is for all")
+        raise AssertionError("the last rule matches every name")
 
 
 def _rule(line: str) -> tuple[str, Access | None]:
     parts = line.split()
     if len(parts) != 2:
-        raise ValueError(f"not a rule, PATTERN ACCESS: {line!r}")
+        raise ValueError(f"invalid rule {line!r}: not PATTERN ACCESS")
     return parts[0], _access(parts[1])
 
 
@@ -103,15 +104,16 @@ def _access(word: str) -> Access | None:
             return Access("shared", projects)
     if word not in _VISIBILITIES:
         raise ValueError(
-            f"{word!r} is none of {', '.join(_VISIBILITIES)}, {_PROJECT}ID[,ID…]"
+            f"invalid access {word!r}: "
+            f"not one of {', '.join(_VISIBILITIES)}, {_PROJECT}ID[,ID…]"
         )
     return None if word == _HIDDEN else Access(word)
 
 
 class Wanted(NamedTuple):
-    """What Glance should say of an image.
+    """How Glance should list an image.
 
-    :ivar digest: where a registry has it, ``repository@sha256:…``
+    :ivar digest: ``repository@sha256:…`` of the image in a registry, if it has one
     """
 
     access: Access
@@ -119,9 +121,9 @@ class Wanted(NamedTuple):
 
 
 def wanted(images: Iterable[Mapping[str, Any]], rules: Rules) -> dict[Key, Wanted]:
-    """Return what Glance should list.
+    """Return the images that Glance should list.
 
-    :param images: what "GET /images/json" answers
+    :param images: the response of "GET /images/json"
     """
     found = {}
     for image in images:
@@ -135,23 +137,25 @@ def wanted(images: Iterable[Mapping[str, Any]], rules: Rules) -> dict[Key, Wante
 
 
 def glance_id(engine: str, key: Key, serial: str = "") -> str:
-    """Return the id that Glance's image has, the same each time.
+    """Return the ID of an image in Glance, which depends on the arguments only.
 
-    :param serial: makes another, for an id that Glance knows as deleted
+    :param serial: a string that gives another ID, where Glance rejects the first as
+        one of a deleted image
     """
     return str(uuid.uuid5(_NAMESPACE, "\n".join((engine, *key, serial))))
 
 
 def shown_name(name: str) -> str:
+    """Return an image's name in Glance: the end of a name that is too long."""
     return name if len(name) <= _MAX_NAME else f"…{name[1 - _MAX_NAME :]}"
 
 
 def properties(
     engine: str, key: Key, image: Mapping[str, Any], serial: str = ""
 ) -> dict[str, str]:
-    """Return what Glance says of an image beside its base properties.
+    """Return the properties of an engine's image in Glance.
 
-    :param image: what "GET /images/{name}/json" answers
+    :param image: the response of "GET /images/{name}/json"
     """
     found = {
         ENGINE: engine,
@@ -165,7 +169,10 @@ def properties(
 
 
 def described(image: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the image itself says; also of one that is uploaded."""
+    """Return the properties that follow from an image's configuration.
+
+    :param image: the response of "GET /images/{name}/json"
+    """
     config = image.get("Config") or {}
     found = {
         "architecture": _ARCHITECTURES.get(image.get("Architecture", ""), ""),
@@ -182,9 +189,9 @@ def described(image: Mapping[str, Any]) -> dict[str, str]:
 
 
 def digest(name: str, digests: Sequence[str]) -> str | None:
-    """Return where a registry has an image: ``repository@sha256:…``.
+    """Return ``repository@sha256:…`` of an image in a registry, or None.
 
-    :param digests: all its places; the one whose repository is its name's is best
+    :param digests: all of the image's; the one in the repository of its name is best
     """
     repository = name.rpartition(":")[0]
     known = [found for found in digests if not found.startswith("<none>")]
@@ -195,5 +202,5 @@ def digest(name: str, digests: Sequence[str]) -> str | None:
 
 
 def _json(value: Any) -> str:
-    # In ASCII: Glance takes no character beyond the basic plane.
+    # In ASCII: Glance rejects characters outside the Basic Multilingual Plane.
     return json.dumps(value, sort_keys=True) if value else ""

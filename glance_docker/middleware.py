@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A filter in front of Glance's API, for names that have a colon.
+"""WSGI middleware for Glance that lets clients look up names with a colon.
 
-Clients look an image up by ``GET /v2/images?name=NAME``. For ``demo:latest``
-Glance takes the part before the colon for an operator, as in ``name=in:a,b``, and
-refuses it as one that it does not know. What is no operator is a name here.
+Clients look up an image with ``GET /v2/images?name=NAME``. In ``demo:latest``, Glance
+takes the part before the colon for an operator, as in ``name=in:a,b``, and rejects it
+as unknown. The middleware adds the operator ``eq`` to such names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib import parse
 
-# Those that Glance has for names.
+# The operators that Glance has for names.
 _OPERATORS = ("eq", "in")
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -22,7 +22,7 @@ App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 def filter_factory(
     global_conf: dict[str, str], **local_conf: str
 ) -> Callable[[App], App]:
-    """Entry point of paste.deploy, ``paste.filter_factory``."""
+    """Return the filter, as ``paste.filter_factory`` of paste.deploy."""
 
     def filtered(app: App) -> App:
         def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -35,7 +35,7 @@ def filter_factory(
 
 
 def with_operators(query: str) -> str:
-    """Return a query string in which each name with a colon has an operator."""
+    """Return the query string with an operator in front of each name with a colon."""
     if "name=" not in query:
         return query
     parts = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The name by which glance-api-paste.ini files have the middleware."""
+"""The middleware under the module name that glance-api-paste.ini files use."""
 
 from glance_docker.middleware import filter_factory
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The glance_store driver ``docker``: reads what Docker has, and stores nothing.
+"""The read-only glance_store driver ``docker``: images of an engine or a registry.
 
-A store is for one engine or for one registry; Glance may have several.
+A store serves one engine or one registry. Glance may have several stores.
 """
 
 from __future__ import annotations
@@ -30,18 +30,22 @@ from glance_docker import export
 
 LOG = logging.getLogger(__name__)
 
-# Seconds for which an image that was there is not looked for again.
+# Seconds for which an image that exists is not looked up again.
 _SEEN_FOR = 1
 
 
 class StoreLocation(glance_location.StoreLocation):
-    """A ``docker://`` URL; :attr:`image` is what it says."""
+    """A ``docker://`` URL, parsed.
+
+    :ivar image: the image that it locates
+    """
 
     image: location.EngineImage | location.RegistryImage
 
     def parse_uri(self, uri: str) -> None:
-        """
-        :raises BadStoreUri: when it is not one, in its one form
+        """Parse a URL.
+
+        :raises BadStoreUri: when it is not a ``docker://`` URL in its canonical form
         """
         try:
             self.image = location.parse(uri)
@@ -53,7 +57,7 @@ class StoreLocation(glance_location.StoreLocation):
 
 
 class Store(driver.Store):
-    """One engine, or one registry, as a store to read."""
+    """A read-only store of one engine's or one registry's images."""
 
     _CAPABILITIES = (
         capabilities.BitMasks.READ_RANDOM | capabilities.BitMasks.DRIVER_REUSABLE
@@ -73,7 +77,7 @@ class Store(driver.Store):
             raise exceptions.BadStoreConfiguration(
                 store_name=backend or location.SCHEME, reason=str(error)
             ) from error
-        # By this Glance finds the store of a location.
+        # Glance finds the store of a location by this prefix.
         self._url_prefix = f"{location.SCHEME}://{self._source.authority}/"
 
     def get_schemes(self) -> tuple[str, ...]:
@@ -87,53 +91,54 @@ class Store(driver.Store):
         chunk_size: int | None = None,
         context: Any = None,
     ) -> tuple[Iterator[bytes], int]:
-        """Read an image.
+        """Read an image, or a part of it.
 
-        :param chunk_size: how many bytes from ``offset``, as Glance means it;
-            None for all
-        :returns: its bytes, and how many these are
-        :raises NotFound: when it is not there any more
-        :raises RemoteServiceUnavailable: when the engine or registry is not
+        :param offset: the first byte to read
+        :param chunk_size: Glance's name for the number of bytes to read; None for all
+        :returns: the bytes, and their number
+        :raises NotFound: when the image no longer exists
+        :raises RemoteServiceUnavailable: when the engine or registry cannot be read
         """
         with self._translated(location):
             size, chunks = self._source.open(self._image(location))
-        # Nothing of the other end is read before Glance reads here, but that it
-        # has the image: Glance can still answer with an error.
+        # The lookup is done, so Glance can still answer with an error. Data is read
+        # when Glance reads it.
         chunks = _exactly(size, self._read(location, chunks))
         if offset or chunk_size is not None:
             chunks = _slice(chunks, offset, chunk_size)
         return chunks, size if chunk_size is None else chunk_size
 
     def get_size(self, location: glance_location.Location, context: Any = None) -> int:
-        """Return how many bytes :meth:`get` gives.
+        """Return the size of the image that :meth:`get` reads, in bytes.
 
-        :raises NotFound: when it is not there any more
-        :raises RemoteServiceUnavailable: when the engine or registry is not
+        :raises NotFound: when the image no longer exists
+        :raises RemoteServiceUnavailable: when the engine or registry cannot be read
         """
         with self._translated(location):
             return self._source.size(self._image(location))
 
     @capabilities.check
     def add(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not capable: raises StoreAddDisabled before this is called."""
+        """Refuse uploads: the decorator raises StoreAddDisabled."""
         raise exceptions.StoreAddDisabled
 
     @capabilities.check
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not capable: raises StoreDeleteNotSupported before this is called.
+        """Refuse deletion: the decorator raises StoreDeleteNotSupported.
 
-        Glance then deletes its record alone.
+        Glance then deletes only its own record of the image.
         """
         raise exceptions.StoreDeleteNotSupported
 
     def _image(self, location: glance_location.Location) -> Any:
-        """
-        :raises BadStoreUri: when the location is another store's
+        """Return the image at a location.
+
+        :raises BadStoreUri: when the location belongs to another store
         """
         image = location.store_location.image
         if not image.url.startswith(self._url_prefix):
             raise exceptions.BadStoreUri(
-                message=f"{image.url} is not in the store {self._url_prefix}"
+                message=f"{image.url} does not belong to the store {self._url_prefix}"
             )
         return image
 
@@ -160,7 +165,7 @@ class Store(driver.Store):
 
 
 class _EngineSource:
-    """Images of an engine."""
+    """The images of an engine."""
 
     def __init__(self, group: Any) -> None:
         self.authority = location.check_engine(group.docker_engine)
@@ -168,23 +173,26 @@ class _EngineSource:
         self._seen: tuple[str, float] = ("", 0)
 
     def size(self, image: location.EngineImage) -> int:
-        """Engine call: "GET /images/{name}/json"."""
+        """Return the size that the location states, if the image exists.
+
+        Engine call: "GET /images/{name}/json"
+        """
         now = time.monotonic()
-        # Glance asks twice in a row when an image gets its location.
+        # Glance asks twice in a row when it adds a location.
         if self._seen[0] != image.image_id or now > self._seen[1]:
             self._client.inspect_image(image.image_id)
             self._seen = image.image_id, now + _SEEN_FOR
         return image.size
 
     def open(self, image: location.EngineImage) -> tuple[int, Iterator[bytes]]:
-        # Asked for an image that it has not, Docker 20.10 fails without saying why.
+        # Exporting an image that does not exist fails without a reason in Docker 20.10.
         self._client.inspect_image(image.image_id)
         chunks = export.export(self._client, image.image_id, image.name)
         return image.size, _started(chunks)
 
 
 class _RegistrySource:
-    """Images of a registry."""
+    """The images of a registry."""
 
     def __init__(self, group: Any) -> None:
         self.authority = group.docker_registry
@@ -209,7 +217,7 @@ class _RegistrySource:
         found = self._registry.resolve(
             image.repository, image.digest, self._architecture
         )
-        # A digest is no name that `docker load` could give.
+        # No name: `docker load` cannot give an image a digest.
         return registry.RegistryArchive(self._registry, found, "")
 
 
@@ -217,15 +225,16 @@ _Source = _EngineSource | _RegistrySource
 
 
 def _started(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Have the first chunk now: with it comes whether there is an image."""
+    """Read the first chunk now, to find out whether the image can be read."""
     first = next(chunks)
     return itertools.chain([first], chunks)
 
 
 def _exactly(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """
-    :raises BackendException: at the end, or as soon as it is too long, when it
-        is not as long as Glance was told
+    """Yield chunks of exactly ``size`` bytes in all, the size that Glance expects.
+
+    :raises BackendException: as soon as there are more bytes, or at the end when
+        there are fewer
     """
     left = size
     for chunk in chunks:
@@ -235,12 +244,12 @@ def _exactly(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield chunk
     if left:
         raise glance_store.BackendException(
-            f"The image is not as long as its location says, {size} bytes"
+            f"The image does not have the size in its location, {size} bytes"
         )
 
 
 def _slice(chunks: Iterator[bytes], offset: int, length: int | None) -> Iterator[bytes]:
-    """Give ``length`` bytes from ``offset``; what is before is read for nothing."""
+    """Yield ``length`` bytes from ``offset``, or all of them when it is None."""
     for chunk in chunks:
         if offset >= len(chunk):
             offset -= len(chunk)

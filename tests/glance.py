@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Glance in memory: as much of its API v2 as an image's list needs."""
+"""A Glance in memory, with as much of the Image API v2 as the gateway uses."""
 
 from __future__ import annotations
 
@@ -23,25 +23,28 @@ PROJECT = "5e" * 16
 _PATH = re.compile(
     r"/v2/images(?:/(?P<image>[^/]+)(?:/(?P<part>\w+)(?:/(?P<member>[^/]+))?)?)?"
 )
-# The most that an answer has, whatever is asked for: api_limit_max.
+# The largest page, whatever a client asks for: api_limit_max.
 _MAX_LIMIT = 1000
 _UNPROTECTED = {"visibility": "shared", "protected": False, "os_hidden": False}
 
 
 class Refused(Exception):
-    """An answer that is an error; its argument is the status."""
+    """An error response; the argument is its HTTP status."""
 
 
 class Glance(http.server.ThreadingHTTPServer):
-    """Its images, and how it fails.
+    """A server with images, and with ways to fail.
 
-    :ivar images: what it has, by id
-    :ivar deleted: ids of what it had
-    :ivar members: of an image: the status by project
-    :ivar locations: of an image: its URLs
-    :ivar calls: what it was asked: method and path, without the query
-    :ivar fails: says, of a method and a path, with which status one fails; 0: none
-    :ivar importing: whether images stay so that have got a location
+    :ivar images: all images, by ID
+    :ivar deleted: IDs of deleted images
+    :ivar members: the members' status by project, for each image ID
+    :ivar locations: the URLs, for each image ID
+    :ivar data: the uploaded data, by image ID
+    :ivar calls: the requests: method and path, without the query
+    :ivar fails: returns the HTTP status with which a request fails, given its method
+        and path; 0 when it does not fail
+    :ivar importing: whether images that get a location stay ``importing``
+    :ivar rejects: why the task that checks a location fails; empty when it succeeds
     """
 
     daemon_threads = True
@@ -53,9 +56,11 @@ class Glance(http.server.ThreadingHTTPServer):
         self.deleted: set[str] = set()
         self.members: dict[str, dict[str, str]] = {}
         self.locations: dict[str, list[str]] = {}
+        self.data: dict[str, bytes] = {}
         self.calls: list[str] = []
         self.fails: Callable[[str, str], int] = lambda method, path: 0
         self.importing = False
+        self.rejects = ""
         self.lock = threading.Lock()
 
     @property
@@ -63,19 +68,19 @@ class Glance(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def adapter(self, project: str = PROJECT) -> adapter.Adapter:
-        """What a service of a project has."""
+        """Return an adapter for a user of a project."""
         url = f"{self.url}/v2"
         with_token = session.Session(auth=_Auth(url, project))
         return adapter.Adapter(with_token, endpoint_override=url)
 
     @property
     def names(self) -> list[str]:
-        """What is listed."""
+        """The names of all images, sorted."""
         return sorted(image["name"] for image in self.images.values())
 
     @property
     def changes(self) -> list[str]:
-        """What it was asked that is not a question."""
+        """The requests that are not GET."""
         return [call for call in self.calls if not call.startswith("GET")]
 
     def named(self, name: str) -> dict[str, Any]:
@@ -83,7 +88,7 @@ class Glance(http.server.ThreadingHTTPServer):
         return found
 
     def add(self, **values: Any) -> dict[str, Any]:
-        """Have an image that somebody has made."""
+        """Add an image that somebody has created."""
         image = {
             "id": str(uuid.uuid4()),
             "owner": PROJECT,
@@ -118,10 +123,16 @@ class Glance(http.server.ThreadingHTTPServer):
                 return self._members(method, image, member, body)
             if part == "locations":
                 return self._locations(method, image, body)
+            if part == "tasks":
+                return 200, {"tasks": self._tasks()}
+            if part == "file":
+                self.data[image_id] = body
+                image["status"] = "active"
+                return 204, None
             return self._image(method, image, body)
 
     def _create(self, project: str, body: dict[str, Any]) -> tuple[int, Any]:
-        if body["id"] in self.images.keys() | self.deleted:
+        if body.get("id") in self.images.keys() | self.deleted:
             raise Refused(409)
         if len(body["name"]) > 255 or not all(
             isinstance(value, str) and len(value) < 2**16
@@ -198,8 +209,14 @@ class Glance(http.server.ThreadingHTTPServer):
         if image["status"] != "queued":
             raise Refused(409)
         locations.append(body["url"])
-        image["status"] = "importing" if self.importing else "active"
+        if not self.rejects:
+            image["status"] = "importing" if self.importing else "active"
         return 202, image
+
+    def _tasks(self) -> list[dict[str, str]]:
+        if self.rejects:
+            return [{"status": "failure", "message": self.rejects}]
+        return [{"status": "processing", "message": ""}]
 
 
 @contextlib.contextmanager
@@ -215,7 +232,7 @@ def running() -> Iterator[Glance]:
 
 
 class _Auth(token_endpoint.Token):
-    """A token that is no more than the project's id."""
+    """Authentication whose token is the project's ID."""
 
     def __init__(self, endpoint: str, project: str) -> None:
         super().__init__(endpoint, project)
@@ -231,21 +248,37 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        try:
+            content = self._content()
+        except ValueError:  # the client broke off an upload
+            self.close_connection = True
+            return
+        octets = self.headers.get("Content-Type") == "application/octet-stream"
+        body = content if octets else json.loads(content or "null")
         project = self.headers.get("X-Auth-Token", "")
+        kind = "application/json"
         try:
             status, answer = self.server.answer(self.command, self.path, project, body)
+            response = b"" if answer is None else json.dumps(answer).encode()
         except Refused as error:
-            status, answer = error.args[0], {"message": "as the test wants"}
-        content = b"" if answer is None else json.dumps(answer).encode()
+            kind, status, response = "text/html", error.args[0], b"<html></html>"
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(response)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(response)
 
     do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
+    def _content(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
+
     def log_message(self, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long Glance takes to list what an engine has, when it knows nothing of it."""
+"""How long it takes to list an engine's images in a Glance that has none of them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from cloud import supervisor
 from docker_engine import location
 from glance_docker import conf as options
 from glance_docker import listing
-from glance_docker.gateway import Catalog
-from glance_docker.gateway import Found
+from glance_docker.gateway import ImageGateway
 from glance_docker.listing import Access
 from glance_docker.listing import Key
-from glance_docker.sync import Sync
+from glance_docker.sync.images import EngineImages
+from glance_docker.sync.images import ListedImage
+from glance_docker.sync.reconcile import Reconciler
 from tests import archives
 from tests.cloud import cloud
 from tests.cloud import services
 
 CONF = settings.ETC / "glance/glance-docker-sync.conf"
 SERVICE = "glance-docker-sync"
-INTERVAL = 0.5  # seconds between two looks
+INTERVAL = 0.5  # seconds between checks
 
 
 class Listing:
     """New images of the cloud's engine, listed in its Glance.
 
-    By the sync's own code, in the place of the service, so that its start and
-    what else the service may be at do not count.
+    The code of glance-docker-sync runs here, not in the service, so that the
+    service's start and its other work do not count.
     """
 
     def __init__(self, images: int) -> None:
@@ -45,45 +46,48 @@ class Listing:
         self.engine = conf.engine.docker_engine
         self.client = options.engine(conf.engine)
         self.glance = options.glance(conf)
-        self.catalog = Catalog(self.glance, self.engine)
+        self.gateway = ImageGateway(self.glance)
+        self.images = EngineImages(self.gateway, self.engine)
         self.workers = conf.sync.workers
 
     def by_calls(self) -> float:
-        """Seconds of bare calls of Glance, which say of all what is so of one."""
+        """Return the seconds for bare calls to Glance, with one image for all tags."""
         with (
-            # Glance asks the engine whether it is there.
+            # Glance checks that the image exists on the engine.
             self._on_engine(self.names[:1]),
             concurrent.futures.ThreadPoolExecutor(self.workers) as callers,
         ):
             image = self.client.inspect_image(self.names[0])
 
-            def make(name: str) -> Found:
+            def make(name: str) -> ListedImage:
                 key = Key(name, image["Id"])
-                found = self.catalog.create(key, Access("public"), image)
+                listed = self.images.create(key, Access("public"), image)
                 place = location.EngineImage(self.engine, name, image["Id"], size=1)
-                self.catalog.locate(found, place.url)
-                return found
+                self.images.locate(listed, place.url)
+                return listed
 
             begun = time.monotonic()
             made = list(callers.map(make, self.names))
             self._wait()
             took = time.monotonic() - begun
-            list(callers.map(self.catalog.remove, made))
+            list(callers.map(self.images.remove, made))
         return took
 
     def by_sync(self) -> float:
-        """Seconds of the sync, which asks the engine of each, and reads each."""
+        """Return the seconds for the sync, which also inspects and reads each image."""
         rules = listing.Rules((), "public")
-        sync = Sync(self.client, self.catalog, self.engine, rules, self.workers)
-        with contextlib.closing(sync):
+        reconciler = Reconciler(
+            self.client, self.gateway, self.engine, rules, self.workers
+        )
+        with contextlib.closing(reconciler):
             with self._on_engine(self.names):
                 begun = time.monotonic()
-                sync.run()
-                sync.finish()
+                reconciler.run()
+                reconciler.finish()
                 self._wait()
                 took = time.monotonic() - begun
-            # They are not on the engine any more.
-            sync.run()
+            # The engine has none of them any more: remove them from Glance.
+            reconciler.run()
         return took
 
     @contextlib.contextmanager
@@ -98,18 +102,18 @@ class Listing:
                 self.client.remove_image(name)
 
     def _wait(self) -> None:
-        """Wait until all that Glance has is active."""
+        """Wait until all images in Glance are active."""
         url = "/images?limit=1&status=in:queued,importing"
         probes.wait_until(
             lambda: not self.glance.get(url).json()["images"],
-            "images are not active",
+            "Glance has not made all images active",
             timeout=600,
             interval=INTERVAL,
         )
 
 
 def times(images: int) -> tuple[float, float]:
-    """Seconds until so many are active: by the sync, and by bare calls of Glance."""
+    """Return the seconds until so many images are active: sync, and bare calls."""
     cloud.up()
     supervisor.stop(SERVICE)
     try:

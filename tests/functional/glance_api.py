@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Glance with the store of Docker's images, for tests, without Keystone.
+"""A real Glance with the store of Docker images, for tests, without Keystone.
 
-It takes whom a request is from of the request's headers, which Keystone's
-middleware would have written: :meth:`GlanceApi.as_` is anybody.
+It takes the identity of a user from the request's headers, which Keystone's
+middleware would set: :meth:`GlanceApi.as_` can be anybody.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from keystoneauth1 import adapter
 from keystoneauth1 import plugin
 from keystoneauth1 import session as keystone
 
-from glance_docker.gateway import Catalog
+from glance_docker.gateway import ImageGateway
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 ENTRY_POINTS = "glance_store.drivers"
-# The project, and the roles, of who keeps the list.
+# The project and the roles of glance-docker-sync.
 SERVICE = "service"
 SERVICE_ROLES = ("admin", "service", "member", "reader")
 
@@ -72,7 +72,7 @@ paste.app_factory = glance.api.v2.router:API.factory
 
 
 class Session(requests.Session):
-    """Somebody at a Glance: URLs are paths of it, as ``/v2/images``."""
+    """A user's session, whose URLs are paths of Glance's, such as ``/v2/images``."""
 
     def __init__(self, base: str, headers: Mapping[str, str]) -> None:
         super().__init__()
@@ -86,12 +86,13 @@ class Session(requests.Session):
 
 
 class GlanceApi:
-    """Runs in a ``with`` block.
+    """A Glance that runs in a ``with`` block.
 
-    :param docker_host: the engine of the store ``engine``, which calls it ``local``
-    :param registry: options of the store ``registry``, which is there if they are
-    :ivar url: of its root
-    :ivar disk: where the store ``disk``, the default one, has its files
+    :param docker_host: address of the engine of the store ``engine``, whose name in
+        locations is ``local``
+    :param registry: options of the store ``registry``; None for no such store
+    :ivar url: Glance's root
+    :ivar disk: the directory of the default store, ``disk``
     """
 
     engine = "local"
@@ -130,20 +131,20 @@ class GlanceApi:
         self._exit.close()
 
     def as_(self, project: str, *roles: str) -> Session:
-        """Somebody who has roles in a project."""
+        """Return the session of a user with roles in a project."""
         return Session(self.url, _identity(project, roles))
 
     def service(self) -> Session:
-        """Who keeps the list."""
+        """Return the session of glance-docker-sync's user."""
         return self.as_(SERVICE, *SERVICE_ROLES)
 
-    def catalog(self, engine: str | None = None) -> Catalog:
-        """What an engine, this store's if not another one, has in this Glance."""
+    def gateway(self) -> ImageGateway:
+        """Return a gateway with glance-docker-sync's user."""
         glance = adapter.Adapter(
             keystone.Session(auth=_Auth(SERVICE, SERVICE_ROLES)),
             endpoint_override=f"{self.url}/v2",
         )
-        return Catalog(glance, engine or self.engine)
+        return ImageGateway(glance)
 
     @property
     def log(self) -> str:
@@ -162,14 +163,14 @@ class GlanceApi:
                 stdout=log,
                 stderr=log,
             )
-        # The socket is there already: who is early waits.
+        # The socket listens already, so early requests wait.
         deadline = time.monotonic() + _START
         while True:
             with contextlib.suppress(requests.RequestException):
                 return Session(self.url, {}).get("/", timeout=1).close()
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"no Glance: {self.log[-4000:]}")
+                raise RuntimeError(f"Glance did not start: {self.log[-4000:]}")
 
     def stop(self) -> None:
         if process := self._process:
@@ -198,7 +199,7 @@ class GlanceApi:
             timeout=_START,
         )
         if done.returncode:
-            raise RuntimeError(f"glance-manage: {done.stderr[-4000:]}")
+            raise RuntimeError(f"glance-manage failed: {done.stderr[-4000:]}")
 
     def _configure(self) -> None:
         directory = self._directory
@@ -240,13 +241,13 @@ class GlanceApi:
         return os.environ | {
             "OS_GLANCE_CONFIG_DIR": str(self._directory),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            # Where stevedore would remember entry points.
+            # Where stevedore caches entry points.
             "XDG_CACHE_HOME": str(self._directory / "cache"),
         }
 
 
 class _Auth(plugin.BaseAuthPlugin):
-    """The headers of somebody in place of a token."""
+    """Authentication by a user's headers in place of a token."""
 
     def __init__(self, project: str, roles: Iterable[str]) -> None:
         super().__init__()
@@ -271,7 +272,7 @@ def _identity(project: str, roles: Iterable[str]) -> dict[str, str]:
 
 
 def _write_entry_points(directory: pathlib.Path) -> None:
-    """Have the checkout's drivers be found where the checkout is not installed."""
+    """Make the checkout's drivers known where the checkout is not installed."""
     declared = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     drivers = declared["project"]["entry-points"][ENTRY_POINTS]
     lines = [f"[{ENTRY_POINTS}]", *(f"{k} = {v}" for k, v in drivers.items())]
@@ -283,7 +284,7 @@ def _write_entry_points(directory: pathlib.Path) -> None:
     (directory / "RECORD").touch()
 
 
-# In the process of Glance
+# In Glance's process
 
 
 class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
@@ -291,17 +292,17 @@ class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
 
 
 def _take_turns() -> None:
-    """Have each transaction of SQLite wait for the one before.
+    """Make each SQLite transaction wait for the one before it.
 
-    Otherwise one that reads and then writes fails at once where another wrote in
-    between: "database is locked".
+    Otherwise a transaction that reads and then writes fails at once when another one
+    wrote in between: "database is locked".
     """
 
     def connected(connection: Any, record: Any) -> None:
         connection.execute(f"PRAGMA busy_timeout = {1000 * _START}")
         connection.execute("PRAGMA synchronous = OFF")
 
-    # The BEGIN is oslo.db's.
+    # oslo.db emits the BEGIN.
     def begun(
         connection: Any, cursor: Any, statement: str, parameters: Any, *args: Any
     ) -> tuple[str, Any]:
@@ -316,14 +317,14 @@ def _take_turns() -> None:
 
 
 def _serve(descriptor: int) -> None:
-    """Serve Glance on a socket that listens, until SIGTERM."""
+    """Serve Glance on a listening socket until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *args: sys.exit(0))
     _take_turns()
     from glance.wsgi.api import application
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        # All of it: of a connection that is closed with a part unread, the client
-        # would not get the answer.
+        # Read it all: a client whose connection is closed while a part is unread would
+        # not get the response.
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         return application(environ, start_response)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real engine's images in a real Glance: listed, read, and nobody's to change."""
+"""A real engine's images in a real Glance: listed, readable and protected."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from docker_engine import location
 from glance_docker import listing
 from glance_docker.listing import Rules
-from glance_docker.sync import Follower
-from glance_docker.sync import Sync
+from glance_docker.sync.follow import Follower
+from glance_docker.sync.reconcile import Reconciler
 from tests import archives
 from tests import samples
 from tests.functional.glance_api import GlanceApi
@@ -50,7 +50,7 @@ def directory():
 
 @pytest.fixture(scope="module")
 def socket(engine, directory):
-    """The engine's socket as Glance knows it: without it, the engine is away."""
+    """A link to the engine's socket, for Glance: without it, the engine is away."""
     link = directory / "docker.sock"
     link.symlink_to(engine.host.removeprefix("unix://"))
     return link
@@ -75,36 +75,36 @@ def service(glance):
 
 @pytest.fixture
 def member(glance):
-    """Somebody whose project has nothing to do with the engine."""
+    """A user of a project that has nothing to do with the engine."""
     return glance.as_("project-b", *MEMBER)
 
 
 @pytest.fixture
-def make_sync(engine, glance):
-    """Starts a sync, as a start of glance-docker-sync does."""
+def start(engine, glance):
+    """Returns a new reconciler, as a start of glance-docker-sync makes one."""
     with contextlib.ExitStack() as stack:
 
-        def start(*rules, default="public"):
-            sync = Sync(
-                engine.client, glance.catalog(), glance.engine, Rules(rules, default), 2
+        def new(*rules, default="public"):
+            reconciler = Reconciler(
+                engine.client, glance.gateway(), glance.engine, Rules(rules, default), 2
             )
-            return stack.enter_context(contextlib.closing(sync))
+            return stack.enter_context(contextlib.closing(reconciler))
 
-        yield start
+        yield new
 
 
 @pytest.fixture
-def sync(make_sync):
-    return make_sync()
+def reconciler(start):
+    return start()
 
 
-# Seconds for what takes a part of one on a machine with nothing else to do.
+# Seconds for what takes less than one on an idle machine.
 SOON = 5
 
 
 @pytest.fixture
 def load(engine):
-    """Has the engine have a new image, and returns its id."""
+    """Loads a new image into the engine, and returns its ID."""
 
     def new(*tags, **values):
         files = {"serial": samples.uuid().encode()}
@@ -116,7 +116,7 @@ def load(engine):
 
 
 def eventually(condition, timeout=TIMEOUT):
-    """Wait for what is true soon, and return it."""
+    """Wait until a condition is true, and return its value."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -124,22 +124,22 @@ def eventually(condition, timeout=TIMEOUT):
     return found
 
 
-def compare(sync, **values):
-    """Have Glance list what the engine has, active."""
-    sync.run(**values)
-    sync.finish()
-    eventually(sync.settle)
+def reconcile(reconciler, **values):
+    """Make Glance list what the engine has, and wait until all images are active."""
+    reconciler.run(**values)
+    reconciler.finish()
+    eventually(reconciler.settle)
 
 
 def listed(session, **query):
-    """Images by their name, of those who have this."""
+    """Return the images that match a query, by name."""
     answer = session.get("/v2/images", params={"limit": 500, **query})
     assert answer.status_code == 200
     return {found["name"]: found for found in answer.json()["images"]}
 
 
 def show(session, name):
-    """An image, once Glance's task is over: it is active a moment before that."""
+    """Return an image once Glance's task is over, a moment after it is active."""
 
     def found():
         image = listed(session, name=name)[name]
@@ -149,16 +149,16 @@ def show(session, name):
 
 
 def make(session, **values):
-    """An image of one's own, which has no data yet."""
+    """Create an image that has no data yet, and return its ID."""
     answer = session.post("/v2/images", json=BASE | values)
     assert answer.status_code == 201
     return answer.json()["id"]
 
 
 def locate(session, image_id, url):
-    """Give an image a location; return Glance's status when that is over.
+    """Give an image a location, and wait for Glance's task.
 
-    :returns: of the answer, and of the image
+    :returns: the HTTP status, and the image's status after the task
     """
     answer = session.post(f"/v2/images/{image_id}/locations", json={"url": url})
     if answer.status_code == 202:
@@ -176,19 +176,19 @@ def data(session, image_id, **headers):
 
 
 @pytest.fixture
-def demo(engine, load, sync, service):
-    """An image that is listed, as Glance says it."""
+def demo(engine, load, reconciler, service):
+    """A listed image, as Glance describes it."""
     load("team/demo:1")
-    compare(sync)
+    reconcile(reconciler)
     return show(service, "team/demo:1")
 
 
-# What is listed can be read
+# Reading listed images
 
 
-def test_an_image_of_the_engine_is_an_active_image(load, sync, member):
+def test_an_image_of_the_engine_is_an_active_image(load, reconciler, member):
     image_id = load("team/demo:1", config={"Cmd": ["sleep", "9"]})
-    compare(sync)
+    reconcile(reconciler)
     image = show(member, "team/demo:1")
     assert image["status"] == "active"
     assert image["visibility"] == "public" and image["protected"]
@@ -199,9 +199,9 @@ def test_an_image_of_the_engine_is_an_active_image(load, sync, member):
     assert image["stores"] == "engine"
 
 
-def test_its_data_is_the_image_under_its_name(engine, load, sync, member):
+def test_its_data_is_an_archive_with_its_name(engine, load, reconciler, member):
     image_id = load("team/demo:1")
-    compare(sync)
+    reconcile(reconciler)
     image = show(member, "team/demo:1")
     answer = data(member, image["id"])
     assert answer.status_code == 200
@@ -211,7 +211,7 @@ def test_its_data_is_the_image_under_its_name(engine, load, sync, member):
     assert engine.client.inspect_image("team/demo:1")["Id"] == image_id
 
 
-def test_reading_it_twice_gives_the_same(demo, member):
+def test_reading_an_image_twice_gives_the_same_data(demo, member):
     first, second = (data(member, demo["id"]).content for _ in range(2))
     assert first == second
 
@@ -228,23 +228,23 @@ def test_reading_it_twice_gives_the_same(demo, member):
         ("-1", -1, None),
     ],
 )
-def test_a_part_of_it_is_had_alone(demo, member, asked, start, stop):
+def test_a_range_of_an_image_can_be_read(demo, member, asked, start, stop):
     whole = data(member, demo["id"]).content
     answer = data(member, demo["id"], Range=f"bytes={asked}")
     assert answer.status_code == 206
     assert answer.content == whole[start:stop]
 
 
-def test_a_part_beyond_its_end_is_refused(demo, member):
+def test_a_range_beyond_the_end_is_refused(demo, member):
     size = demo["size"]
     answer = data(member, demo["id"], Range=f"bytes={size}-{size + 9}")
     assert answer.status_code == 416
 
 
-# It is nobody's to change
+# Protection
 
 
-def test_a_member_cannot_change_it(demo, member):
+def test_a_member_cannot_change_an_image_of_the_engine(demo, member):
     url = f"/v2/images/{demo['id']}"
     change = [{"op": "replace", "path": "/docker_image_id", "value": NOWHERE}]
     addition = [{"op": "add", "path": "/docker_digest", "value": f"evil@{NOWHERE}"}]
@@ -262,12 +262,12 @@ def test_a_member_cannot_change_it(demo, member):
     assert member.get(url).json() == demo
 
 
-def test_a_member_cannot_have_an_own_image_be_one_of_the_engine(
-    load, make_sync, service, member
+def test_a_member_cannot_locate_an_own_image_on_the_engine(
+    load, start, service, member
 ):
     load("team/secret:1")
-    sync = make_sync(default="private")
-    compare(sync)
+    reconciler = start(default="private")
+    reconcile(reconciler)
     secret = show(service, "team/secret:1")
     assert member.get(f"/v2/images/{secret['id']}").status_code == 404
     [place] = service.get(f"/v2/images/{secret['id']}/locations").json()
@@ -280,12 +280,12 @@ def test_a_member_cannot_have_an_own_image_be_one_of_the_engine(
     assert not data(member, own).content
 
 
-def there(engine):
+def on_engine(engine):
     return {found["Id"]: found["RepoTags"] for found in engine.client.list_images()}
 
 
-def test_nobody_uploads_to_the_engine(engine, member):
-    before = there(engine)
+def test_nobody_can_upload_to_the_engine(engine, member):
+    before = on_engine(engine)
     own = make(member)
     answer = member.put(
         f"/v2/images/{own}/file",
@@ -294,24 +294,24 @@ def test_nobody_uploads_to_the_engine(engine, member):
     )
     assert 400 <= answer.status_code < 500
     assert member.get(f"/v2/images/{own}").json()["status"] == "queued"
-    assert there(engine) == before
+    assert on_engine(engine) == before
 
 
-def test_what_is_uploaded_lies_on_the_disk(engine, glance, member):
-    before = there(engine)
+def test_an_upload_is_stored_on_disk(engine, glance, member):
+    before = on_engine(engine)
     archive = archives.busybox_archive(tags=["uploaded:1"])
     own = make(member)
     answer = member.put(f"/v2/images/{own}/file", data=archive, headers=OCTETS)
     assert answer.status_code == 204
     assert (glance.disk / own).read_bytes() == archive
     assert data(member, own).content == archive
-    assert there(engine) == before
+    assert on_engine(engine) == before
     assert member.delete(f"/v2/images/{own}").status_code == 204
     assert not (glance.disk / own).exists()
 
 
-def test_a_claim_to_be_the_syncs_is_not_believed(load, sync, service, member):
-    """Who writes its properties on an image of their own has an image of their own."""
+def test_copied_properties_change_nothing(load, reconciler, service, member):
+    """An image with the properties of a listed one stays its owner's."""
     image_id = load("team/demo:1")
     claims = {
         listing.ENGINE: "local",
@@ -319,12 +319,12 @@ def test_a_claim_to_be_the_syncs_is_not_believed(load, sync, service, member):
         listing.IMAGE_ID: image_id,
     }
     own = make(member, **claims)
-    compare(sync)
+    reconcile(reconciler)
     assert show(service, "team/demo:1")["id"] != own
     assert member.get(f"/v2/images/{own}").json()["status"] == "queued"
 
 
-# Locations that are none
+# Invalid locations
 
 
 @pytest.mark.parametrize(
@@ -356,8 +356,8 @@ def test_a_claim_to_be_the_syncs_is_not_believed(load, sync, service, member):
         (".+", f"docker://local/demo:1?id={NOWHERE}&size=1"),
     ],
 )
-def test_no_image_is_active_by_a_location_that_is_none(demo, service, what, by):
-    """Be it of one who may say where images are."""
+def test_an_invalid_location_makes_no_image_active(demo, service, what, by):
+    """Not even for a user who may add locations."""
     [place] = service.get(f"/v2/images/{demo['id']}/locations").json()
     own = make(service)
     status, state = locate(service, own, re.sub(what, by, place["url"], count=1))
@@ -366,7 +366,7 @@ def test_no_image_is_active_by_a_location_that_is_none(demo, service, what, by):
     assert service.delete(f"/v2/images/{own}").status_code == 204
 
 
-def test_a_location_with_a_wrong_size_gives_no_short_image(demo, service):
+def test_a_wrong_size_in_the_location_breaks_off_the_download(demo, service):
     [place] = service.get(f"/v2/images/{demo['id']}/locations").json()
     image = location.parse(place["url"])
     own = make(service)
@@ -377,22 +377,20 @@ def test_a_location_with_a_wrong_size_gives_no_short_image(demo, service):
     service.delete(f"/v2/images/{own}")
 
 
-# What is not there
+# Missing images, and a missing engine
 
 
-def test_nothing_comes_of_an_image_that_was_removed_since(engine, demo, member):
+def test_an_image_that_was_removed_since_has_no_data(engine, demo, member):
     engine.client.remove_image("team/demo:1")
     answer = data(member, demo["id"])
     assert answer.status_code in (204, 404)
     assert not answer.content
 
 
-def test_no_other_image_comes_under_a_name_that_was_given_anew(
-    engine, load, sync, member
-):
+def test_a_moved_tag_does_not_change_an_images_data(engine, load, reconciler, member):
     old = load("team/demo:1")
     engine.client.tag_image(old, "team/demo", "old")
-    compare(sync)
+    reconcile(reconciler)
     image = show(member, "team/demo:1")
     load("team/demo:1")
     members = archives.members(data(member, image["id"]).content)
@@ -401,7 +399,7 @@ def test_no_other_image_comes_under_a_name_that_was_given_anew(
     assert f"sha256:{hashlib.sha256(members[entry['Config']]).hexdigest()}" == old
 
 
-def test_glance_works_while_the_engine_does_not(socket, glance, demo, member):
+def test_glance_works_while_the_engine_is_away(socket, glance, demo, member):
     away = socket.rename(socket.with_name("away.sock"))
     try:
         assert data(member, demo["id"]).status_code == 503
@@ -413,28 +411,28 @@ def test_glance_works_while_the_engine_does_not(socket, glance, demo, member):
     assert len(data(member, demo["id"]).content) == demo["size"]
 
 
-# The list
+# Listing
 
 
-def test_a_tag_that_goes_takes_its_image_with_it(engine, load, sync, service):
+def test_an_image_leaves_glance_with_its_tag(engine, load, reconciler, service):
     image_id = load("team/demo:1")
     engine.client.tag_image(image_id, "team/demo", "2")
-    compare(sync)
+    reconcile(reconciler)
     one, two = show(service, "team/demo:1"), show(service, "team/demo:2")
     assert one["id"] != two["id"]
     assert one["docker_image_id"] == two["docker_image_id"] == image_id
     engine.client.remove_image("team/demo:1")
-    compare(sync)
+    reconcile(reconciler)
     found = listed(service)
     assert "team/demo:1" not in found
     assert found["team/demo:2"] == two
     assert service.get(f"/v2/images/{one['id']}").status_code == 404
 
 
-def test_each_of_two_tags_gives_its_own_name(engine, load, sync, member):
+def test_the_archive_of_each_tag_has_its_own_name(engine, load, reconciler, member):
     image_id = load("team/demo:1")
     engine.client.tag_image(image_id, "team/other/demo", "latest")
-    compare(sync)
+    reconcile(reconciler)
     for name in ("team/demo:1", "team/other/demo:latest"):
         image = show(member, name)
         content = data(member, image["id"]).content
@@ -443,47 +441,47 @@ def test_each_of_two_tags_gives_its_own_name(engine, load, sync, member):
         assert entry["RepoTags"] == [name]
 
 
-def test_a_tag_that_moves_is_another_image(engine, load, sync, service):
+def test_a_moved_tag_is_another_image(engine, load, reconciler, service):
     first = load("team/demo:1")
-    compare(sync)
+    reconcile(reconciler)
     old = show(service, "team/demo:1")
     second = load("team/demo:1")
     assert first != second
-    compare(sync)
+    reconcile(reconciler)
     new = show(service, "team/demo:1")
     assert new["id"] != old["id"]
     assert (new["status"], new["docker_image_id"]) == ("active", second)
     assert service.get(f"/v2/images/{old['id']}").status_code == 404
 
 
-def test_a_tag_that_comes_back_is_listed_again(engine, load, sync, service):
-    """Though Glance never takes an id a second time."""
+def test_a_tag_that_comes_back_is_listed_again(engine, load, reconciler, service):
+    """With another ID: Glance never uses an ID twice."""
     image_id = load("team/demo:keep")
     for _ in range(3):
         engine.client.tag_image(image_id, "team/demo", "1")
-        compare(sync)
+        reconcile(reconciler)
         assert show(service, "team/demo:1")["status"] == "active"
         engine.client.remove_image("team/demo:1")
-        compare(sync)
+        reconcile(reconciler)
         assert "team/demo:1" not in listed(service)
 
 
-def test_novas_own_images_are_not_listed(engine, load, sync, service):
+def test_images_of_nova_compute_are_not_listed(engine, load, reconciler, service):
     image_id = load("nova-glance/0:latest")
     engine.client.tag_image(image_id, "nova-snapshot/0", "latest")
-    compare(sync)
+    reconcile(reconciler)
     assert not [n for n in listed(service) if n.startswith(listing.OWN_REPOSITORIES)]
 
 
-def test_another_sync_finds_what_is_there(load, make_sync, service):
+def test_a_restart_finds_the_listed_images(load, start, service):
     load("team/demo:1")
-    compare(make_sync())
+    reconcile(start())
     before = {name: show(service, name) for name in listed(service)}
-    compare(make_sync())
+    reconcile(start())
     assert listed(service) == before
 
 
-def test_what_was_changed_in_glance_is_put_right(load, sync, service, demo):
+def test_changes_in_glance_are_undone(load, reconciler, service, demo):
     url = f"/v2/images/{demo['id']}"
     changes = [
         {"op": "replace", "path": "/name", "value": "x"},
@@ -491,39 +489,39 @@ def test_what_was_changed_in_glance_is_put_right(load, sync, service, demo):
         {"op": "replace", "path": "/protected", "value": False},
     ]
     service.patch(url, data=json.dumps(changes), headers=PATCH).raise_for_status()
-    compare(sync, refresh=True)
+    reconcile(reconciler, refresh=True)
     found = service.get(url).json()
     names = ("name", "visibility", "protected")
     assert [found[name] for name in names] == ["team/demo:1", "public", True]
 
 
-def test_what_an_administrator_hides_stays_so(engine, make_sync, service, demo):
+def test_a_hidden_image_stays_hidden(engine, start, service, demo):
     url = f"/v2/images/{demo['id']}"
     hide = [{"op": "replace", "path": "/os_hidden", "value": True}]
     service.patch(url, data=json.dumps(hide), headers=PATCH).raise_for_status()
-    compare(make_sync())
+    reconcile(start())
     assert demo["name"] not in listed(service)
     assert listed(service, os_hidden="true")[demo["name"]]["id"] == demo["id"]
     engine.client.remove_image("team/demo:1")
-    compare(make_sync())
+    reconcile(start())
     assert service.get(url).status_code == 404
 
 
-def test_what_was_deleted_in_glance_is_listed_again(load, sync, service, demo):
+def test_an_image_deleted_in_glance_is_listed_again(load, reconciler, service, demo):
     url = f"/v2/images/{demo['id']}"
     unprotect = [{"op": "replace", "path": "/protected", "value": False}]
     service.patch(url, data=json.dumps(unprotect), headers=PATCH).raise_for_status()
     service.delete(url).raise_for_status()
-    compare(sync, refresh=True)
+    reconcile(reconciler, refresh=True)
     again = show(service, "team/demo:1")
     assert again["status"] == "active" and again["id"] != demo["id"]
 
 
-def test_an_image_for_a_project_is_seen_by_it_alone(load, make_sync, glance):
+def test_only_its_project_can_see_a_shared_image(load, start, glance):
     load("team-a/demo:1")
     load("scratch/demo:1")
-    sync = make_sync("team-a/* project:project-a", "scratch/* hidden")
-    compare(sync)
+    reconciler = start("team-a/* project:project-a", "scratch/* hidden")
+    reconcile(reconciler)
     one, other = glance.as_("project-a", *MEMBER), glance.as_("project-c", *MEMBER)
     image = show(one, "team-a/demo:1")
     assert (image["status"], image["visibility"]) == ("active", "shared")
@@ -532,21 +530,21 @@ def test_an_image_for_a_project_is_seen_by_it_alone(load, make_sync, glance):
     assert other.get(f"/v2/images/{image['id']}").status_code == 404
     assert data(other, image["id"]).status_code == 404
     assert "scratch/demo:1" not in listed(glance.service())
-    # Rules are read at a start.
-    compare(make_sync("team-a/* project:project-c"))
+    # A restart reads the rules again.
+    reconcile(start("team-a/* project:project-c"))
     assert "team-a/demo:1" not in listed(one)
     assert show(other, "team-a/demo:1")["id"] == image["id"]
 
 
-def test_an_image_may_be_looked_up_by_its_name(demo, member):
-    """Though Glance takes what is before a colon for an operator."""
+def test_an_image_can_be_looked_up_by_its_name(demo, member):
+    """Although Glance takes the part before a colon for an operator."""
     assert list(listed(member, name="team/demo:1")) == ["team/demo:1"]
     assert not listed(member, name="team/demo:2")
 
 
-def test_what_the_engine_does_shows_at_once(engine, load, sync, service):
+def test_changes_on_the_engine_show_at_once(engine, load, reconciler, service):
     image_id = load("team/demo:keep")
-    follower = Follower(engine.client, sync, 300)
+    follower = Follower(engine.client, reconciler, 300)
     thread = threading.Thread(target=follower.run)
     thread.start()
     try:
@@ -567,7 +565,7 @@ def test_what_the_engine_does_shows_at_once(engine, load, sync, service):
 
 @pytest.fixture
 def app(registry):
-    """An image of the registry: its place, and the id that engines give it."""
+    """The location of an image of the registry, and its ID on any engine."""
     layer = archives.busybox_layer({"serial": samples.uuid().encode()})
     config = json.dumps(
         {
@@ -585,7 +583,7 @@ def app(registry):
     return place.url, f"sha256:{hashlib.sha256(config).hexdigest()}"
 
 
-def test_an_image_of_a_registry_is_read_there(engine, glance, service, member, app):
+def test_an_image_is_read_from_its_registry(engine, glance, service, member, app):
     url, engine_id = app
     stored = set(glance.disk.iterdir())
     own = make(service, name="app", visibility="public")
@@ -601,12 +599,12 @@ def test_an_image_of_a_registry_is_read_there(engine, glance, service, member, a
     service.delete(f"/v2/images/{own}").raise_for_status()
 
 
-def test_a_member_cannot_have_an_image_of_the_registry(member, app):
+def test_a_member_cannot_locate_an_image_in_the_registry(member, app):
     own = make(member)
     assert locate(member, own, app[0]) == (403, "queued")
 
 
-def test_what_the_registry_has_not_is_no_image(registry, service, app):
+def test_an_image_missing_from_its_registry_is_not_active(registry, service, app):
     digest = app[0].rpartition("@")[2]
     for place in (
         f"docker://{registry.host}/team/app@{NOWHERE}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine's images look like in Glance."""
+"""How an engine's images appear in Glance."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class TestWanted:
         found = listing.wanted([image("a:1", "a:2")], ALL)
         assert found.keys() == {Key("a:1", ID), Key("a:2", ID)}
 
-    def test_a_tag_that_moved_is_another_image(self):
+    def test_a_moved_tag_is_another_image(self):
         before = listing.wanted([image("a:1")], ALL)
         after = listing.wanted([image("a:1", image_id=OTHER)], ALL)
         assert not before.keys() & after.keys()
 
     @pytest.mark.parametrize("tags", [None, [], ["<none>:<none>"]])
-    def test_what_has_no_name_is_not_listed(self, tags):
+    def test_untagged_images_are_not_listed(self, tags):
         assert listing.wanted([{"Id": ID, "RepoTags": tags}], ALL) == {}
 
     @pytest.mark.parametrize("repository", reference.RESERVED_REPOSITORIES)
-    def test_images_that_nova_keeps_for_itself_are_not_listed(self, repository):
+    def test_images_of_nova_compute_are_not_listed(self, repository):
         own = f"{repository}/8f6d1c9e:latest"
         found = listing.wanted([image(own, "a:1")], ALL)
         assert found.keys() == {Key("a:1", ID)}
@@ -52,7 +52,7 @@ class TestWanted:
         found = listing.wanted([image("a:scratch", "a:1")], rules)
         assert found.keys() == {Key("a:1", ID)}
 
-    def test_a_place_in_a_registry_is_told(self):
+    def test_the_digest_in_a_registry_is_included(self):
         place = f"a@{OTHER}"
         [found] = listing.wanted([image("a:1", RepoDigests=[place])], ALL).values()
         assert found == (Access("public"), place)
@@ -61,7 +61,7 @@ class TestWanted:
 
 
 class TestRules:
-    def test_the_first_rule_that_a_name_has_counts(self):
+    def test_the_first_rule_that_matches_applies(self):
         rules = listing.Rules(
             ["team/secret* hidden", "team/* project:p1,p2", "team/open* public"],
             "private",
@@ -70,7 +70,7 @@ class TestRules:
         assert rules.access("team/open:1") == Access("shared", ("p1", "p2"))
         assert rules.access("other:1") == Access("private")
 
-    def test_patterns_are_a_shells(self):
+    def test_patterns_are_shell_patterns(self):
         rules = listing.Rules(["[ab]?:1 community"], "private")
         assert rules.access("ax:1").visibility == "community"
         assert rules.access("AX:1").visibility == "private"
@@ -90,28 +90,28 @@ class TestRules:
             "* everybody",
         ],
     )
-    def test_what_is_no_rule(self, rule):
-        with pytest.raises(ValueError, match=r"not a rule|is none of"):
+    def test_a_malformed_rule_is_rejected(self, rule):
+        with pytest.raises(ValueError, match=r"invalid (rule|access)"):
             listing.Rules([rule], "public")
 
     @pytest.mark.parametrize("default", ["", "shared", "project:", "nobody"])
-    def test_what_is_no_default(self, default):
-        with pytest.raises(ValueError, match="none of public"):
+    def test_a_malformed_default_is_rejected(self, default):
+        with pytest.raises(ValueError, match="not one of public"):
             listing.Rules([], default)
 
-    def test_all_may_be_hidden(self):
+    def test_everything_can_be_hidden(self):
         assert listing.Rules([], "hidden").access("a:1") is None
 
 
 class TestGlanceId:
-    def test_it_is_the_same_each_time(self):
-        """In each process and version: Glance has images by these."""
+    def test_it_never_changes(self):
+        """Every process and version finds its images in Glance by these IDs."""
         found = listing.glance_id("local", Key("debian:12", ID))
         assert found == listing.glance_id("local", Key("debian:12", ID), "")
         assert str(uuid.UUID(found)) == found
         assert found == "58273152-2950-5cb5-94ea-5ecb1f7a8962"
 
-    def test_it_is_another_for_all_else(self):
+    def test_it_differs_for_each_argument(self):
         ids = {
             listing.glance_id(engine, Key(name, image_id), serial)
             for engine in ("local", "rack-1")
@@ -126,7 +126,7 @@ class TestProperties:
     def of(self, serial="", **values):
         return listing.properties("local", Key("a:1", ID), values, serial)
 
-    def test_what_it_is_known_by(self):
+    def test_they_identify_the_image(self):
         known = {
             "docker_engine": "local",
             "docker_tag": "a:1",
@@ -147,13 +147,13 @@ class TestProperties:
             ("", None),
         ],
     )
-    def test_machines_have_novas_names(self, go, nova):
+    def test_architectures_have_novas_names(self, go, nova):
         assert self.of(Architecture=go).get("architecture") == nova
 
-    def test_nova_takes_no_other_names(self):
+    def test_nova_knows_all_architectures(self):
         assert set(listing._ARCHITECTURES.values()) <= set(fields.Architecture.ALL)
 
-    def test_what_it_runs_is_json_in_ascii(self):
+    def test_values_are_json_in_ascii(self):
         found = self.of(
             Created="2026-01-01T00:00:00Z",
             Config={
@@ -168,7 +168,7 @@ class TestProperties:
         assert found["docker_created"] == "2026-01-01T00:00:00Z"
         assert all(value.isascii() for value in found.values())
 
-    def test_what_is_larger_than_glance_takes_is_left_out(self):
+    def test_properties_too_large_for_glance_are_left_out(self):
         label = "x" * (60_000 - len('{"a": ""}'))
         found = self.of(Config={"Labels": {"a": label}, "Cmd": ["sh"]})
         assert len(found["docker_labels"]) == 60_000
@@ -176,7 +176,7 @@ class TestProperties:
         assert "docker_labels" not in found and "docker_cmd" in found
 
     @pytest.mark.parametrize("config", [None, {}, {"Labels": None, "Cmd": []}])
-    def test_an_image_that_says_nothing(self, config):
+    def test_an_empty_configuration_gives_no_properties(self, config):
         assert not listing.described({"Config": config, "Created": None})
 
     @pytest.mark.parametrize(
@@ -190,17 +190,17 @@ class TestProperties:
             ("h:5000/a:1", [f"a@{ID}", f"h:5000/a@{ID}"], f"h:5000/a@{ID}"),
         ],
     )
-    def test_its_own_repositorys_digest_is_best(self, name, digests, best):
+    def test_the_digest_of_its_own_repository_is_preferred(self, name, digests, best):
         assert listing.digest(name, digests) == best
 
 
 @pytest.mark.parametrize(
     ("length", "shown"), [(1, 1), (254, 254), (255, 255), (256, 255), (400, 255)]
 )
-def test_a_name_is_shown_as_long_as_glance_takes(length, shown):
+def test_a_name_is_shortened_to_glances_limit(length, shown):
     name = "".join(chr(ord("a") + i % 26) for i in range(length))
     found = listing.shown_name(name)
     assert len(found) == shown
-    # What tells tags apart is at the end.
+    # The end is kept: it tells tags apart.
     assert name.endswith(found.lstrip("…"))
     assert ("…" in found) == (length > 255)

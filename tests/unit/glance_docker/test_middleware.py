@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names with a colon, which Glance would take for an operator's."""
+"""Glance finds images whose names have a colon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from glance_docker import middleware
         ("name=a:1&name=b:2", "name=eq:a:1&name=eq:b:2"),
         ("name=:", "name=eq::"),
         ("name=a+b:1", "name=eq:a+b:1"),
-        # What needs nothing
+        # Unchanged
         ("", ""),
         ("name=demo", "name=demo"),
         ("name=", "name="),
@@ -32,12 +32,12 @@ from glance_docker import middleware
         ("filter=name=a:1", "filter=name=a:1"),
     ],
 )
-def test_a_name_with_a_colon_is_a_name(query, seen):
+def test_names_with_a_colon_get_an_operator(query, seen):
     assert middleware.with_operators(query) == seen
 
 
 @pytest.mark.parametrize("environ", [{}, {"QUERY_STRING": "name=a:1"}])
-def test_the_filter_passes_on_all_else(environ):
+def test_the_rest_of_a_request_is_unchanged(environ):
     def app(environ, start_response):
         return [environ["QUERY_STRING"].encode(), environ["PATH_INFO"].encode()]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance's store of what Docker has."""
+"""The glance_store driver for images of an engine or a registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from docker_engine import registry
 from docker_engine.mock.client import MockDockerClient
 from glance_docker import conf as options
 from glance_docker import store as stores
-from glance_docker.export import Measure
+from glance_docker.export import Measurement
 from glance_docker.export import export
 from tests import archives
 
@@ -26,7 +26,11 @@ BACKEND = "docker1"
 
 
 class Engine(MockDockerClient):
-    """An engine that counts, and of which an export may break off."""
+    """An engine whose exports can break off.
+
+    :ivar read: bytes that have been read of its exports
+    :ivar ends: bytes after which an export ends; None for all
+    """
 
     def __init__(self):
         super().__init__()
@@ -44,7 +48,7 @@ class _Counted(io.BytesIO):
         self._engine = engine
 
     def read(self, size=-1):
-        # Small, so that there are many.
+        # Small chunks, so that there are many.
         found = super().read(min(size, 1000) if size > 0 else 1000)
         self._engine.read += len(found)
         return found
@@ -62,7 +66,7 @@ def configured(**values):
     conf = cfg.ConfigOpts()
     conf([])
     conf.register_opts(options.store_opts, group=BACKEND)
-    # What every store has.
+    # Glance registers this option for every store.
     conf.register_opt(cfg.StrOpt("store_description"), group=BACKEND)
     for name, value in values.items():
         conf.set_override(name, value, BACKEND)
@@ -96,14 +100,14 @@ def place(image_id, content):
 
 
 class TestStore:
-    def test_it_only_reads(self, store):
+    def test_it_is_read_only(self, store):
         store.configure()
         with pytest.raises(exceptions.StoreAddDisabled):
             store.add("id", io.BytesIO(b"x"), 1)
         with pytest.raises(exceptions.StoreDeleteNotSupported):
             store.delete(at("docker://ghcr.io/a@sha256:" + "1" * 64))
 
-    def test_glance_finds_it_by_its_prefix(self, engine):
+    def test_it_is_found_by_its_url_prefix(self, engine):
         assert configured().url_prefix == "docker://local/"
         assert configured(docker_engine="rack-1").url_prefix == "docker://rack-1/"
         found = configured(docker_registry="ghcr.io:443")
@@ -111,18 +115,18 @@ class TestStore:
         assert found.get_schemes() == ("docker",)
 
     @pytest.mark.parametrize("name", ["", "a/b", "a:1", "..", "ä"])
-    def test_a_name_that_no_location_has(self, engine, name):
+    def test_an_invalid_engine_name_is_rejected(self, engine, name):
         with pytest.raises(exceptions.BadStoreConfiguration, match="engine name"):
             configured(docker_engine=name)
 
-    def test_an_address_that_is_no_engines(self):
+    def test_an_invalid_engine_address_is_rejected(self):
         with pytest.raises(exceptions.BadStoreConfiguration, match="not an engine"):
             configured(docker_host="http://there")
 
     @pytest.mark.parametrize(
         "url", ["docker://local/a:1", "docker://", "docker://local/../a:1?id=1"]
     )
-    def test_what_is_no_location(self, url):
+    def test_a_malformed_location_is_rejected(self, url):
         with pytest.raises(exceptions.BadStoreUri, match="not a docker:// location"):
             at(url)
 
@@ -135,31 +139,29 @@ class TestStore:
             "docker://ghcr.io/a@sha256:{0}",
         ],
     )
-    def test_another_stores_image(self, store, engine, url):
+    def test_an_image_of_another_store_is_rejected(self, store, engine, url):
         place = at(url.format("1" * 64))
         for call in (store.get, store.get_size):
-            with pytest.raises(exceptions.BadStoreUri, match="not in the store"):
+            with pytest.raises(exceptions.BadStoreUri, match="does not belong to"):
                 call(place)
         assert engine.read == 0
 
 
-class TestAnEnginesImage:
-    def test_its_bytes_are_those_that_were_measured(
-        self, store, engine, place, content
-    ):
+class TestEngineImage:
+    def test_it_has_the_size_that_was_measured(self, store, engine, place, content):
         chunks, size = store.get(at(place.url))
         assert b"".join(chunks) == content
         assert size == store.get_size(at(place.url)) == len(content)
-        assert Measure(engine, place.image_id).size("debian:12") == len(content)
+        assert Measurement(engine, place.image_id).size("debian:12") == len(content)
 
-    def test_they_are_an_archive_with_the_locations_name(self, store, place):
+    def test_its_archive_has_the_name_in_the_location(self, store, place):
         chunks, _ = store.get(at(place.url))
         other = MockDockerClient()
         other.load_image(chunks)
         [found] = other.list_images()
         assert (found["Id"], found["RepoTags"]) == (place.image_id, ["debian:12"])
 
-    def test_any_part_of_it(self, store, engine, place, content):
+    def test_any_part_can_be_read(self, store, engine, place, content):
         where = at(place.url)
         whole = [len(chunk) for chunk in store.get(where)[0]]
         edges = {0, 1, len(content) - 1, len(content)}
@@ -185,13 +187,13 @@ class TestAnEnginesImage:
         store.get(at(place.url))
         assert engine.read < len(content) / 2
 
-    def test_an_image_that_has_gone(self, store, engine, place):
+    def test_an_image_that_is_gone_is_not_found(self, store, engine, place):
         engine.remove_image("debian:12")
         for call in (store.get, store.get_size):
             with pytest.raises(exceptions.NotFound, match="No such image"):
                 call(at(place.url))
 
-    def test_an_image_that_goes_after_it_was_seen(
+    def test_an_image_that_goes_later_is_not_found(
         self, store, engine, place, monkeypatch
     ):
         clock = [1000.0]
@@ -202,13 +204,13 @@ class TestAnEnginesImage:
         with pytest.raises(exceptions.NotFound):
             store.get_size(at(place.url))
 
-    def test_one_that_was_seen_says_nothing_of_another(self, store, place):
+    def test_each_image_is_looked_up(self, store, place):
         store.get_size(at(place.url))
         other = location.EngineImage("local", "a:1", "sha256:" + "0" * 64, 5)
         with pytest.raises(exceptions.NotFound):
             store.get_size(at(other.url))
 
-    def test_its_name_may_be_another_images_by_now(self, store, engine, place, content):
+    def test_it_is_read_by_its_id(self, store, engine, place, content):
         engine.tag_image("debian:12", "kept", "1")
         other = archives.archive([LAYER], tags=["debian:12"], config={"Cmd": ["a"]})
         engine.load_image([other])
@@ -217,7 +219,7 @@ class TestAnEnginesImage:
     @pytest.mark.parametrize(
         "error", [errors.Unreachable("gone"), errors.Timeout("silent")]
     )
-    def test_an_engine_that_is_away(self, store, engine, place, error):
+    def test_an_engine_that_is_away_is_unavailable(self, store, engine, place, error):
         engine.fail_next("save_image", error)
         with pytest.raises(exceptions.RemoteServiceUnavailable, match=str(error)):
             store.get(at(place.url))
@@ -226,18 +228,18 @@ class TestAnEnginesImage:
             store.get_size(at(place.url))
 
     @pytest.mark.parametrize("step", [-1, 1, -512, 512])
-    def test_another_length_than_the_locations(self, store, place, step):
-        """Glance would answer with a length that is not the image's."""
+    def test_a_wrong_size_in_the_location_raises_an_error(self, store, place, step):
+        """Otherwise Glance would answer with a Content-Length that is wrong."""
         wrong = location.EngineImage(
             "local", "debian:12", place.image_id, place.size + step
         )
         chunks, _ = store.get(at(wrong.url))
         read = []
-        with pytest.raises(glance_store.BackendException, match="not as long"):
+        with pytest.raises(glance_store.BackendException, match="does not have"):
             read.extend(map(len, chunks))
         assert sum(read) <= wrong.size
 
-    def test_an_export_that_is_cut_short(self, store, engine, place, content):
+    def test_a_truncated_export_raises_an_error(self, store, engine, place, content):
         engine.ends = len(content) // 2
         chunks, _ = store.get(at(place.url))
         with pytest.raises(exceptions.BadStoreUri, match="truncated"):
@@ -245,7 +247,7 @@ class TestAnEnginesImage:
 
 
 class _Registry:
-    """A registry that has one image, as an archive."""
+    """A registry that has every image, with the same content."""
 
     error: Exception | None = None
     made: tuple[str, dict[str, object]]
@@ -264,7 +266,7 @@ class _Registry:
         yield b"x" * descriptor.size
 
 
-class TestARegistrysImage:
+class TestRegistryImage:
     URL = "docker://ghcr.io/team/app@sha256:" + "2" * 64
 
     @pytest.fixture
@@ -273,7 +275,7 @@ class TestARegistrysImage:
         monkeypatch.setattr(_Registry, "error", None)
         return configured(docker_registry="ghcr.io", docker_read_timeout=7)
 
-    def test_it_is_as_long_as_it_says(self, store):
+    def test_it_has_the_size_that_the_store_reports(self, store):
         chunks, size = store.get(at(self.URL))
         content = b"".join(chunks)
         assert len(content) == size == store.get_size(at(self.URL))
@@ -285,16 +287,16 @@ class TestARegistrysImage:
         chunks, size = store.get(at(self.URL), offset=600, chunk_size=1000)
         assert b"".join(chunks) == content[600:1600]
 
-    def test_it_is_asked_for_by_its_digest(self, store):
+    def test_it_is_resolved_by_its_digest(self, store):
         store.get_size(at(self.URL))
         assert store._source._registry.asked == ("team/app", "sha256:" + "2" * 64)
         host, arguments = _Registry.made
         assert host == "ghcr.io"
         assert arguments["verify"] and arguments["read_timeout"] == 7
 
-    def test_another_registrys_image(self, store):
+    def test_an_image_of_another_registry_is_rejected(self, store):
         other = self.URL.replace("ghcr.io", "ghcr.io:444")
-        with pytest.raises(exceptions.BadStoreUri, match="not in the store"):
+        with pytest.raises(exceptions.BadStoreUri, match="does not belong to"):
             store.get(at(other))
 
     @pytest.mark.parametrize(
@@ -306,13 +308,13 @@ class TestARegistrysImage:
             (registry.Unreachable("no such"), exceptions.RemoteServiceUnavailable),
         ],
     )
-    def test_what_a_registry_answers(self, store, monkeypatch, error, kind):
+    def test_registry_errors_are_translated(self, store, monkeypatch, error, kind):
         monkeypatch.setattr(_Registry, "error", error)
         for call in (store.get, store.get_size):
             with pytest.raises(kind, match="no such"):
                 call(at(self.URL))
 
-    def test_a_file_of_passwords_that_is_none(self, monkeypatch, tmp_path):
+    def test_a_malformed_credentials_file_is_rejected(self, monkeypatch, tmp_path):
         file = tmp_path / "config.json"
         file.write_text("nonsense")
         with pytest.raises(exceptions.BadStoreConfiguration, match="not valid JSON"):

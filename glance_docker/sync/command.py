@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command glance-docker-sync."""
+
+from __future__ import annotations
+
+import contextlib
+import logging as std_logging
+import signal
+import sys
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from docker_engine import errors
+from docker_engine import location
+from glance_docker import conf as options
+from glance_docker import listing
+from glance_docker.gateway import GatewayError
+from glance_docker.gateway import ImageGateway
+from glance_docker.sync.follow import Follower
+from glance_docker.sync.reconcile import Reconciler
+
+LOG = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``glance-docker-sync [--once] --config-file FILE``.
+
+    :param arguments: default to those of the process
+    :returns: the exit status
+    """
+    conf = cfg.ConfigOpts()
+    logging.register_options(conf)
+    options.register_sync_opts(conf)
+    try:
+        conf(arguments if arguments is not None else sys.argv[1:], "glance-docker-sync")
+        logging.setup(conf, "glance-docker-sync")
+        # keystoneauth logs each request to Glance: too much to be of use.
+        std_logging.getLogger("keystoneauth").setLevel(std_logging.WARNING)
+        client = options.engine(conf.engine)
+        reconciler = Reconciler(
+            client,
+            ImageGateway(options.glance(conf)),
+            location.check_engine(conf.engine.docker_engine),
+            listing.Rules(conf.sync.rule, conf.sync.access),
+            conf.sync.workers,
+        )
+    except (cfg.Error, ValueError) as error:
+        sys.exit(f"glance-docker-sync: {error}")
+    with contextlib.closing(reconciler):
+        if conf.once:
+            return _run_once(reconciler)
+        follower = Follower(client, reconciler, conf.sync.refresh_interval)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *args: follower.stop())
+        follower.run()
+    return 0
+
+
+def _run_once(reconciler: Reconciler) -> int:
+    try:
+        reconciler.run()
+        reconciler.finish()
+    except (errors.DockerError, GatewayError) as error:
+        LOG.error("Glance does not list all of the engine's images: %s", error)
+        return 1
+    return 0
