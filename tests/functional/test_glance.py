@@ -217,7 +217,7 @@ def test_reading_an_image_twice_gives_the_same_data(demo, member):
 
 
 @pytest.mark.parametrize(
-    ("asked", "start", "stop"),
+    ("asked", "begin", "end"),
     [
         ("0-99", 0, 100),
         ("0-0", 0, 1),
@@ -228,11 +228,11 @@ def test_reading_an_image_twice_gives_the_same_data(demo, member):
         ("-1", -1, None),
     ],
 )
-def test_a_range_of_an_image_can_be_read(demo, member, asked, start, stop):
+def test_a_range_of_an_image_can_be_read(demo, member, asked, begin, end):
     whole = data(member, demo["id"]).content
     answer = data(member, demo["id"], Range=f"bytes={asked}")
     assert answer.status_code == 206
-    assert answer.content == whole[start:stop]
+    assert answer.content == whole[begin:end]
 
 
 def test_a_range_beyond_the_end_is_refused(demo, member):
