@@ -200,29 +200,31 @@ def _glance(cloud: Any) -> Adapter:
     """Return the Glance of a cloud, at the endpoint of version 2 of its API.
 
     :param cloud: openstacksdk's configuration of it, a ``CloudRegion``
-    :raises CommandError: when there is none
+    :raises CommandError: or ClientException, when there is none
     """
-    glance = Adapter(
-        cloud.get_session(),
+    session = cloud.get_session()
+    endpoint = session.get_endpoint_data(
         service_type=cloud.get_service_type("image"),
         service_name=cloud.get_service_name("image"),
         interface=cloud.get_interface("image"),
         region_name=cloud.get_region_name("image"),
         endpoint_override=cloud.get_endpoint("image"),
+        skip_discovery=True,
+        discover_versions=False,
+    )
+    if endpoint is None:
+        raise CommandError("The cloud's configuration has no image endpoint")
+    # An endpoint may be Glance's root, or that of version 2, which Glance does not
+    # describe: it needs no discovery.
+    endpoint = endpoint.get_versioned_data(
+        session, min_version="2", max_version="2.latest", discover_versions=False
+    )
+    return Adapter(
+        session,
+        endpoint_override=endpoint.url,
         connect_retries=cloud.get_connect_retries("image"),
         status_code_retries=cloud.get_status_code_retries("image"),
-        min_version="2",
-        max_version="2.latest",
     )
-    # keystoneauth uses an override as it is, but it may be Glance's root.
-    endpoint = glance.get_endpoint_data()
-    if endpoint is None:
-        raise CommandError(
-            "Cannot find version 2 of Glance's API: check the cloud's image endpoint, "
-            "and that Glance runs"
-        )
-    glance.endpoint_override = endpoint.url
-    return glance
 
 
 def _parser(clouds: Any, arguments: list[str]) -> argparse.ArgumentParser:

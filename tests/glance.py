@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import IO
 from typing import Any
 from urllib import parse
 
@@ -219,6 +220,19 @@ class Glance(http.server.ThreadingHTTPServer):
         return [{"status": "processing", "message": ""}]
 
 
+def read_chunked(body: IO[bytes]) -> bytes:
+    """Read a request's body whose transfer encoding is ``chunked``.
+
+    :raises ValueError: when it breaks off
+    """
+    content = b""
+    while size := int(body.readline(), 16):
+        content += body.read(size)
+        body.readline()
+    body.readline()
+    return content
+
+
 @contextlib.contextmanager
 def running() -> Iterator[Glance]:
     with Glance() as server:
@@ -273,12 +287,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _content(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        content = b""
-        while size := int(self.rfile.readline(), 16):
-            content += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return content
+        return read_chunked(self.rfile)
 
     def log_message(self, *args: Any) -> None:
         """Log nothing."""

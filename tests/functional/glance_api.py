@@ -32,8 +32,10 @@ import sqlalchemy
 from keystoneauth1 import adapter
 from keystoneauth1 import plugin
 from keystoneauth1 import session as keystone
+from openstack.config.cloud_region import CloudRegion
 
 from glance_docker.gateway import ImageGateway
+from tests.glance import read_chunked
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 ENTRY_POINTS = "glance_store.drivers"
@@ -140,11 +142,21 @@ class GlanceApi:
 
     def gateway(self) -> ImageGateway:
         """Return a gateway with glance-docker-sync's user."""
-        glance = adapter.Adapter(
-            keystone.Session(auth=_Auth(SERVICE, SERVICE_ROLES)),
-            endpoint_override=f"{self.url}/v2",
+        session = keystone.Session(auth=_Auth(SERVICE, SERVICE_ROLES))
+        return ImageGateway(
+            adapter.Adapter(session, endpoint_override=f"{self.url}/v2")
         )
-        return ImageGateway(glance)
+
+    def cloud(self, project: str, *roles: str, endpoint: str = "") -> CloudRegion:
+        """Return openstacksdk's configuration of a cloud that has this Glance.
+
+        :param endpoint: the path of the configured image endpoint
+        """
+        return CloudRegion(
+            "test",
+            config={"image_endpoint_override": self.url + endpoint},
+            session=keystone.Session(auth=_Auth(project, roles)),
+        )
 
     @property
     def log(self) -> str:
@@ -325,7 +337,10 @@ def _serve(descriptor: int) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         # Read it all: a client whose connection is closed while a part is unread would
         # not get the response.
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        if environ.get("HTTP_TRANSFER_ENCODING") == "chunked":
+            body = read_chunked(environ["wsgi.input"])
+        else:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         return application(environ, start_response)
 

@@ -16,7 +16,12 @@ import time
 import pytest
 
 from docker_engine import location
+from docker_engine.credentials import credentials
+from docker_engine.registry import Registry
+from glance_docker import image_command
 from glance_docker import listing
+from glance_docker.gateway import ImageGateway
+from glance_docker.image_command import CommandError
 from glance_docker.listing import Rules
 from glance_docker.sync.follow import Follower
 from glance_docker.sync.reconcile import Reconciler
@@ -615,3 +620,49 @@ def test_an_image_missing_from_its_registry_is_not_active(registry, service, app
         own = make(service)
         status, state = locate(service, own, place)
         assert status < 500 and state == "queued", place
+
+
+# nova-docker-image
+
+
+@pytest.mark.parametrize("endpoint", ["", "/", "/v2", "/v2/"])
+def test_an_image_is_pushed_to_the_clouds_glance(
+    engine, glance, load, member, endpoint
+):
+    image_id = load("team/demo:1", config={"Cmd": ["sleep", "9"]})
+    cloud = glance.cloud("project-b", *MEMBER, endpoint=endpoint)
+    gateway = ImageGateway(image_command._glance(cloud))
+    pushed = image_command.push(gateway, engine.client, "team/demo:1", {"name": "mine"})
+    image = show(member, "mine")
+    assert (image["id"], image["status"]) == (pushed, "active")
+    assert image["docker_cmd"] == '["sleep", "9"]'
+    engine.client.remove_image("team/demo:1")
+    engine.client.load_image([data(member, pushed).content])
+    assert engine.client.inspect_image("team/demo:1")["Id"] == image_id
+    member.delete(f"/v2/images/{pushed}").raise_for_status()
+
+
+@pytest.fixture
+def real_registry(registry, directory):
+    auth = credentials(str(directory / "config.json"), registry.host)
+    return Registry(registry.host, auth=auth, ca_file=registry.ca_file)
+
+
+def test_an_image_of_a_registry_is_registered(glance, service, real_registry, app):
+    registered = image_command.register(
+        glance.gateway(), real_registry, "team/app:1", {"visibility": "public"}
+    )
+    [place] = service.get(f"/v2/images/{registered}/locations").json()
+    assert place["url"] == app[0]
+    image = show(service, f"{real_registry.host}/team/app:1")
+    assert (image["id"], image["status"]) == (registered, "active")
+    service.delete(f"/v2/images/{registered}").raise_for_status()
+
+
+def test_a_member_cannot_register_an_image(glance, member, real_registry, app):
+    before = listed(member)
+    cloud = glance.cloud("project-b", *MEMBER)
+    gateway = ImageGateway(image_command._glance(cloud))
+    with pytest.raises(CommandError, match="only from users with the role service"):
+        image_command.register(gateway, real_registry, "team/app:1", {})
+    assert listed(member) == before

@@ -10,7 +10,9 @@ import openstack.config
 import pytest
 from keystoneauth1 import access
 from keystoneauth1 import fixture
+from keystoneauth1 import noauth
 from keystoneauth1 import session
+from keystoneauth1.exceptions import DiscoveryFailure
 from keystoneauth1.exceptions import EndpointNotFound
 from keystoneauth1.identity.access import AccessInfoPlugin
 from openstack.config import cloud_region
@@ -217,7 +219,7 @@ def configured(server, version="v2.17", **config):
     answer = server.answer
 
     def with_versions(method, url, project, body):
-        if url.rstrip("/") in ("", "/v2"):
+        if url in ("", "/"):
             links = [{"rel": "self", "href": f"{server.url}/{version[:2]}/"}]
             found = {"id": version, "status": "CURRENT", "links": links}
             return 300, {"versions": [found]}
@@ -251,8 +253,14 @@ class TestGlance:
         assert [image["name"] for image in gateway.images({})] == ["app"]
 
     def test_it_has_only_version_1(self, server):
-        with pytest.raises(CommandError, match="Cannot find version 2"):
+        with pytest.raises(DiscoveryFailure, match="2"):
             image_command._glance(configured(server, version="v1.1"))
+
+    def test_it_is_not_configured(self, server):
+        cloud = configured(server)
+        cloud.get_session().auth = noauth.NoAuth()
+        with pytest.raises(CommandError, match="no image endpoint"):
+            image_command._glance(cloud)
 
     def test_it_is_unreachable(self, server):
         cloud = configured(server, region_name="two")
