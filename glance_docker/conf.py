@@ -21,9 +21,8 @@ engine_opts = [
         "docker_engine",
         default="local",
         help="""
-What the engine is called in the locations of its images,
-``docker://ENGINE/name:tag?…``. Each engine needs a name of its own; the store and
-glance-docker-sync must call it the same.
+Name of the engine in the locations of its images, ``docker://ENGINE/name:tag?…``. It
+must be unique among engines, and the same for the store and glance-docker-sync.
 """,
     ),
     *connection_opts(_PREFIX, peer="the engine or registry"),

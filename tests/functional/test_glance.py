@@ -17,6 +17,7 @@ import pytest
 
 from docker_engine import location
 from docker_engine.credentials import credentials
+from docker_engine.reference import RESERVED_REPOSITORIES
 from docker_engine.registry import Registry
 from glance_docker import image_command
 from glance_docker import listing
@@ -475,7 +476,8 @@ def test_images_of_nova_compute_are_not_listed(engine, load, reconciler, service
     image_id = load("nova-glance/0:latest")
     engine.client.tag_image(image_id, "nova-snapshot/0", "latest")
     reconcile(reconciler)
-    assert not [n for n in listed(service) if n.startswith(listing.OWN_REPOSITORIES)]
+    reserved = tuple(f"{name}/" for name in RESERVED_REPOSITORIES)
+    assert not [name for name in listed(service) if name.startswith(reserved)]
 
 
 def test_a_restart_finds_the_listed_images(load, start, service):
