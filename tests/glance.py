@@ -11,7 +11,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from collections.abc import Iterator
-from typing import IO
 from typing import Any
 from urllib import parse
 
@@ -220,7 +219,7 @@ class Glance(http.server.ThreadingHTTPServer):
         return [{"status": "processing", "message": ""}]
 
 
-def read_chunked(body: IO[bytes]) -> bytes:
+def read_chunked(body: Any) -> bytes:
     """Read a request's body whose transfer encoding is ``chunked``.
 
     :raises ValueError: when it breaks off
