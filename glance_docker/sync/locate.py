@@ -31,7 +31,7 @@ _READERS = 2
 
 @dataclasses.dataclass
 class _Job:
-    """Giving one image its location.
+    """The work of giving one image its location.
 
     :ivar digest: ``repository@sha256:…`` of the image in a registry, if it has one
     :ivar error: why the image has no location, once ``finished`` is set
