@@ -84,15 +84,19 @@ class Follower:
         self._trouble = trouble
 
     def _watch(self) -> None:
+        lost = False
         while not self._stopping.is_set():
             try:
                 with self._client.events(filters={"type": ["image"]}) as self._stream:
                     if self._stopping.is_set():
                         break
+                    lost = False
                     # Something may have changed while the stream was down.
                     self._woken.set()
                     for _ in self._stream:
                         self._woken.set()
             except errors.DockerError as error:
-                LOG.warning("Lost the engine's event stream: %s", error)
+                if not lost:
+                    LOG.warning("Lost the engine's event stream: %s", error)
+                lost = True
             self._stopping.wait(RETRY_INTERVAL)

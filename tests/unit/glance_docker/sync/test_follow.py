@@ -107,3 +107,4 @@ class TestFollower:
             engine.away = None
             eventually(lambda: "can be reconciled" in caplog.text)
         assert caplog.text.count("Cannot reconcile Glance") == 1
+        assert caplog.text.count("Lost the engine's event stream") == 1
