@@ -52,7 +52,7 @@ class TestMain:
             ("[sync]\nrule = nonsense\n", "invalid rule"),
             ("[sync]\naccess = nobody\n", "invalid access 'nobody': not one of public"),
             ("[sync]\nworkers = 0\n", "workers"),
-            ("[engine]\ndocker_engine = a/b\n", "cannot be an engine's name"),
+            ("[engine]\ndocker_engine = a/b\n", "not a valid engine name"),
             ("nonsense", "reconciler.conf"),
         ],
     )
