@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver: Nova's verbs, and nothing else.
+"""The virt driver: Nova's verbs, and nothing else.
 
-Each method says what happens. How it happens is in a module of its own; to find it,
-follow the imports.
+Each method shows which steps a verb takes. The steps are in the imported modules.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class DockerDriver(driver.ComputeDriver):
 
     def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
         """
-        :param client: an engine to use instead of the one that ``[docker]`` describes
+        :param client: the engine to use; by default, the one configured in ``[docker]``
         """
         super().__init__(virtapi)
         call_log.install()
@@ -110,7 +109,7 @@ class DockerDriver(driver.ComputeDriver):
         reserved = self._get_reserved_host_disk_gb_from_config()
         provider_tree.update_inventory(nodename, self._host.inventory(ratios, reserved))
         traits = self._host.traits()
-        # Traits that an operator has added stay.
+        # Only the driver's own traits change: operators may have added others.
         provider_tree.add_traits(nodename, *(t for t, has in traits.items() if has))
         provider_tree.remove_traits(
             nodename, *(t for t, has in traits.items() if not has)
@@ -147,7 +146,7 @@ class DockerDriver(driver.ComputeDriver):
         return self._guest(instance).console_output()
 
     def get_serial_console(self, context: Any, instance: objects.Instance) -> Any:
-        self._guest(instance).info()  # raises InstanceNotFound
+        self._guest(instance).info()  # raises InstanceNotFound if there is none
         return self._consoles.console(instance.uuid)
 
     def get_diagnostics(self, instance: objects.Instance) -> dict[str, int]:
@@ -240,8 +239,8 @@ class DockerDriver(driver.ComputeDriver):
         destroy_disks: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
-        # A container and its disk are one. Nova asks to keep the disk when it reverts
-        # a resize on this host: the server keeps running.
+        # A container cannot be removed without its disk. Nova asks to keep the disk
+        # when it reverts a resize on this host, where the server keeps running.
         if destroy_disks:
             self.cleanup(context, instance, network_info)
             LOG.info("Instance destroyed successfully.", instance=instance)
@@ -274,12 +273,12 @@ class DockerDriver(driver.ComputeDriver):
         guest = self._guest(instance)
         guest.stop(CONF.shutdown_timeout if soft else 0)
         if not soft:
-            # A resize that was interrupted may have left other limits.
+            # An interrupted resize may have left other limits.
             guest.limit(instance.flavor)
         self.power_on(context, instance, network_info)
         LOG.info(
-            "Instance %srebooted successfully.",
-            "soft " if soft else "",
+            "Instance %s successfully.",
+            "soft rebooted" if soft else "rebooted",
             instance=instance,
         )
 
@@ -328,8 +327,8 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         if not self._checkpoints.resume(instance, network_info):
             LOG.warning(
-                "The host was restarted: the suspended server starts from its disk, "
-                "and the contents of its memory are lost.",
+                "The host was restarted while the server was suspended: its memory is "
+                "lost, and it starts from its disk.",
                 instance=instance,
             )
             self.power_on(context, instance, network_info)
@@ -337,7 +336,8 @@ class DockerDriver(driver.ComputeDriver):
     def quiesce(
         self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
     ) -> None:
-        # A frozen server does not write, and its files are in the host's page cache.
+        # A frozen server does not write, and what it has written is in the host's page
+        # cache, which a snapshot reads.
         self._guest(instance).pause()
 
     def unquiesce(
@@ -359,7 +359,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
         block_device_info: Any = None,
     ) -> None:
-        # This has no effect on a running server.
+        # Powering on a running server has no effect.
         self.power_on(context, instance, network_info)
 
     def rescue(
@@ -375,7 +375,7 @@ class DockerDriver(driver.ComputeDriver):
         LOG.info("Attempting rescue", instance=instance)
         rescue.check(instance, image_meta)
         self._images.check(image_meta, instance.flavor)
-        # Fetching may take long: the server keeps running meanwhile.
+        # Fetching may take a while; the server keeps running until it is done.
         self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
         )
@@ -402,8 +402,8 @@ class DockerDriver(driver.ComputeDriver):
         timeout: int = 0,
         retry_interval: int = 0,
     ) -> str:
-        # Neither happens: the limits of the running container change. They change here,
-        # because Nova can still roll back a failure at this point.
+        # Nothing is migrated or powered off: the limits of the running container
+        # change. They change here, where Nova can still roll back a failure.
         with resize.rolled_back():
             resize.refuse(instance, flavor, dest, disk_quota=self._host.disk_quota)
             self._guest(instance).limit(flavor)
@@ -433,7 +433,7 @@ class DockerDriver(driver.ComputeDriver):
         instance: objects.Instance,
         network_info: Any,
     ) -> None:
-        """Nothing to do: there is no old server besides the resized one."""
+        """Do nothing: a resized server has no old copy to remove."""
 
     def finish_revert_migration(
         self,
@@ -455,7 +455,7 @@ class DockerDriver(driver.ComputeDriver):
         return CONF.host
 
     def check_instance_shared_storage_remote(self, context: Any, data: str) -> bool:
-        # An engine, and so a container, is never shared between hosts.
+        # Hosts never share an engine, and so never share a container.
         return data == CONF.host
 
     # Images

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's errors as Nova's exceptions."""
+"""Translation of the engine's errors into Nova's exceptions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def translated(
     uuid: str | None = None,
     failure: type[exception.NovaException] | None = None,
 ) -> Iterator[None]:
-    """Turn the engine's errors in the block into Nova's exceptions.
+    """Translate the errors of Engine API calls in the block.
 
     :param uuid: the server that the calls are about, if any
-    :param failure: raised with the engine's words as its ``reason``, instead of a
-        plain NovaException
+    :param failure: raised instead of a plain NovaException, with the engine's message
+        as its ``reason``
     :raises InstanceNotFound: if the engine does not have the server's container
     :raises InvalidInput: if the engine rejects the request
-    :raises NovaException: or ``failure``, for other errors
+    :raises NovaException: or ``failure``, for any other error
     """
     try:
         yield
@@ -36,4 +36,4 @@ def translated(
     except DockerError as error:
         if failure:
             raise failure(reason=str(error)) from error
-        raise exception.NovaException(f"Docker engine: {error}") from error
+        raise exception.NovaException(f"Docker engine error: {error}") from error

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's NICs: what Neutron asked for, as veths in the server's namespace.
+"""A server's NICs: veth pairs between its network namespace and the virtual switch.
 
-The namespace ``nova-<uuid>`` is made and its NICs are plugged before the
-container starts; the OCI runtime then starts it inside. It outlives restarts
-of the container, of the engine and of nova-compute, and goes with the server.
-os-vif does the virtual switch's side.
+The namespace ``nova-<uuid>`` is created and its NICs are plugged before the container
+starts; the OCI runtime then starts the container inside it. The namespace outlives
+restarts of the container, of the engine and of nova-compute, and is deleted with the
+server. os-vif connects the host ends to the switch.
 """
 
 from __future__ import annotations
@@ -31,21 +31,20 @@ from os_vif.objects import instance_info
 from os_vif.objects import network as osvif_network
 from os_vif.objects import vif as osvif
 from oslo_log import log as logging
-from oslo_utils import excutils
 from oslo_utils import uuidutils
 from pyroute2 import netns as pr2_netns
 
-from nova_docker.container.naming import name_of
+from nova_docker.container import naming
 from nova_docker.privsep import network
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
-# A server's second NIC with a gateway must not take the default route from
-# the first: what is asked for first wins, as the lowest metric does.
+# The lowest metric wins, so that the first NIC that was requested has the default route
+# even if a later one has a gateway, too.
 _METRIC_STEP = 100
 
-# Where Neutron serves Nova's metadata.
+# Address at which Neutron serves Nova's metadata.
 _METADATA = "169.254.169.254/32"
 
 
@@ -55,41 +54,36 @@ def plan(
     first: int = 0,
     present: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Say what a server's NICs look like in its namespace.
+    """Return the configuration of a server's NICs in its namespace.
 
-    A NIC keeps its name for as long as the namespace lives; a new one takes the
-    first that is free.
+    A NIC keeps its name for as long as the namespace exists; a new one takes the first
+    free name.
 
-    :param first: number of the first NIC; 1 where eth0 is the engine's
-    :param present: names of the NICs that are there, by MAC address
-    :returns: for each VIF in order, a dict of ``name`` (eth0, ...),
-        ``host_dev``, ``mac``, ``mtu`` (bytes), ``tx_checksum`` (whether the
-        NIC may leave checksums to the datapath), ``addresses``
-        ([(address, prefix length), ...]) and ``routes`` ([(destination,
-        gateway or None, metric or 0), ...])
+    :param first: number of the first NIC; 1 where eth0 belongs to the engine
+    :param present: names of the existing NICs, by MAC address
+    :returns: for each VIF in order, a dict of ``name`` (eth0, ...), ``host_dev``,
+        ``mac``, ``mtu`` (bytes), ``tx_checksum`` (whether the NIC may leave checksums
+        to the datapath), ``addresses`` ([(address, prefix length), ...]) and
+        ``routes`` ([(destination, gateway or None, metric or 0), ...])
     """
     present = present or {}
     taken = set(present.values())
     free = (n for n in itertools.count(first) if f"eth{n}" not in taken)
+    names = [present.get(vif["address"]) or f"eth{next(free)}" for vif in network_info]
     return [
-        _nic(vif, number, _METRIC_STEP * (number - first))
-        for vif in network_info
-        for number in [_number(present.get(vif["address"]), free)]
+        _nic(vif, name, _METRIC_STEP * (int(name.removeprefix("eth")) - first))
+        for vif, name in zip(network_info, names, strict=True)
     ]
 
 
-def _number(name: str | None, free: Iterator[int]) -> int:
-    return int(name.removeprefix("eth")) if name else next(free)
-
-
-def _nic(vif: model.VIF, number: int, metric: int) -> dict[str, Any]:
+def _nic(vif: model.VIF, name: str, metric: int) -> dict[str, Any]:
     return {
-        "name": f"eth{number}",
+        "name": name,
         "host_dev": _host_dev(vif),
         "mac": vif["address"],
         "mtu": vif["network"].get_meta("mtu") or 1500,
-        # OVS's userspace datapaths pass unfinished checksums on to the
-        # receiver, which drops the segment: TCP hangs where ping works.
+        # The userspace datapaths of OVS pass unfinished checksums on to the receiver,
+        # which drops the segment: ping would work, but TCP would hang.
         "tx_checksum": vif["details"].get(model.VIF_DETAILS_OVS_DATAPATH_TYPE)
         in (None, "", model.VIF_DETAILS_OVS_DATAPATH_SYSTEM),
         "addresses": _addresses(vif),
@@ -98,7 +92,7 @@ def _nic(vif: model.VIF, number: int, metric: int) -> dict[str, Any]:
 
 
 def nameservers(network_info: model.NetworkInfo) -> list[str]:
-    """The DNS servers of all subnets, in order, each once."""
+    """Return the DNS servers of all subnets, in order and without duplicates."""
     found = [
         server["address"]
         for vif in network_info
@@ -130,9 +124,10 @@ def _routes(vif: model.VIF, metric: int) -> list[tuple[str, str | None, int]]:
         gateway = subnet["gateway"] and subnet["gateway"]["address"]
         if gateway and default not in hosts:
             hosts[default] = gateway
-        # The default route last: its gateway may need one of the others.
+        # The default route comes last: its gateway may need one of the others.
         routes += [(cidr, via, metric) for cidr, via in sorted(hosts.items())[::-1]]
-    # OVN tells of it by DHCP alone, and its routers pass no link-local address.
+    # OVN announces this route by DHCP only, and its routers do not forward link-local
+    # addresses.
     bound_by = (vif["details"].get("bound_drivers") or {}).values()
     if "ovn" in bound_by and _METADATA not in (cidr for cidr, _, _ in routes):
         routes.append((_METADATA, None, metric))
@@ -147,9 +142,9 @@ class Nics:
         self._owner = ""
 
     def init(self, owner: str) -> None:
-        """Get ready to plug, at start-up.
+        """Load os-vif's plugins and start the privileged daemon.
 
-        :param owner: id of the engine, which marks the namespaces as its own
+        :param owner: identifies the engine, whose namespaces are marked with it
         """
         os_vif.initialize()
         self._owner = owner
@@ -158,18 +153,18 @@ class Nics:
     def plug(
         self, instance: objects.Instance, network_info: Sequence[model.VIF]
     ) -> None:
-        """Give a server its namespace with its NICs; again does no harm.
+        """Create a server's namespace and NICs, or bring existing ones in line.
 
-        :raises VirtualInterfacePlugException: when one cannot be plugged
+        :raises VirtualInterfacePlugException: if a NIC cannot be plugged
         """
         vifs = [_to_osvif(vif) for vif in network_info]
-        netns = name_of(instance.uuid)
+        netns = naming.name_of(instance.uuid)
         info = os_vif_util.nova_to_osvif_instance(instance)
         present = network.names(netns)
         for vif in vifs:
             if vif.address not in present:
-                # A switch that has the port of a device that went, by a restart
-                # of the host, would not see the new one of that name.
+                # After a restart of the host the switch still has a port for the lost
+                # device, and would ignore a new device of the same name.
                 _switch(os_vif.unplug, vif, info)
         nics = plan(network_info, first=_first(), present=present)
         network.plug(netns, self._owner, nics)
@@ -182,11 +177,10 @@ class Nics:
     def attached(
         self, instance: objects.Instance, vif: model.VIF, *, connected: bool
     ) -> Iterator[None]:
-        """Give a server one more NIC, which stays if the block succeeds.
+        """Plug one more NIC, and unplug it again if the block fails.
 
-        :param connected: False for a server that is switched off
-        :raises InterfaceAttachFailed: when it cannot be plugged or the block
-            fails; nothing is left
+        :param connected: False for a server that is powered off
+        :raises InterfaceAttachFailed: if the NIC cannot be plugged or the block fails
         """
         try:
             self.plug(instance, [vif])
@@ -194,21 +188,20 @@ class Nics:
                 self.cut(instance)
             yield
         except Exception as error:
-            with excutils.save_and_reraise_exception(reraise=False):
-                LOG.exception("Attaching port %s", vif["id"], instance=instance)
-                self.detach(instance, vif)
+            LOG.exception("Failed to attach port %s", vif["id"], instance=instance)
+            self.detach(instance, vif)
             raise exception.InterfaceAttachFailed(
                 instance_uuid=instance.uuid
             ) from error
 
     def detach(self, instance: objects.Instance, vif: model.VIF) -> None:
-        """Take a NIC away, whatever of it is there.
+        """Remove a NIC, or whatever exists of it.
 
-        :raises InterfaceDetachFailed: when the switch refuses
+        :raises InterfaceDetachFailed: if the virtual switch refuses
         """
         info = os_vif_util.nova_to_osvif_instance(instance)
         try:
-            # What cannot be plugged was never plugged.
+            # A port of an unsupported type was never plugged.
             with contextlib.suppress(exception.VirtualInterfacePlugException):
                 os_vif.unplug(_to_osvif(vif), info)
         except OsVifException as error:
@@ -216,45 +209,45 @@ class Nics:
                 instance_uuid=instance.uuid
             ) from error
         finally:
-            network.remove(name_of(instance.uuid), vif["address"])
+            network.remove(naming.name_of(instance.uuid), vif["address"])
 
     def unplug(
         self, instance: objects.Instance, network_info: model.NetworkInfo
     ) -> None:
-        """Remove a server's NICs and namespace, whatever of them is there.
+        """Remove a server's NICs and namespace, or whatever exists of them.
 
-        :param network_info: may be empty or stale; what else the namespace
-            holds is unplugged too
-        :raises VirtualInterfaceUnplugException: when the switch refuses
+        :param network_info: may be empty or stale; other NICs in the namespace are
+            unplugged, too
+        :raises VirtualInterfaceUnplugException: if the virtual switch refuses
         """
         vifs = []
         for vif in network_info or []:
-            # What cannot be plugged was never plugged.
+            # A port of an unsupported type was never plugged.
             with contextlib.suppress(exception.NovaException):
                 vifs.append(_to_osvif(vif))
         info = os_vif_util.nova_to_osvif_instance(instance)
-        self._unplug(name_of(instance.uuid), vifs, info)
+        self._unplug(naming.name_of(instance.uuid), vifs, info)
 
     def cut(self, instance: objects.Instance) -> None:
-        """Cut off a server that is switched off; :meth:`plug` connects it again."""
+        """Disconnect a server that is powered off; :meth:`plug` reconnects it."""
         with contextlib.suppress(FileNotFoundError):
-            network.cut(name_of(instance.uuid))
+            network.cut(naming.name_of(instance.uuid))
 
     def sweep(self, servers: Contains[str]) -> None:
-        """Remove namespaces of this engine that no server of it uses.
+        """Remove this engine's namespaces that none of its servers uses.
 
-        A nova-compute killed between plugging and creating the container
-        leaves one. Namespaces of other engines on the host are not touched.
+        nova-compute leaves one if it is killed between plugging the NICs and creating
+        the container. Namespaces of other engines on the host are not touched.
 
-        :param servers: uuids of the servers that the engine has
+        :param servers: UUIDs of the engine's servers
         """
         for netns in pr2_netns.listnetns():
-            uuid = netns.removeprefix(name_of(""))
+            uuid = netns.removeprefix(naming.PREFIX)
             if uuid == netns or uuid in servers:
                 continue
             owner, _ = network.describe(netns)
             if owner == self._owner:
-                LOG.warning("Removing %s: no server uses it any more", netns)
+                LOG.warning("Removing network namespace %s: no server uses it", netns)
                 info = instance_info.InstanceInfo(uuid=uuid, name=netns)
                 self._unplug(netns, [], info)
 
@@ -262,21 +255,20 @@ class Nics:
     def wired(
         self, instance: objects.Instance, network_info: model.NetworkInfo
     ) -> Iterator[None]:
-        """Plug in the block, and leave it when Neutron has wired the ports.
+        """Wait at the end of the block, which plugs, until Neutron has wired the ports.
 
-        :raises VirtualInterfaceCreateException: when Neutron reports a failure
-            or is not done within ``vif_plugging_timeout``, and
-            ``vif_plugging_is_fatal``
+        :raises VirtualInterfaceCreateException: if Neutron reports a failure or takes
+            longer than ``vif_plugging_timeout``, and ``vif_plugging_is_fatal`` is set
         """
         events = [
             ("network-vif-plugged", vif["id"])
             for vif in network_info
-            # Only what Neutron says is down will be reported as coming up.
+            # Neutron sends the event only for ports that are down.
             if CONF.vif_plugging_timeout and vif.get("active", True) is False
         ]
         try:
             with self._virtapi.wait_for_instance_event(
-                # By position: Nova renames the time-out from release to release.
+                # Positional, because the name of the timeout differs between releases.
                 instance,
                 events,
                 CONF.vif_plugging_timeout,
@@ -286,7 +278,12 @@ class Nics:
         except exception.InstanceEventTimeout as error:
             if CONF.vif_plugging_is_fatal:
                 raise exception.VirtualInterfaceCreateException() from error
-            LOG.warning("Neutron has not wired all ports", instance=instance)
+            LOG.warning(
+                "Neutron did not wire all ports within %d seconds; continuing, because "
+                "vif_plugging_is_fatal is false",
+                CONF.vif_plugging_timeout,
+                instance=instance,
+            )
 
     def _unplug(
         self,
@@ -309,21 +306,22 @@ class Nics:
 
 
 def _first() -> int:
-    """Return the number of Nova's first NIC: in bridge mode, eth0 is Docker's."""
+    """Return the number of the first NIC: in bridge mode, eth0 belongs to Docker."""
     return 1 if CONF.docker.network_mode == "bridge" else 0
 
 
 def _to_osvif(vif: model.VIF) -> osvif.VIFBase:
-    """Nova's VIF as os-vif's.
+    """Convert a VIF of Nova's to one of os-vif's.
 
-    :raises VirtualInterfacePlugException: for one that no veth can stand for,
-        an SR-IOV port for example
+    :raises VirtualInterfacePlugException: for a port that cannot be a veth, such as an
+        SR-IOV port
     """
     converted = os_vif_util.nova_to_osvif_vif(vif)
     if not isinstance(converted, osvif.VIFOpenVSwitch | osvif.VIFBridge):
         raise exception.VirtualInterfacePlugException(
-            f"Port {vif['id']} has binding type {vif['type']}, vnic type "
-            f"{vif['vnic_type']}, which a container cannot have"
+            f"Containers do not support port {vif['id']}: its binding type is "
+            f"{vif['type']} and its vnic type {vif['vnic_type']}; use a port of vnic "
+            "type normal, bound by OVN, Open vSwitch or Linux bridge"
         )
     return converted
 
@@ -333,16 +331,20 @@ def _switch(
     vif: osvif.VIFBase,
     info: instance_info.InstanceInfo,
 ) -> None:
+    """Call one of os-vif's functions.
+
+    :raises VirtualInterfacePlugException: if the virtual switch refuses
+    """
     try:
         change(vif, info)
     except OsVifException as error:
         raise exception.VirtualInterfacePlugException(
-            f"Cannot plug port {vif.id}: {error}"
+            f"Failed to plug port {vif.id}: {error}"
         ) from error
 
 
 def _leftover(device: str) -> osvif.VIFOpenVSwitch:
-    """What os-vif must be told to forget a device of which no VIF is known."""
+    """Return a VIF with which os-vif can unplug a device whose own VIF is unknown."""
     return osvif.VIFOpenVSwitch(
         id=uuidutils.generate_uuid(),
         plugin="ovs",
@@ -353,6 +355,6 @@ def _leftover(device: str) -> osvif.VIFOpenVSwitch:
 
 
 def _port_failed(event_name: str, instance: objects.Instance) -> None:
-    LOG.error("Neutron reported failure of %s", event_name, instance=instance)
+    LOG.error("Neutron reported failure on event %s", event_name, instance=instance)
     if CONF.vif_plugging_is_fatal:
         raise exception.VirtualInterfaceCreateException()

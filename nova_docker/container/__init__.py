@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the container of a server looks like: pure functions, without an engine."""
+"""The description of a server's container: pure functions that call no engine."""

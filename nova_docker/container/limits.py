@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of a flavor, as the engine's."""
+"""A flavor's limits in the form of the Engine API."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MAX_SHARES = 262_144  # the kernel's maximum
 
 
 def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
-    """Return the engine's limits for a flavor, except that of the root disk.
+    """Return a flavor's limits, except that of the root disk.
 
     :param flavor: ``memory_mb`` and ``swap`` are in MiB
     :param pids: maximum number of processes and threads, 0 for no limit
-    :returns: a part of HostConfig, and the body of POST /containers/{id}/update
+    :returns: part of HostConfig, and the body of POST /containers/{id}/update
     """
     memory = flavor.memory_mb * units.Mi
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and labels of the containers that are servers."""
+"""Names and labels of servers' containers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 from nova import objects
 
-# Hosts have containers, namespaces and images with these names: they must not change.
-_PREFIX = "nova-"
+# Existing hosts have containers and namespaces with these names and labels: they must
+# not change.
+PREFIX = "nova-"
 LABEL_PREFIX = "org.openstack.nova."
 UUID_LABEL = LABEL_PREFIX + "uuid"
 NAME_LABEL = LABEL_PREFIX + "name"  # Nova's internal name, instance-00000001
 
-#: The engine's filter for the containers of servers
+#: Filter of the Engine API that selects the containers of servers
 SERVERS = {"label": [UUID_LABEL]}
 
 
 def name_of(uuid: str) -> str:
-    """Return the name of a server's container, and of its network namespace."""
-    return _PREFIX + uuid
+    """Return the name of a server's container and of its network namespace."""
+    return PREFIX + uuid
 
 
 def aside_name_of(uuid: str) -> str:
@@ -30,9 +31,9 @@ def aside_name_of(uuid: str) -> str:
 
 
 def uuid_of(labels: Mapping[str, str]) -> str:
-    """Return the server's UUID from the labels of its container.
+    """Return a server's UUID, given the labels of its container.
 
-    :raises KeyError: if the container is not a server
+    :raises KeyError: if the container is not a server's
     """
     return labels[UUID_LABEL]
 
@@ -49,9 +50,11 @@ def labels(instance: objects.Instance) -> dict[str, str]:
 
 
 def by_uuid(listed: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return one container for each server, by UUID: a server in rescue has two.
+    """Return one container per server, by UUID.
 
-    :param listed: containers of servers, as GET /containers/json lists them
+    A server in rescue has two; its rescue container is returned.
+
+    :param listed: servers' containers, as GET /containers/json returns them
     """
     found: dict[str, dict[str, Any]] = {}
     for item in listed:

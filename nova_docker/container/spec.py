@@ -15,23 +15,23 @@ from nova_docker.image import properties
 # Environment variables that the OCI runtime reads.
 _NETNS = "NOVA_NETNS"
 _ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
-#: Variables that belong to one server, not to an image made of it
+#: Variables of one server, which an image made from it must not inherit
 OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK)
 
-# How cloud-init detects OpenStack: a container shows it the DMI data of the host.
+# Lets cloud-init detect OpenStack: in a container, DMI data would be the host's.
 _PRODUCT = "product_name=OpenStack Nova"
 
 # What root inside a container may do. Everything else is dropped, including some of
 # Docker's own defaults:
 #   AUDIT_WRITE           sshd and login refuse to work without it
-#   CHOWN DAC_OVERRIDE FOWNER FSETID  package managers and home directories: managing
-#                         the server's own files
-#   KILL                  an init stops the services of other users
+#   CHOWN DAC_OVERRIDE FOWNER FSETID
+#                         package managers and home directories need to manage files
+#   KILL                  an init process stops the services of other users
 #   NET_BIND_SERVICE      listening below port 1024 where the sysctl is overridden
 #   SETGID SETUID         services that drop root privileges
 #   SYS_CHROOT            the empty jails of sshd and other services
-# Docker's defaults without: MKNOD (device nodes have been used to escape from
-# containers), NET_RAW (allows forged frames; ping works without it), SETFCAP and
+# These are Docker's defaults without MKNOD (device nodes have been used to escape from
+# containers), NET_RAW (allows forged frames; ping can work without it), SETFCAP and
 # SETPCAP (useless under no-new-privileges).
 CAPABILITIES = (
     "AUDIT_WRITE",
@@ -64,9 +64,9 @@ def specification(
 ) -> dict[str, Any]:
     """Return the body of POST /containers/create for a server.
 
-    :param image: the engine's id of its image
-    :param nameservers: DNS servers; the engine's default if there are none
-    :param address: the server's first fixed IP, for its own host name
+    :param image: the engine's ID of the image
+    :param nameservers: DNS servers; if empty, the engine's defaults apply
+    :param address: the server's first fixed IP, to which its host name resolves
     :param limits: as :mod:`nova_docker.container.limits` returns them
     :param mounts: as :mod:`nova_docker.storage.mounts` returns them
     :raises ImageUnacceptable: if :func:`properties.command` does

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's states of a container as Nova's power states."""
+"""Nova's power states for the engine's container states."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compute host: its inventory, its CPUs and the events of its engine."""
+"""The compute host: its inventory, its CPUs and its engine's events."""

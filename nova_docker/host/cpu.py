@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's CPUs, in the words of Nova's libvirt driver.
+"""The host's CPUs, described as Nova's libvirt driver does.
 
-A container runs on the host's CPUs as they are, so a server has every feature
-that the kernel lists.
+Containers run on the host's CPUs directly, so a server has every feature that the
+kernel reports.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from nova.virt.libvirt import utils as libvirt_utils
 
 _CPUINFO = "/proc/cpuinfo"
 
-# Two that the kernel calls by another name; the rest differ by punctuation.
+# Features with a different name in the kernel; all others differ only in punctuation.
 _KERNEL_NAMES = {"sse3": "pni", "pclmuldq": "pclmulqdq"}
 
 
 def describe(architecture: str, cpuinfo: str | None = None) -> dict[str, Any]:
-    """What Nova keeps as the ``cpu_info`` of a compute node.
+    """Return the ``cpu_info`` of a compute node.
 
     :param architecture: one of nova.objects.fields.Architecture
-    :param cpuinfo: the text of /proc/cpuinfo, read from there if None
-    :returns: ``arch`` and ``features`` (the kernel's names); ``vendor``,
-        ``model`` and ``topology`` too where the kernel tells of them (x86)
+    :param cpuinfo: content of /proc/cpuinfo; None to read the file
+    :returns: ``arch`` and ``features`` (the kernel's names), and where the kernel
+        reports them (x86), ``vendor``, ``model`` and ``topology``
     """
     if cpuinfo is None:
         with open(_CPUINFO) as file:
@@ -52,9 +52,9 @@ def describe(architecture: str, cpuinfo: str | None = None) -> dict[str, Any]:
 
 
 def traits(info: dict[str, Any]) -> dict[str, bool]:
-    """Which of Placement's CPU traits the host has, and which it has not.
+    """Return Placement's CPU traits, each with whether the host has it.
 
-    :param info: what :func:`describe` returned
+    :param info: as :func:`describe` returns it
     """
     flags = {_plain(flag) for flag in info["features"]}
     features = {

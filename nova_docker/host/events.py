@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's event stream, told to Nova as lifecycle events.
+"""Reports the engine's events to Nova as lifecycle events.
 
-This is how a server whose first process has exited shows as SHUTOFF at once,
-and not at the next ten-minute synchronisation.
+With them, a server becomes SHUTOFF as soon as its first process exits. Nova's periodic
+synchronisation of power states would notice only up to ten minutes later.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from nova.compute import power_state
@@ -24,13 +25,15 @@ LOG = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL = 1  # seconds
 
-_STATES = {
-    "start": power_state.RUNNING,
-    "die": power_state.SHUTDOWN,
-    "pause": power_state.PAUSED,
-    "unpause": power_state.RUNNING,
+# By action of an engine's event: the resulting power state, and Nova's transition.
+_ACTIONS = {
+    "start": (power_state.RUNNING, virtevent.EVENT_LIFECYCLE_STARTED),
+    "die": (power_state.SHUTDOWN, virtevent.EVENT_LIFECYCLE_STOPPED),
+    "pause": (power_state.PAUSED, virtevent.EVENT_LIFECYCLE_PAUSED),
+    "unpause": (power_state.RUNNING, virtevent.EVENT_LIFECYCLE_RESUMED),
 }
-_EVENTS = {
+# Nova's transitions to each power state, for changes whose event was missed.
+_TRANSITIONS = {
     power_state.RUNNING: virtevent.EVENT_LIFECYCLE_STARTED,
     power_state.SHUTDOWN: virtevent.EVENT_LIFECYCLE_STOPPED,
     power_state.CRASHED: virtevent.EVENT_LIFECYCLE_STOPPED,
@@ -39,25 +42,26 @@ _EVENTS = {
 
 
 class LifecycleEvents:
-    """Follows the engine for as long as nova-compute runs.
+    """Follows the engine's events in a thread for as long as nova-compute runs.
 
-    After the engine was away, what happened meanwhile is found by comparing
-    the servers' states with the last that were seen.
+    After a break in the stream, compares the states of all servers with those last
+    seen, and reports the differences.
     """
 
     def __init__(
         self, client: DockerClient, emit: Callable[[virtevent.Event], None]
     ) -> None:
-        """:param emit: ComputeDriver.emit_event"""
+        """
+        :param emit: ComputeDriver.emit_event
+        """
         self._client = client
         self._emit = emit
-        self._seen: dict[str, int] | None = None  # power state by uuid
         self._stopping = threading.Event()
         self._stream: Any = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Follow from now on; nothing happens when it does already."""
+        """Start the thread, unless it is running."""
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._follow, name="docker-events", daemon=True
@@ -65,7 +69,7 @@ class LifecycleEvents:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; returns when it has ended."""
+        """Stop the thread and wait for its end."""
         self._stopping.set()
         if stream := self._stream:
             stream.close()
@@ -73,61 +77,73 @@ class LifecycleEvents:
             self._thread.join()
 
     def _follow(self) -> None:
+        # Power states by UUID. At start-up, Nova itself compares those of all servers.
+        seen: dict[str, int] | None = None
         while not self._stopping.is_set():
             try:
-                # The stream is opened first: what happens while the states
-                # are compared waits in it, and nothing falls between.
+                # The stream is opened before the states are compared, so that it has
+                # whatever happens during the comparison.
                 with self._client.events(
                     filters={
                         **naming.SERVERS,
                         "type": ["container"],
-                        "event": [*_STATES, "destroy"],
+                        "event": [*_ACTIONS, "destroy"],
                     }
                 ) as self._stream:
                     if self._stopping.is_set():
-                        # Before there was a stream that could have been closed.
+                        # stop() came too early to close this stream.
                         break
-                    self._catch_up()
+                    found = self._power_states()
+                    before, seen = seen, found
+                    if before is not None:
+                        self._report(missed(before, found))
                     for event in self._stream:
-                        self._tell(event)
+                        self._handle(event, seen)
             except errors.DockerError as error:
-                LOG.warning("Lost the events of the Docker engine: %s", error)
+                LOG.warning(
+                    "Lost the Docker engine's event stream; reconnecting: %s", error
+                )
             except Exception:
-                # Whatever one event does wrong, the next must still arrive.
-                LOG.exception("Following the events of the Docker engine failed")
+                # One event that cannot be handled must not stop the others.
+                LOG.exception(
+                    "Failed to handle an event of the Docker engine; reconnecting"
+                )
             self._stopping.wait(RECONNECT_INTERVAL)
 
-    def _catch_up(self) -> None:
-        found = {
-            uuid: states.power_state_of(item["State"])
-            for uuid, item in naming.by_uuid(
-                self._client.list_containers(filters=naming.SERVERS)
-            ).items()
+    def _power_states(self) -> dict[str, int]:
+        servers = naming.by_uuid(self._client.list_containers(filters=naming.SERVERS))
+        return {
+            uuid: states.power_state_of(item["State"]) for uuid, item in servers.items()
         }
-        seen, self._seen = self._seen, found
-        if seen is None:
-            # Nova compares all servers itself when it starts.
-            return
-        for uuid in seen | found:
-            state = found.get(uuid, power_state.SHUTDOWN)
-            # What does not run is told again: Nova asks the engine before it
-            # believes an event, and an engine that is stopping tells of the end
-            # of its servers when it answers no more.
-            told = state == seen.get(uuid) == power_state.RUNNING
-            if not told and state in _EVENTS:
-                self._emit(virtevent.LifecycleEvent(uuid, _EVENTS[state]))
 
-    def _tell(self, event: dict[str, Any]) -> None:
+    def _handle(self, event: Mapping[str, Any], seen: dict[str, int]) -> None:
+        """Report one event of the stream, and record the server's new state."""
         uuid = naming.uuid_of(event["Actor"]["Attributes"])
-        assert self._seen is not None
         if event["Action"] == "destroy":
-            self._seen.pop(uuid, None)
-            return
-        state = _STATES[event["Action"]]
-        transition = (
-            virtevent.EVENT_LIFECYCLE_RESUMED
-            if event["Action"] == "unpause"
-            else _EVENTS[state]
-        )
-        self._seen[uuid] = state
-        self._emit(virtevent.LifecycleEvent(uuid, transition))
+            seen.pop(uuid, None)
+        else:
+            seen[uuid], transition = _ACTIONS[event["Action"]]
+            self._report({uuid: transition})
+
+    def _report(self, transitions: Mapping[str, int]) -> None:
+        for uuid, transition in transitions.items():
+            self._emit(virtevent.LifecycleEvent(uuid, transition))
+
+
+def missed(seen: Mapping[str, int], found: Mapping[str, int]) -> dict[str, int]:
+    """Return the transitions to report after a break in the event stream, by UUID.
+
+    A server that no longer exists counts as shut down. Only servers that were and are
+    running are left out. Others are reported again: Nova checks each event with the
+    engine and drops it if that fails, as it does for the last events of an engine that
+    is shutting down.
+
+    :param seen: power states before the break, by UUID
+    :param found: power states after it, by UUID
+    """
+    now = dict.fromkeys(seen, power_state.SHUTDOWN) | dict(found)
+    return {
+        uuid: _TRANSITIONS[state]
+        for uuid, state in now.items()
+        if state in _TRANSITIONS and not state == seen.get(uuid) == power_state.RUNNING
+    }

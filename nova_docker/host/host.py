@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host: what its engine can do, and what Nova may place on it."""
+"""The compute host: the abilities of its engine, and its resources for Nova."""
 
 from __future__ import annotations
 
@@ -26,71 +26,64 @@ from nova_docker.host import cpu
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
-# Storage drivers that can limit a container's size whatever they lie on.
+# Storage drivers that can limit a container's size on any file system.
 _QUOTA_DRIVERS = ("btrfs", "zfs")
 
-
-# Where an engine finds programs, beside this process's own PATH.
+# Where the engine looks for programs; this process's PATH may lack some of them.
 _SBIN = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin")
 
 
-def _criu() -> str | None:
-    path = os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
-    return shutil.which("criu", path=path)
-
-
 class Host:
-    """The host of one engine.
-
-    :meth:`connect` must have been called before anything else.
-    """
+    """The host of one engine. Call :meth:`connect` before anything else."""
 
     def __init__(self, client: DockerClient) -> None:
         self._client = client
         self._info: dict[str, Any] = {}
 
     def connect(self, runtime: str) -> None:
-        """Make sure that servers can run on the engine.
+        """Check that servers can run on the engine, and log what it cannot do.
+
+        Engine call: GET /info
 
         :param runtime: name of the OCI runtime that must be registered
-        :raises NovaException: when the engine is unreachable, forbidden, too
-            old or has no such runtime: what is wrong and what to do
+        :raises NovaException: if the engine is unreachable, denies access, is too old
+            or does not have the runtime
         """
         try:
             self._info = self._client.info()
         except errors.DockerError as error:
             raise exception.NovaException(
-                f"The Docker engine cannot be used: {error}"
+                f"Cannot use the Docker engine: {error}"
             ) from error
         if runtime not in self._info.get("Runtimes", {}):
             raise exception.NovaException(
                 f"The Docker engine has no OCI runtime {runtime!r}: register "
-                "nova-docker-runtime under that name in the engine's "
-                "daemon.json, or set [docker]runtime to the name that it has"
+                "nova-docker-runtime under this name in the engine's daemon.json, or "
+                "set [docker]runtime to the name under which it is registered"
             )
         if not self.disk_quota:
             LOG.warning(
-                "The storage driver %s of the Docker engine cannot limit the "
-                "root disks of servers: root_gb of flavors is accounted for, "
-                "not enforced. btrfs, zfs, or overlay2 on xfs mounted with "
-                "pquota can",
+                "The Docker engine's storage driver %s cannot limit the size of root "
+                "disks: Nova accounts for root_gb of flavors, but nothing enforces it. "
+                "Use btrfs, zfs, or overlay2 on xfs mounted with pquota",
                 self._info.get("Driver"),
             )
         if self.saves_memory:
-            LOG.info("Suspended servers are written to disk by %s", _criu())
+            LOG.info("Suspending servers to disk with %s", _criu())
         else:
             LOG.info(
-                "Suspended servers stay in memory: %s",
-                "there is no criu in PATH"
+                "Suspending servers in memory, not to disk: %s",
+                "criu is not installed"
                 if self.checkpoints
-                else "the Docker engine is not experimental",
+                else "experimental features of the Docker engine are not enabled",
             )
 
     @property
     def engine_id(self) -> str:
-        """What no other engine of this host has.
+        """An identifier that is unique among the engines of this host.
 
-        Engines before Docker 23 take their id from one file in /etc.
+        The engine's own ID is not: before Docker 23, all engines of a host read it
+        from the same file in /etc.
         """
         return f"{self._info['ID']} {self._info['DockerRootDir']}"
 
@@ -104,16 +97,17 @@ class Host:
 
     @property
     def checkpoints(self) -> bool:
-        """Whether the engine knows checkpoints; CRIU must be there for new ones."""
+        """Whether the engine has the checkpoint API; creating one also needs CRIU."""
         return bool(self._info.get("ExperimentalBuild"))
 
     @property
     def saves_memory(self) -> bool:
-        """Whether a server's processes can be written to disk."""
+        """Whether servers can be suspended to disk."""
         return self.checkpoints and _criu() is not None
 
     @property
     def architecture(self) -> str:
+        """One of nova.objects.fields.Architecture."""
         return fields.Architecture.canonicalize(self._info["Architecture"])
 
     @functools.cached_property
@@ -121,14 +115,14 @@ class Host:
         return cpu.describe(self.architecture)
 
     def resources(self) -> dict[str, Any]:
-        """As ComputeDriver.get_available_resource returns: MiB and GiB."""
+        """Return what ComputeDriver.get_available_resource does, in MiB and GiB."""
         memory = psutil.virtual_memory()
         disk = self._disk()
         return {
             "vcpus": self._info["NCPU"],
             "memory_mb": self._info["MemTotal"] // units.Mi,
             "local_gb": disk.total // units.Gi,
-            # Nova's resource tracker counts servers' use itself.
+            # Nova's resource tracker adds up what servers use.
             "vcpus_used": 0,
             "memory_mb_used": (memory.total - memory.available) // units.Mi,
             "local_gb_used": disk.used // units.Gi,
@@ -146,10 +140,10 @@ class Host:
         }
 
     def inventory(self, ratios: dict[str, float], disk_reserved: int) -> dict[str, Any]:
-        """The host's inventory for Placement.
+        """Return the host's inventory for Placement, by resource class.
 
         :param ratios: allocation ratio by resource class
-        :param disk_reserved: GiB that servers may not have
+        :param disk_reserved: GiB that are not available to servers
         """
         amounts = {
             orc.VCPU: (self._info["NCPU"], CONF.reserved_host_cpus),
@@ -169,12 +163,12 @@ class Host:
                 "reserved": reserved,
             }
             for resource, (total, reserved) in amounts.items()
-            # Placement takes no inventory of nothing.
+            # Placement rejects an inventory with a total of 0.
             if total
         }
 
     def cpu_stats(self) -> dict[str, int]:
-        """As ComputeDriver.get_host_cpu_stats returns: ns, and MHz."""
+        """Return what ComputeDriver.get_host_cpu_stats does, in ns and MHz."""
         spent = psutil.cpu_times()
         frequency = psutil.cpu_freq()
         return {
@@ -189,18 +183,18 @@ class Host:
 
     @staticmethod
     def nic_counters() -> dict[str, Any]:
-        """Traffic of the host's network devices, by name."""
+        """Return the traffic counters of the host's network devices, by name."""
         return psutil.net_io_counters(pernic=True)
 
     def traits(self) -> dict[str, bool]:
-        """The traits that are the driver's to say, with whether the host has them.
+        """Return the traits that the driver manages, each with whether the host has it.
 
-        Those of ComputeDriver.capabilities are Nova's own to tell Placement.
+        Nova itself reports the traits of ComputeDriver.capabilities.
         """
         return cpu.traits(self._cpus)
 
     def uptime(self) -> str:
-        """In the words of uptime(1), which the API's users take apart."""
+        """Return the uptime in the format of uptime(1), which API users parse."""
         up = int(time.time() - psutil.boot_time())
         days, minutes = up // 86400, up // 60 % 1440
         load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
@@ -214,8 +208,14 @@ class Host:
         return psutil.disk_usage(self._info["DockerRootDir"])
 
 
+def _criu() -> str | None:
+    """Return the path of CRIU's program, if it is installed."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
+    return shutil.which("criu", path=path)
+
+
 def _has_project_quota(path: str) -> bool:
-    """Whether a directory lies on a file system mounted with project quota."""
+    """Return whether a directory is on a file system mounted with project quota."""
     mounts = [
         part
         for part in psutil.disk_partitions(all=True)

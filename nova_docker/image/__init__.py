@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance images on the engine: fetched, cached, removed, and made from servers."""
+"""Glance images on the engine: fetching, caching, removal, and snapshots."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Removes images from the engine that no server has used for some time.
 
-Under the options that Nova has for it, ``[image_cache]``. Only names that
-:mod:`images` has given are taken: an image that somebody else has put on the
-engine, or has given one more name, stays.
+Nova's ``[image_cache]`` options apply. Only the tags of :mod:`nova_docker.image.store`
+are removed: an image that someone else has loaded or tagged stays.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ LOG = logging.getLogger(__name__)
 
 
 class ImageCache:
-    """Remembers since when an image has not been used.
+    """Tracks since when images have been unused.
 
-    That begins anew with nova-compute: the engine knows no such time, and an
-    image too long on a disk does less harm than one that is missed.
+    The times start over when nova-compute restarts: the engine does not record them,
+    and keeping an image for too long is better than removing it too early.
     """
 
     def __init__(self, client: DockerClient) -> None:
         self._client = client
-        self._unused_since: dict[str, float] = {}  # by Glance id
+        self._unused_since: dict[str, float] = {}  # by Glance image ID
 
     def prune(self, instances: Iterable[objects.Instance]) -> None:
-        """Remove what no server has used for as long as Nova's options say.
+        """Remove images that have been unused for as long as Nova's options say.
 
-        Engine calls: "GET /images/json", and "DELETE /images/{name}" for each
-        image that goes.
+        Engine calls: GET /images/json, and DELETE /images/{name} for each image to
+        remove.
 
         :param instances: all servers of the host
-        :raises NovaException: when the engine fails
+        :raises NovaException: if the engine fails
         """
         if not CONF.image_cache.remove_unused_base_images:
             return
@@ -52,24 +51,24 @@ class ImageCache:
         with translated():
             self._unused_since = {
                 image_id: self._unused_since.get(image_id, now)
-                for image_id in store.names(self._client)
+                for image_id in store.image_ids(self._client)
                 if image_id not in used
             }
-            oldest = CONF.image_cache.remove_unused_original_minimum_age_seconds
+            max_age = CONF.image_cache.remove_unused_original_minimum_age_seconds
             for image_id, since in list(self._unused_since.items()):
-                if now - since >= oldest:
+                if now - since >= max_age:
                     self._remove(image_id)
 
     def touch(self, image_id: str) -> None:
-        """Count the time of an image anew: somebody wants it here."""
+        """Restart the time of an image that has been requested."""
         self._unused_since.pop(image_id, None)
 
     def _remove(self, image_id: str) -> None:
-        LOG.info("Removing image %s: no server uses it", image_id)
+        LOG.info("Removing unused image %s from the Docker engine", image_id)
         try:
-            with lockutils.lock(store.lock_of(image_id)):
-                self._client.remove_image(store.name_of(image_id))
+            with lockutils.lock(store.lock_name(image_id)):
+                self._client.remove_image(store.tag_of(image_id))
         except (errors.Conflict, errors.ImageNotFound) as error:
-            # A rescued server, or an operator's container, is made of it; or
-            # the operator was faster.
-            LOG.info("Image %s is not removed: %s", image_id, error)
+            # A server in rescue or an operator's container uses it, or someone else has
+            # removed it.
+            LOG.info("Did not remove image %s: %s", image_id, error)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Glance says that an image is, asked as the service that Nova is.
+"""Look-up of images' ``docker://`` locations in Glance, as a service user.
 
-Glance tells no tenant, and takes no ``docker://`` location from one: it asks for
-the role ``service`` for both. So what it answers here, an operator's service has
-said. Nothing that is written on an image is looked at: its owner wrote that.
+Glance requires the role ``service`` both to read locations and to set ``docker://``
+ones, so only the operator's services determine them. Image properties, which the
+image's owner can set, are ignored.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from keystoneauth1 import exceptions
@@ -25,9 +27,9 @@ LOG = logging.getLogger(__name__)
 
 
 class ImageLocations:
-    """Glance's locations of images, those that are ``docker://``.
+    """Glance's ``docker://`` locations of images.
 
-    Credentials are those that nova.conf has in ``[service_user]``.
+    The credentials are those in ``[service_user]`` of nova.conf.
     """
 
     def __init__(self) -> None:
@@ -35,38 +37,41 @@ class ImageLocations:
         self._glance: Any = None
 
     def of(self, image_id: str) -> list[location.Location]:
-        """Return where an image is; nothing when Glance does not say.
+        """Return the locations of an image; none if Glance does not report any.
 
-        Glance call: "GET /v2/images/{image_id}/locations"
+        Glance call: GET /v2/images/{image_id}/locations
         """
         try:
-            answer = self._adapter().get(f"/images/{image_id}/locations")
+            response = self._adapter().get(f"/images/{image_id}/locations")
         except exceptions.ClientException as error:
-            LOG.warning("Glance does not say where image %s is: %s", image_id, error)
+            LOG.warning(
+                "Cannot get the locations of image %s from Glance: %s", image_id, error
+            )
             return []
-        if answer.status_code != 200:
+        if response.status_code != 200:
             LOG.info(
-                "Glance does not say where image %s is: %s", image_id, answer.reason
+                "Cannot get the locations of image %s from Glance: %s %s",
+                image_id,
+                response.status_code,
+                response.reason,
             )
             return []
         try:
-            urls = [place["url"] for place in answer.json()]
-        except (KeyError, TypeError, ValueError) as error:
-            LOG.warning("That is not what Glance answers: %r", error)
+            urls = [found["url"] for found in response.json()]
+            ours = [url for url in urls if url.startswith(f"{location.SCHEME}://")]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            LOG.warning(
+                "Unexpected response from Glance for the locations of image %s: %r",
+                image_id,
+                error,
+            )
             return []
-        found = []
-        for url in urls:
-            if not url.startswith(f"{location.SCHEME}://"):
-                continue
-            try:
-                found.append(location.parse(url))
-            except ValueError as error:
-                LOG.warning("Image %s: %s", image_id, error)
-        return found
+        return list(_parsed(image_id, ours))
 
     def _adapter(self) -> Any:
-        """
-        :raises ClientException: when there are no credentials
+        """Return the client of Glance's API, created at the first call.
+
+        :raises ClientException: if there are no credentials
         """
         with self._lock:
             if self._glance is None:
@@ -75,9 +80,17 @@ class ImageLocations:
                 )
                 if auth is None:
                     raise exceptions.AuthPluginException(
-                        "[service_user] of nova.conf has no credentials"
+                        "there are no credentials in [service_user] of nova.conf"
                     )
                 self._glance = utils.get_ksa_adapter(
                     "image", ksa_auth=auth, min_version="2", max_version="2.latest"
                 )
             return self._glance
+
+
+def _parsed(image_id: str, urls: Iterable[str]) -> Iterator[location.Location]:
+    for url in urls:
+        try:
+            yield location.parse(url)
+        except ValueError as error:
+            LOG.warning("Ignoring a location of image %s: %s", image_id, error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image properties that choose what a server runs and who administers it."""
+"""Image properties that determine a server's command and its administrator."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nova import objects
 
 
 def command(image_meta: objects.ImageMeta) -> list[str] | None:
-    """Return the command that the property ``os_command_line`` asks for.
+    """Return the command in the property ``os_command_line``.
 
-    :returns: its words, split as a shell splits them; None for the image's command
-    :raises ImageUnacceptable: if a quotation is not closed
+    :returns: its words, split as a shell does; None to run the image's own command
+    :raises ImageUnacceptable: if a quotation mark is not closed
     """
     line = image_meta.properties.get("os_command_line")
     if not line:
@@ -23,10 +23,10 @@ def command(image_meta: objects.ImageMeta) -> list[str] | None:
     except ValueError as error:
         raise exception.ImageUnacceptable(
             image_id=image_meta.id,
-            reason=f"the property os_command_line cannot be split into words: {error}",
+            reason=f"property os_command_line is not a valid command line: {error}",
         ) from error
 
 
 def admin_user(image_meta: objects.ImageMeta) -> str:
-    """Return the user for keys and passwords: ``os_admin_user``, or root."""
+    """Return the user who gets keys and passwords: ``os_admin_user``, or root."""
     return image_meta.properties.get("os_admin_user") or "root"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of servers: what the engine commits, streamed to Glance.
+"""Snapshots: the engine commits a server's container, and the image goes to Glance.
 
-While it is on its way the image is called ``nova-snapshot/<Glance id>`` on the
-engine. None of these outlives its upload, or a start of nova-compute.
+During the upload the engine has the image as ``nova-snapshot/<Glance ID>``. It is
+removed after the upload, or when nova-compute starts again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """Makes images of servers.
+    """Takes snapshots of servers.
 
     :param client: the engine
     :param image_api: ``nova.image.glance.API()``
@@ -46,18 +46,16 @@ class Snapshots:
         image_id: str,
         update_task_state: Callable[..., None],
     ) -> None:
-        """Upload what a server has on its root disk as Glance image ``image_id``.
+        """Upload a server's root disk to Glance, as image ``image_id``.
 
-        Engine calls: "POST /commit", for which the server is frozen, "GET
-        /images/{name}/get", which flows into the upload, and "DELETE
-        /images/{name}".
+        Engine calls: POST /commit, during which the server is frozen; GET
+        /images/{name}/get, which is streamed into the upload; DELETE /images/{name}.
 
-        :param update_task_state: as ComputeDriver.snapshot is given it
-        :raises InstanceNotRunning: when the engine has no such container, by
-            which Nova knows that the server was deleted meanwhile
-        :raises NovaException: when the engine fails
-        :raises ImageNotFound: or another of Nova's exceptions for what Glance
-            answers
+        :param update_task_state: as ComputeDriver.snapshot receives it
+        :raises InstanceNotRunning: if the server's container does not exist, which
+            tells Nova that the server has been deleted
+        :raises NovaException: if the engine fails
+        :raises ImageNotFound: or another of Nova's exceptions, if Glance fails
         """
         name = naming.name_of(instance.uuid)
         LOG.info("Beginning live snapshot process", instance=instance)
@@ -75,19 +73,24 @@ class Snapshots:
         LOG.info("Snapshot image upload complete", instance=instance)
 
     def sweep(self) -> None:
-        """Remove what a nova-compute that was killed has left."""
+        """Remove images that remain because nova-compute was killed during an upload.
+
+        Engine calls: GET /images/json, DELETE /images/{name}
+
+        :raises NovaException: if the engine fails
+        """
         with translated():
             for found in self._client.list_images(
                 {"reference": [f"{SNAPSHOT_REPOSITORY}/*"]}
             ):
                 for tag in found["RepoTags"] or ():
                     if tag.startswith(f"{SNAPSHOT_REPOSITORY}/"):
-                        LOG.warning("Removing %s: its upload was cut off", tag)
+                        LOG.warning("Removing %s: its upload was interrupted", tag)
                         self._client.remove_image(tag)
 
     @contextlib.contextmanager
     def _committed(self, name: str, image_id: str) -> Iterator[str]:
-        """Have an image of a container on the engine for as long as the block."""
+        """Commit a container to an image that exists for the duration of the block."""
         try:
             config = self._client.inspect_container(name)["Config"]
         except errors.ContainerNotFound as error:
@@ -104,10 +107,10 @@ class Snapshots:
 
 
 def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an image of a server must not inherit from that server.
+    """Return the settings that keep a snapshot from inheriting the server's identity.
 
-    :param config: ``Config`` of the container, as the engine describes it
-    :returns: ``config`` of POST /commit, which can empty values but not remove them
+    :param config: ``Config`` of GET /containers/{id}/json
+    :returns: body of POST /commit, which can empty values but not remove them
     """
     return {
         "Env": [
@@ -124,7 +127,7 @@ def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(instance: objects.Instance) -> dict[str, Any]:
-    """As libvirt's driver describes a snapshot."""
+    """Return a snapshot's metadata in Glance, as the libvirt driver sets it."""
     properties = {
         "image_location": "snapshot",
         "image_state": "available",

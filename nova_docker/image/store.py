@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance images as images of the engine, each had once.
+"""Glance images on the engine: each is fetched once per host.
 
-Where Glance says that an image is one of the engine's, or a registry's, it is
-taken from there; other images are loaded from Glance.
+An image whose Glance location is on this engine or in a registry is taken from there.
+Other images are downloaded from Glance and loaded.
 
-The engine calls the image with Glance id ``<id>`` ``nova-glance/<id>:latest``.
-Only this module gives such tags, each to what Glance has under that id, so an
-image that has the tag needs no second look.
+The engine has the image with Glance ID ``<id>`` as ``nova-glance/<id>:latest``. Only
+this module sets such tags, and each to the content of that Glance image, so an image
+with this tag needs no further check.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from nova_docker.image.locations import ImageLocations
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
-# Engines take repository names in lower case alone: were "ABC…" to share the tag
-# of "abc…", one could be loaded in place of the other.
+# Repository names on the engine are in lower case. If "ABC…" shared the tag of "abc…",
+# a server could get the wrong image.
 _GLANCE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# Chunks (64 KiB each) read from Glance ahead of what the engine has taken.
+# Chunks of 64 KiB that are read from Glance ahead of the engine.
 _READ_AHEAD = 16
 
-# What engines (20.10, 28, and 28 with containerd's image store) say when a layer
-# cannot be unpacked for what it holds, and what when the host is at fault.
+# Messages of engines (20.10, 28, and 28 with containerd's image store) that mean that a
+# layer cannot be unpacked because of its content, or because of trouble on the host.
 _BAD_LAYER = re.compile(
     r"Error processing tar file|failed to extract layer|max depth exceeded"
     r"|archive/tar|unhandled tar header|invalid (hardlink|symlink|whiteout)|breakout"
@@ -61,13 +61,16 @@ _HOST_TROUBLE = re.compile(
 _NOT_UNPACKED = "Error unpacking image"
 
 
-def name_of(image_id: str) -> str:
-    """What the engine calls a Glance image."""
+def tag_of(image_id: str) -> str:
+    """Return the engine's name for a Glance image, ``repository:tag``."""
     return f"{GLANCE_REPOSITORY}/{image_id}:latest"
 
 
-def names(client: DockerClient) -> list[str]:
-    """The ids of the Glance images that the engine has."""
+def image_ids(client: DockerClient) -> list[str]:
+    """Return the IDs of the Glance images that the engine has.
+
+    Engine call: GET /images/json
+    """
     return [
         tag.removeprefix(f"{GLANCE_REPOSITORY}/").removesuffix(":latest")
         for found in client.list_images({"reference": [f"{GLANCE_REPOSITORY}/*"]})
@@ -76,18 +79,18 @@ def names(client: DockerClient) -> list[str]:
     ]
 
 
-def lock_of(image_id: str) -> str:
-    """Name of the lock under which an image is loaded or removed."""
+def lock_name(image_id: str) -> str:
+    """Return the name of the lock for loading or removing an image."""
     return f"nova-docker-image-{image_id}"
 
 
 class ImageStore:
-    """The Glance images that the engine has, and a way to have more.
+    """The engine's copies of Glance images.
 
     :param client: the engine
     :param image_api: ``nova.image.glance.API()``
-    :param locations: where Glance says that images are; None: what is not on the
-        engine always comes from Glance
+    :param locations: looks up the locations of images in Glance; None to download all
+        images from Glance
     """
 
     def __init__(
@@ -99,18 +102,18 @@ class ImageStore:
         self._client = client
         self._image_api = image_api
         self._locations = locations
-        # Image and certificates, of what was found to be signed.
+        # Image ID and certificate IDs for which the signature has been verified.
         self._trusted: set[tuple[str, ...]] = set()
 
     @staticmethod
     def check(
         image_meta: objects.ImageMeta, flavor: objects.Flavor | None = None
     ) -> None:
-        """Refuse, by what Glance says of it, an image that cannot boot.
+        """Refuse an image that cannot boot according to its metadata in Glance.
 
-        :raises ImageUnacceptable: when it is not a ``docker save`` archive
-        :raises FlavorDiskSmallerThanImage: when it is larger than the flavor's
-            root disk
+        :raises ImageUnacceptable: if its formats are not those of a ``docker save``
+            archive
+        :raises FlavorDiskSmallerThanImage: if it is larger than the flavor's root disk
         """
         image_id, container_format, disk_format, size = (
             getattr(image_meta, name) if image_meta.obj_attr_is_set(name) else None
@@ -119,12 +122,12 @@ class ImageStore:
         if (container_format, disk_format) != ("docker", "raw"):
             raise exception.ImageUnacceptable(
                 image_id=image_id,
-                reason="its container_format must be docker and its disk_format "
-                f"raw; they are {container_format} and {disk_format}",
+                reason="container_format must be docker and disk_format raw, but they "
+                f"are {container_format} and {disk_format}",
             )
         if not _GLANCE_ID.fullmatch(image_id or ""):
             raise exception.ImageUnacceptable(
-                image_id=image_id, reason="its id is not a UUID in lower case"
+                image_id=image_id, reason="image ID is not a lower-case UUID"
             )
         _check_fits(size or 0, flavor)
 
@@ -135,27 +138,26 @@ class ImageStore:
         flavor: objects.Flavor | None = None,
         trusted_certs: Any = None,
     ) -> str:
-        """Make sure that the engine has an image, loading it if it has not.
+        """Ensure that the engine has an image, and fetch it if necessary.
 
-        Engine calls: "GET /images/{name}/json", and for an image that is not
-        there "POST /images/load".
+        Engine calls: GET /images/{name}/json; to fetch an image, POST
+        /images/{name}/tag, POST /images/create or POST /images/load.
 
-        :param flavor: the expanded image must fit its root disk, if given
-        :param trusted_certs: certificates, one of which must vouch for who has
-            signed the image (``Instance.trusted_certs``). One that is on the
-            engine is loaded anew for the first who ask for these.
-        :returns: the engine's id of the image, ``sha256:…``
-        :raises ImageUnacceptable: when it is not a loadable archive: why
-        :raises FlavorDiskSmallerThanImage: when it does not fit
-        :raises ImageNotFound: or another of Nova's exceptions for what Glance
-            answers
-        :raises CouldNotFetchImage: when Glance, the way from it, or the engine
-            failed, so that another host may do better
+        :param flavor: if given, the unpacked image must fit its root disk
+        :param trusted_certs: ``Instance.trusted_certs``, one of which must have issued
+            the certificate of the image's signature. The image is downloaded again to
+            verify its signature unless it has been verified with these certificates.
+        :returns: the engine's ID of the image, ``sha256:…``
+        :raises ImageUnacceptable: if the image is at fault
+        :raises FlavorDiskSmallerThanImage: if it does not fit the root disk
+        :raises ImageNotFound: or another of Nova's exceptions, if Glance refuses
+        :raises CouldNotFetchImage: if Glance, the connection to it or the engine fails,
+            so that another host may succeed
         """
         self.check(image_meta, flavor)
         image_id = image_meta.id
-        tag = name_of(image_id)
-        with lockutils.lock(lock_of(image_id)), _host_trouble(image_id):
+        tag = tag_of(image_id)
+        with lockutils.lock(lock_name(image_id)), _host_errors(image_id):
             found = None
             with contextlib.suppress(errors.ImageNotFound):
                 found = self._client.inspect_image(tag)
@@ -166,18 +168,18 @@ class ImageStore:
                 found = self._load(context, image_id, tag, trusted_certs)
             if trusted:
                 self._trusted.add(trusted)
-        # As large as the engine says: with containerd's image store, compressed.
+        # With containerd's image store, this is the compressed size.
         _check_fits(found["Size"], flavor)
         return found["Id"]
 
     def cache(self, context: Any, image_id: str) -> bool:
-        """Have an image before the first server asks for it.
+        """Fetch an image before the first server needs it.
 
-        :returns: whether it had to be loaded
-        :raises ImageNotFound: and what else :meth:`ensure` raises
+        :returns: whether it was fetched; False if the engine had it already
+        :raises ImageNotFound: and whatever else :meth:`ensure` raises
         """
-        with _host_trouble(image_id), contextlib.suppress(errors.ImageNotFound):
-            self._client.inspect_image(name_of(image_id))
+        with _host_errors(image_id), contextlib.suppress(errors.ImageNotFound):
+            self._client.inspect_image(tag_of(image_id))
             return False
         image_meta = objects.ImageMeta.from_image_ref(
             context, self._image_api, image_id
@@ -186,14 +188,14 @@ class ImageStore:
         return True
 
     def _take(self, image_id: str, tag: str) -> dict[str, Any] | None:
-        """Have an image without Glance's bytes, where Glance says that it is.
+        """Take an image from one of its locations, without a download from Glance.
 
-        :returns: what the engine says of it; None: it must come from Glance
+        :returns: GET /images/{name}/json; None if no location has it
         """
         for place in self._locations.of(image_id) if self._locations else ():
             if isinstance(place, location.EngineImage):
                 with contextlib.suppress(errors.ImageNotFound):
-                    # The id is a digest: on whichever engine, it is the image.
+                    # The ID is a digest: any engine with this ID has the same image.
                     found = self._client.inspect_image(place.image_id)
                     return self._adopt(found, image_id, tag)
             if place.reference and (
@@ -203,110 +205,113 @@ class ImageStore:
         return None
 
     def _adopt(self, found: dict[str, Any], image_id: str, tag: str) -> dict[str, Any]:
-        """Give an image of the engine's the name of one of Glance's."""
+        """Tag an image that the engine has as a Glance image.
+
+        :raises ImageUnacceptable: if it is for another architecture
+        """
         host = self._client.version().get("Arch")
         if host and found["Architecture"] != host:
             raise exception.ImageUnacceptable(
                 image_id=image_id,
-                reason=f"it is for {found['Architecture']} machines, and this host "
+                reason=f"image is for {found['Architecture']} machines, but this host "
                 f"is {host}",
             )
         repository, _, version = tag.rpartition(":")
         self._client.tag_image(found["Id"], repository, version)
-        LOG.info("Image %s is %s of the engine", image_id, found["Id"])
+        LOG.info("Using image %s of the engine as image %s", found["Id"], image_id)
         return found
 
     def _pull(self, reference: str, image_id: str, tag: str) -> dict[str, Any] | None:
-        """Have an image of a registry; None when it is not to be had.
+        """Pull an image from a registry, unless the engine has it.
 
         :param reference: ``registry/repository@sha256:…``
+        :returns: GET /images/{name}/json; None if the pull fails
         """
         repository, _, digest = reference.partition("@")
         with lockutils.lock(f"nova-docker-{digest.replace(':', '-')}"):
             with contextlib.suppress(errors.ImageNotFound):
                 found = self._client.inspect_image(reference)
                 return self._adopt(found, image_id, tag)
-            LOG.info("Pulling %s", reference)
+            LOG.info("Pulling %s for image %s", reference, image_id)
             try:
                 auth = credentials(
                     CONF.docker.registry_auth_file, location.registry_of(repository)
                 )
                 self._client.pull_image(repository, digest, auth)
             except (errors.DockerError, ValueError) as error:
-                LOG.warning("Cannot pull %s, asking Glance: %s", reference, error)
+                LOG.warning(
+                    "Cannot pull %s; downloading image %s from Glance instead: %s",
+                    reference,
+                    image_id,
+                    error,
+                )
                 return None
             try:
                 return self._adopt(self._client.inspect_image(reference), image_id, tag)
             finally:
-                # Under a second name it would stay when Glance's goes.
+                # With a second name, the image would stay after the removal of its tag.
                 with contextlib.suppress(errors.ImageNotFound):
                     self._client.remove_image(reference)
 
     def _load(
         self, context: Any, image_id: str, tag: str, trusted_certs: Any
     ) -> dict[str, Any]:
+        """Download an image from Glance and load it into the engine.
+
+        :returns: GET /images/{name}/json
+        """
         LOG.info("Loading image %s into the Docker engine", image_id)
 
         def fetch(sink: _Download) -> None:
-            # Not later: an HTTP client that sends what it is given by an iterator
-            # takes an OSError of the iterator for one of its own connection.
-            with _host_trouble(image_id):
+            # Translate here: an HTTP client mistakes an OSError from the iterator that
+            # it sends for an error of its own connection.
+            with _host_errors(image_id):
                 try:
                     self._image_api.download(
                         context, image_id, data=sink, trusted_certs=trusted_certs
                     )
                 except cryptography.exceptions.InvalidSignature as error:
-                    # Nova would look for another host, and say nothing.
+                    # Nova would try other hosts, and drop the reason.
                     raise exception.ImageUnacceptable(
-                        image_id=image_id, reason="it is not what was signed"
+                        image_id=image_id, reason="signature verification failed"
                     ) from error
 
         download = _Download(fetch)
         archive = ImageArchive(download, tag, self._client.version().get("Arch"))
-        try:
-            with contextlib.closing(download):
-                messages = self._client.load_image(archive)
-            # With containerd's image store that is no error, only a message.
-            for message in messages:
+        with _image_errors(image_id), contextlib.closing(download):
+            for message in self._client.load_image(archive):
+                # With containerd's image store, this is not reported as an error.
                 if message.get("stream", "").startswith(_NOT_UNPACKED):
                     self._client.remove_image(tag)
                     raise errors.EngineError(message["stream"].strip())
-        except ArchiveError as error:
-            raise exception.ImageUnacceptable(
-                image_id=image_id, reason=str(error)
-            ) from error
-        except errors.DockerError as error:
-            if _BAD_LAYER.search(str(error)) and not _HOST_TROUBLE.search(str(error)):
-                raise exception.ImageUnacceptable(
-                    image_id=image_id, reason=f"the Docker engine says: {error}"
-                ) from error
-            raise
         found = self._client.inspect_image(tag)
-        # Not the id: engines with containerd's image store have one of another
-        # kind, the digest of a manifest that they made.
+        # The IDs may differ: with containerd's image store, an ID is the digest of a
+        # manifest that the engine has generated.
         if found["RootFS"]["Layers"] != archive.diff_ids:
             self._client.remove_image(tag)
             raise exception.CouldNotFetchImage(
-                f"The Docker engine loaded another image than {image_id}"
+                f"The Docker engine loaded different layers than those of image "
+                f"{image_id}; it has been removed"
             )
         return found
 
 
 class _Download:
-    """An image's bytes as they come from Glance: iterate over it once.
+    """The bytes of an image as they arrive from Glance. Can be iterated over once.
 
-    Nova checks an image's hash as it flows, and its signature only where it
-    writes the image: asked for an iterator, it returns one that it has read to
-    the end. So it is given a file to write to, this one, in a thread.
+    Nova can return the bytes as an iterator, but only after verifying a signature has
+    consumed it. It verifies a signature on the fly only while writing to a file: this
+    is such a file, to which Nova writes in a thread.
 
-    :param fetch: writes the image to the file that it is given; what it raises,
-        iterating raises
+    :param fetch: writes the image to the file that it receives. The iteration raises
+        whatever it raises.
     """
 
     def __init__(self, fetch: Callable[[_Download], None]) -> None:
         self._fetch = fetch
-        self._chunks: queue.Queue[bytes | BaseException | None]
-        self._chunks = queue.Queue(_READ_AHEAD)
+        self._chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(
+            _READ_AHEAD
+        )
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -317,9 +322,9 @@ class _Download:
             yield chunk
 
     def close(self) -> None:
-        """End the download if it has not ended. Does not wait for Glance."""
+        """Abort the download if it has not ended. Does not wait for Glance."""
         self._closed = True
-        # A writer that waits for room has it now, and then sees that it is over.
+        # This unblocks a writer that is waiting for space, which then sees the flag.
         with contextlib.suppress(queue.Empty):
             while True:
                 self._chunks.get_nowait()
@@ -332,15 +337,15 @@ class _Download:
             end = error
         self._chunks.put(end)
 
-    # What Nova asks of the file
+    # The methods of the file that Nova calls
 
     def write(self, chunk: bytes) -> None:
         self._chunks.put(chunk)
         if self._closed:
-            raise OSError(errno.EPIPE, "The image is not wanted any more")
+            raise OSError(errno.EPIPE, "The download has been aborted")
 
     def truncate(self, size: int) -> None:
-        """Called for an image whose signature is wrong; its error follows."""
+        """Do nothing: after this call, Nova raises that the signature is wrong."""
 
 
 def _check_fits(size: int, flavor: objects.Flavor | None) -> None:
@@ -350,12 +355,35 @@ def _check_fits(size: int, flavor: objects.Flavor | None) -> None:
 
 
 @contextlib.contextmanager
-def _host_trouble(image_id: str) -> Iterator[None]:
-    """Turn failures of Glance's transport and of the engine into Nova's."""
+def _image_errors(image_id: str) -> Iterator[None]:
+    """Translate the errors of a load that are the image's fault.
+
+    :raises ImageUnacceptable: for them; no host can load the image
+    """
+    try:
+        yield
+    except ArchiveError as error:
+        raise exception.ImageUnacceptable(
+            image_id=image_id, reason=str(error)
+        ) from error
+    except errors.DockerError as error:
+        if _HOST_TROUBLE.search(str(error)) or not _BAD_LAYER.search(str(error)):
+            raise
+        raise exception.ImageUnacceptable(
+            image_id=image_id, reason=f"the Docker engine cannot unpack it: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _host_errors(image_id: str) -> Iterator[None]:
+    """Translate errors of the engine and of the connection to Glance.
+
+    :raises CouldNotFetchImage: for them; another host may succeed
+    """
     try:
         yield
     except OSError as error:
-        # The hash was wrong, or the connection broke.
+        # The hash did not match, or the connection was lost.
         raise exception.CouldNotFetchImage(
             f"Could not fetch image {image_id} from Glance: {error}"
         ) from error

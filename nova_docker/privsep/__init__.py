@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova-compute needs root for: one context for each set of capabilities.
+"""The operations that need root: one oslo.privsep context per set of capabilities.
 
-nova-compute runs unprivileged; oslo.privsep runs the functions of this package in
-a daemon for each context, which holds that context's capabilities and no more.
+nova-compute runs unprivileged. oslo.privsep runs the functions of each context in a
+daemon that has the capabilities of that context and no others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ netns_admin = priv_context.PrivContext(
     pypath=__name__ + ".netns_admin",
     capabilities=[
         capabilities.CAP_NET_ADMIN,
-        # setns(2) and the bind mount that names a namespace ask for it.
+        # setns(2) and the bind mount that names a namespace need it.
         capabilities.CAP_SYS_ADMIN,
     ],
 )

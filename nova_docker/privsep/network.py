@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few things that need root: a server's network namespace and its veths.
+"""Privileged operations on servers' network namespaces and their veth pairs.
 
-nova-compute runs unprivileged; oslo.privsep runs these functions in a daemon
-that holds two capabilities. Nothing here decides anything: :mod:`nics` says
-what a NIC looks like, this module makes the kernel agree.
+:mod:`nova_docker.nics` decides what a NIC looks like; the functions here configure the
+kernel accordingly.
 
-A server's namespace is a named one, ``/run/netns/nova-<uuid>``, so that an
-operator can look inside with ``ip netns exec``.
+A server's namespace has a name, ``/run/netns/nova-<uuid>``, so that operators can use
+it with ``ip netns exec``.
 """
 
 from __future__ import annotations
@@ -29,25 +28,24 @@ from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
 
 from nova_docker.privsep import netns_admin
 
-LOOPBACK = 1  # its index in every namespace
+_LOOPBACK = 1  # interface index in every namespace
 
 _THREAD_NS = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# What an unprivileged process of a container may do with its own network, as
-# Docker itself allows in the namespaces that it makes: ping without
-# CAP_NET_RAW, and listen on port 80 without CAP_NET_BIND_SERVICE. Addresses
-# are Neutron's to keep unique: detection of duplicates would only delay them.
+# As Docker does in its own namespaces, allow processes to ping without CAP_NET_RAW and
+# to listen on ports below 1024 without CAP_NET_BIND_SERVICE. Neutron keeps addresses
+# unique: detecting duplicates would only delay them.
 _NETNS_SYSCTLS = {
     "net/ipv4/ping_group_range": "0 2147483647",
     "net/ipv4/ip_unprivileged_port_start": "0",
     "net/ipv6/conf/default/accept_dad": "0",
 }
 
-# A host end belongs to the virtual switch, never to the host's own IP stack.
-# OVS's userspace datapath leaves the kernel a copy of each frame: without
-# these a tenant could reach the host's addresses past every security group,
-# or hand the host an IPv6 router.
+# A host end belongs to the virtual switch, never to the host's own IP stack. With OVS's
+# userspace datapath, the kernel still receives a copy of each frame: without these
+# settings, a tenant could bypass all security groups to reach the host's addresses, or
+# advertise an IPv6 router to the host.
 _HOST_END_SYSCTLS = {
     "net/ipv4/conf/{}/rp_filter": "1",
     "net/ipv4/conf/{}/arp_ignore": "8",
@@ -62,19 +60,17 @@ def warm_up() -> None:
 
 @netns_admin.entrypoint
 def plug(netns: str, owner: str, nics: Sequence[Mapping[str, Any]]) -> None:
-    """Make namespace ``netns`` exist with these NICs configured, and up.
-
-    What exists is kept and brought in line, so that it may be called again.
+    """Create a namespace and its NICs, or bring existing ones in line.
 
     :param netns: name of the namespace, below /run/netns
-    :param owner: id of the engine whose server it is, kept in the namespace
-    :param nics: what :func:`nova_docker.nics.plan` returns
+    :param owner: identifies the server's engine; stored in the namespace
+    :param nics: as :func:`nova_docker.nics.plan` returns them
     """
     with _inside(netns, create=True) as host_ns, IPRoute() as inner:
-        loopback = inner.get_links(LOOPBACK)[0]
+        loopback = inner.get_links(_LOOPBACK)[0]
         if loopback.get("ifalias") != owner:
             _write_sysctls(_NETNS_SYSCTLS)
-            inner.link("set", index=LOOPBACK, ifalias=owner, state="up")
+            inner.link("set", index=_LOOPBACK, ifalias=owner, state="up")
         for nic in nics:
             _configure(inner, _ensure_veth(inner, host_ns, nic), nic)
     with IPRoute() as host:
@@ -85,7 +81,7 @@ def plug(netns: str, owner: str, nics: Sequence[Mapping[str, Any]]) -> None:
 
 @netns_admin.entrypoint
 def join_bridge(device: str, bridge: str) -> None:
-    """Put a host device into a Linux bridge (os-vif's hybrid plugging)."""
+    """Add a host device to a Linux bridge, for os-vif's hybrid plugging."""
     with IPRoute() as host:
         master = host.link_lookup(ifname=bridge)[0]
         host.link("set", ifname=device, master=master)
@@ -93,10 +89,12 @@ def join_bridge(device: str, bridge: str) -> None:
 
 @netns_admin.entrypoint
 def cut(netns: str) -> None:
-    """Cut the links of a namespace's NICs, by their host ends; plug mends them.
+    """Set the host ends of a namespace's NICs down; :func:`plug` sets them up again.
 
-    The kernel answers for a namespace's addresses whether or not a process
-    runs in it: a server that is off must not answer ping.
+    The kernel answers ping for the addresses of a namespace even if no process runs in
+    it. A server that is powered off must not answer.
+
+    :raises FileNotFoundError: if the namespace does not exist
     """
     with _inside(netns), IPRoute() as inner:
         ends = _host_ends(inner)
@@ -108,10 +106,10 @@ def cut(netns: str) -> None:
 
 @netns_admin.entrypoint
 def unplug(netns: str) -> None:
-    """Remove a namespace and the veths into it; an absent one is passed.
+    """Remove a namespace and its NICs, if it exists.
 
-    The veths go first and one by one: the kernel would clear a namespace that
-    nothing holds any more only some time later.
+    The NICs are deleted explicitly: after the name is removed, the kernel would delete
+    them only at some later time.
     """
     with contextlib.suppress(FileNotFoundError):
         with _inside(netns), IPRoute() as inner:
@@ -123,7 +121,7 @@ def unplug(netns: str) -> None:
 
 @netns_admin.entrypoint
 def remove(netns: str, mac: str) -> None:
-    """Remove the NIC with a MAC address from a namespace; none is passed."""
+    """Remove the NIC with a MAC address from a namespace, if both exist."""
     with (
         contextlib.suppress(FileNotFoundError),
         _inside(netns),
@@ -136,7 +134,7 @@ def remove(netns: str, mac: str) -> None:
 
 @netns_admin.entrypoint
 def names(netns: str) -> dict[str, str]:
-    """Tell what the NICs of a namespace are called, by MAC address."""
+    """Return the names of a namespace's NICs, by MAC address."""
     try:
         with _inside(netns), IPRoute() as inner:
             links = inner.get_links(kind="veth")
@@ -147,14 +145,14 @@ def names(netns: str) -> dict[str, str]:
 
 @netns_admin.entrypoint
 def describe(netns: str) -> tuple[str | None, list[str]]:
-    """Tell whose a namespace is, and the host ends of the NICs plugged into it.
+    """Return the owner of a namespace and the host ends of the NICs plugged into it.
 
-    :returns: (owner given to :func:`plug`, names of host devices); (None, [])
-        for one that does not exist. The engine's own devices are not named.
+    :returns: (owner given to :func:`plug`, names of host devices); (None, []) if the
+        namespace does not exist. The engine's own devices are left out.
     """
     try:
         with _inside(netns), IPRoute() as inner:
-            owner = inner.get_links(LOOPBACK)[0].get("ifalias")
+            owner = inner.get_links(_LOOPBACK)[0].get("ifalias")
             ends = _host_ends(inner)
     except FileNotFoundError:
         return None, []
@@ -170,7 +168,7 @@ def describe(netns: str) -> tuple[str | None, list[str]]:
 
 @contextlib.contextmanager
 def _unless_gone() -> Iterator[None]:
-    """Pass a NIC that went meanwhile: the engine takes its own away by itself."""
+    """Ignore that a NIC no longer exists: the engine removes its own at any time."""
     try:
         yield
     except NetlinkError as error:
@@ -179,20 +177,20 @@ def _unless_gone() -> Iterator[None]:
 
 
 def _host_ends(inner: IPRoute) -> list[int]:
+    """Return the interface indexes, on the host, of the NICs' peers."""
     return [link.get("link") for link in inner.get_links(kind="veth")]
 
 
 @contextlib.contextmanager
 def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
-    """Enter a namespace with this thread alone.
+    """Enter a namespace with the current thread only.
 
-    The daemon serves calls in threads. /proc/self and pyroute2's own way to
-    make a namespace mean the first thread, and so the host: a namespace is
-    made here by the thread that will be in it, and what is about to be changed
-    is checked not to be the host's.
+    The daemon serves calls in threads. /proc/self and pyroute2's function for creating
+    a namespace refer to the main thread, and so to the host. Therefore the thread that
+    enters a namespace also creates it, and checks that it has left the host's.
 
-    :returns: descriptor of the host's namespace
-    :raises FileNotFoundError: when it does not exist and is not to be made
+    :returns: file descriptor of the host's namespace
+    :raises FileNotFoundError: if it does not exist and ``create`` is false
     """
     host_ns = os.open(_THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -203,7 +201,9 @@ def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
         else:
             pr2_netns.setns(netns, flags=0)
         if os.path.samestat(os.stat(_THREAD_NS), os.fstat(host_ns)):
-            raise RuntimeError(f"{netns} is the host's own network namespace")
+            raise RuntimeError(
+                f"Refusing to change {netns}: it is the host's own network namespace"
+            )
         yield host_ns
     finally:
         pr2_netns.setns(host_ns)
@@ -212,13 +212,13 @@ def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
 
 def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:
     for name, value in sysctls.items():
-        # A host may have no IPv6 at all.
+        # The kernel may have no IPv6.
         with contextlib.suppress(FileNotFoundError):
             pathlib.Path("/proc/sys", name.format(device)).write_text(value)
 
 
 def _ensure_veth(inner: IPRoute, host_ns: int, nic: Mapping[str, Any]) -> int:
-    """Return the index of the NIC in the namespace, making the pair if needed."""
+    """Return a NIC's interface index, after creating the veth pair if necessary."""
     found = inner.link_lookup(ifname=nic["name"])
     if found:
         return found[0]
@@ -242,8 +242,8 @@ def _ensure_veth(inner: IPRoute, host_ns: int, nic: Mapping[str, Any]) -> int:
 def _configure(inner: IPRoute, index: int, nic: Mapping[str, Any]) -> None:
     inner.link("set", index=index, mtu=nic["mtu"], state="up")
     for address, prefix in nic["addresses"]:
-        # Neutron has made sure that the address is unique: duplicate address
-        # detection would only keep it unusable for a second.
+        # Neutron keeps addresses unique: duplicate address detection would only make
+        # them unusable for a second.
         flags = {"flags": IFA_F_NODAD} if ":" in address else {}
         inner.addr("replace", index=index, address=address, prefixlen=prefix, **flags)
     for destination, gateway, metric in nic["routes"]:

@@ -10,7 +10,7 @@ import pytest
 
 from docker_engine import location
 from nova_docker.image.store import ImageStore
-from nova_docker.image.store import name_of
+from nova_docker.image.store import tag_of
 from tests import archives
 from tests import samples
 from tests.functional.registry_server import RegistryServer
@@ -100,7 +100,7 @@ def test_an_image_of_the_engine_is_taken_as_it_is(engine, glance, store, locatio
     assert ensure(store, image_id) == found["Id"]
     assert not glance.downloads
     tags = engine.client.inspect_image(found["Id"])["RepoTags"]
-    assert set(tags) == {"team/app:here", name_of(image_id)}
+    assert set(tags) == {"team/app:here", tag_of(image_id)}
 
 
 def test_an_image_is_pulled_once_by_its_digest(
@@ -114,7 +114,7 @@ def test_an_image_is_pulled_once_by_its_digest(
     assert len(blobs(registry, before)) == 1 + len(layers)
     assert not glance.downloads
     found = engine.client.inspect_image(made)
-    assert found["RepoTags"] == [name_of(image_id)]
+    assert found["RepoTags"] == [tag_of(image_id)]
     assert not found["RepoDigests"]
     before = len(registry.requests)
     assert ensure(store, image_id) == made

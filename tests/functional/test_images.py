@@ -211,11 +211,11 @@ GOOD = archives.busybox_archive(files={"file": b"x" * 100_000})
         (rebuilt(GOOD, {"manifest.json": None}), "no manifest.json"),
         (
             archives.archive([archives.tar({"a": b"", "a/b": b""})]),
-            "the Docker engine says: Error processing tar file",
+            "the Docker engine cannot unpack it: Error processing tar file",
         ),
         (
             archives.archive([archives.tar({f"{n}": b""}) for n in range(130)]),
-            "the Docker engine says: max depth exceeded",
+            "the Docker engine cannot unpack it: max depth exceeded",
         ),
     ],
 )

@@ -43,7 +43,7 @@ def image(client):
     def load(*names):
         image_id = samples.uuid()
         config = {"Env": [f"ID={image_id}"]}
-        tags = [store.name_of(image_id), *names]
+        tags = [store.tag_of(image_id), *names]
         client.load_image([archives.busybox_archive(config=config, tags=tags)])
         return image_id
 
@@ -58,10 +58,10 @@ def test_an_image_goes_when_no_server_has_used_it_for_a_day(
     cache.prune([server])
     clock.now += DAY - 1
     cache.prune([server])
-    assert set(store.names(client)) == {unused, used}
+    assert set(store.image_ids(client)) == {unused, used}
     clock.now += 1
     cache.prune([server])
-    assert store.names(client) == [used]
+    assert store.image_ids(client) == [used]
 
 
 def test_the_day_begins_when_the_last_server_has_gone(cache, client, clock, image):
@@ -71,7 +71,7 @@ def test_the_day_begins_when_the_last_server_has_gone(cache, client, clock, imag
     cache.prune([samples.instance(image_ref=image_id)])
     clock.now += DAY
     cache.prune([])
-    assert store.names(client) == [image_id]
+    assert store.image_ids(client) == [image_id]
 
 
 def test_an_image_that_was_asked_for_begins_a_new_day(cache, client, clock, image):
@@ -80,7 +80,7 @@ def test_an_image_that_was_asked_for_begins_a_new_day(cache, client, clock, imag
     clock.now += DAY
     cache.touch(image_id)
     cache.prune([])
-    assert store.names(client) == [image_id]
+    assert store.image_ids(client) == [image_id]
 
 
 def test_what_others_have_put_on_the_engine_stays(cache, client, clock, image):
@@ -89,17 +89,17 @@ def test_what_others_have_put_on_the_engine_stays(cache, client, clock, image):
     cache.prune([])
     clock.now += DAY
     cache.prune([])
-    assert store.names(client) == []
+    assert store.image_ids(client) == []
     assert client.inspect_image("shared:1") and client.inspect_image("theirs:1")
 
 
 def test_an_image_that_a_container_is_made_of_stays(cache, client, clock, image):
     image_id = image()
-    client.create_container("any", {"Image": store.name_of(image_id)})
+    client.create_container("any", {"Image": store.tag_of(image_id)})
     cache.prune([])
     clock.now += DAY
     cache.prune([])
-    assert store.names(client) == [image_id]
+    assert store.image_ids(client) == [image_id]
 
 
 def test_nothing_goes_when_nova_says_so(cache, client, clock, image, monkeypatch):
@@ -108,7 +108,7 @@ def test_nothing_goes_when_nova_says_so(cache, client, clock, image, monkeypatch
     cache.prune([])
     clock.now += DAY
     cache.prune([])
-    assert store.names(client) == [image_id]
+    assert store.image_ids(client) == [image_id]
 
 
 def test_an_engine_that_is_away_is_novas_error(cache, client):

@@ -169,8 +169,8 @@ class TestCheck:
         with pytest.raises(exception.ImageUnacceptable) as caught:
             self.check(container_format=container_format, disk_format=disk_format)
         assert str(caught.value) == (
-            f"Image {IMAGE_ID} is unacceptable: its container_format must be docker "
-            f"and its disk_format raw; they are {container_format} and {disk_format}"
+            f"Image {IMAGE_ID} is unacceptable: container_format must be docker and "
+            f"disk_format raw, but they are {container_format} and {disk_format}"
         )
 
     def test_no_image(self):
@@ -182,7 +182,7 @@ class TestCheck:
     @pytest.mark.filterwarnings("ignore:.*is an invalid UUID:FutureWarning")
     @pytest.mark.parametrize("image_id", [IMAGE_ID.upper(), "debian", "../x", ""])
     def test_ids_that_make_no_tag_of_their_own(self, image_id):
-        with pytest.raises(exception.ImageUnacceptable, match="not a UUID"):
+        with pytest.raises(exception.ImageUnacceptable, match="not a lower-case UUID"):
             self.check(id=image_id)
 
     def test_size(self):
@@ -316,7 +316,9 @@ class TestGlanceFails:
             return Verifier()
 
         monkeypatch.setattr(glance.GlanceImageServiceV2, "_get_verifier", verifier)
-        with pytest.raises(exception.ImageUnacceptable, match="what was signed"):
+        with pytest.raises(
+            exception.ImageUnacceptable, match="signature verification failed"
+        ):
             ensure(store, None, certificates)
         assert engine.tags == []
         assert b"".join(seen) == server.data
@@ -404,7 +406,9 @@ class TestTheEngineFails:
         engine.breaks = None, errors.EngineError(message, 200)
         with pytest.raises(exception.ImageUnacceptable) as caught:
             ensure(store)
-        assert str(caught.value).endswith(f"the Docker engine says: {message}")
+        assert str(caught.value).endswith(
+            f"the Docker engine cannot unpack it: {message}"
+        )
 
     @pytest.mark.parametrize(
         ("why", "kind"),
@@ -441,7 +445,9 @@ class TestTheEngineFails:
             return load([archives.archive([other], tags=[TAG])])
 
         monkeypatch.setattr(engine, "load_image", loads_another)
-        with pytest.raises(exception.CouldNotFetchImage, match="loaded another image"):
+        with pytest.raises(
+            exception.CouldNotFetchImage, match="loaded different layers"
+        ):
             ensure(store)
         assert engine.tags == []
 
