@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's own test case for virt drivers, in fake mode.
-
-Fake mode is the driver as it is, with :class:`MockDockerClient` for the engine
-and nothing plugged on the host.
-"""
+"""Nova's own test case for virt drivers, in fake mode."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import pytest
 from nova import exception
@@ -18,13 +13,11 @@ from nova import test
 from nova.tests.unit.virt import test_virt_drivers
 from nova.virt import driver as nova_driver
 
-from docker_engine.mock.client import MockDockerClient
 from nova_docker.driver import DockerDriver
-from tests import archives
+from tests.unit.nova_docker import fake_mode
 
-# The calls that raise NotImplementedError, as Nova expects of a driver without
-# the feature. This list only shrinks; the support matrix in doc/ says what it
-# means for users.
+# Methods that raise NotImplementedError, as Nova expects of drivers without a feature.
+# Only remove entries; the support matrix in doc/ describes what they mean for users.
 NOT_IMPLEMENTED = """
     attach_volume block_stats
     check_can_live_migrate_destination check_can_live_migrate_source
@@ -45,7 +38,7 @@ NOT_IMPLEMENTED = """
 """.split()
 
 
-def test_what_is_not_implemented_says_so():
+def test_only_these_methods_are_not_implemented():
     missing = {
         name
         for name, method in inspect.getmembers(DockerDriver, inspect.isfunction)
@@ -63,43 +56,20 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
     REQUIRES_LOCKING = True
 
     def __delattr__(self, name: str) -> None:
-        # pytest takes back the test method that it has set on the instance;
-        # testtools has reset the instance by then.
+        # pytest deletes the test method that it has set on the instance, but testtools
+        # has reset the instance by then.
         if name in self.__dict__:
             super().__delattr__(name)
 
     def setUp(self) -> None:
         self.driver_module = "nova_docker.DockerDriver"
-        client = MockDockerClient()
-        client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
-        image = client.inspect_image("busybox:latest")["Id"]
-        for name, stand_in in {
-            "docker_engine.options.client": lambda group: client,
-            # Nova's fake images are of virtual machines.
-            "nova_docker.image.store.ImageStore.check": lambda *args: None,
-            "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
-            "nova_docker.privsep.network.warm_up": mock.Mock(),
-            "nova_docker.privsep.network.plug": mock.Mock(),
-            "nova_docker.privsep.network.cut": mock.Mock(),
-            "nova_docker.privsep.network.names": lambda netns: {},
-            "nova_docker.privsep.network.remove": mock.Mock(),
-            "nova_docker.privsep.network.unplug": mock.Mock(),
-            "nova_docker.privsep.network.describe": lambda netns: (None, []),
-            "pyroute2.netns.listnetns": list,
-            # It would be read from a database.
-            "nova.objects.Instance.get_network_info": lambda instance: [],
-            "os_vif.plug": mock.Mock(),
-            "os_vif.unplug": mock.Mock(),
-        }.items():
-            patch = mock.patch(name, stand_in)
-            patch.start()
-            self.addCleanup(patch.stop)
+        self.enterContext(fake_mode.engine())
         super().setUp()
         self.connection.init_host("myhostname")
         self.addCleanup(self.connection.cleanup_host, "myhostname")
 
     def test_get_vnc_console(self) -> None:
-        """Nova's test case would have one, or no method."""
+        """Override Nova's test, which expects a console or NotImplementedError."""
         self._assert_no_console(self.connection.get_vnc_console)
 
     def test_get_spice_console(self) -> None:
@@ -114,12 +84,12 @@ class DockerDriverTestCase(test_virt_drivers._VirtDriverTestCase, test.TestCase)
             get(self.ctxt, instance)
 
     def test_migrate_disk_and_power_off(self) -> None:
-        """Nova's test case names another host than this one."""
+        """Override Nova's test, whose destination is another host."""
         with pytest.raises(exception.NovaException, match="between hosts"):
             super().test_migrate_disk_and_power_off()
 
     def test_live_migration(self) -> None:
-        """Nova's test case would have it, unlike other features."""
+        """Override Nova's test, which expects this feature of every driver."""
         instance, _network_info = self._get_running_instance()
         with pytest.raises(NotImplementedError):
             self.connection.live_migration(

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver in fake mode: on the mock engine, with nothing plugged on the host."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from unittest import mock
+
+from docker_engine.mock.client import MockDockerClient
+from tests import archives
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[MockDockerClient]:
+    """Let drivers use a mock engine, whose only image all servers get."""
+    client = MockDockerClient()
+    client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
+    image = client.inspect_image("busybox:latest")["Id"]
+    with contextlib.ExitStack() as patches:
+        for name, replacement in {
+            "docker_engine.options.client": lambda group: client,
+            # Nova's fake images are those of virtual machines.
+            "nova_docker.image.store.ImageStore.check": lambda *args: None,
+            "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
+            "nova_docker.privsep.network.warm_up": mock.Mock(),
+            "nova_docker.privsep.network.plug": mock.Mock(),
+            "nova_docker.privsep.network.cut": mock.Mock(),
+            "nova_docker.privsep.network.names": lambda netns: {},
+            "nova_docker.privsep.network.remove": mock.Mock(),
+            "nova_docker.privsep.network.unplug": mock.Mock(),
+            "nova_docker.privsep.network.describe": lambda netns: (None, []),
+            "pyroute2.netns.listnetns": list,
+            # Nova would read these from its database.
+            "nova.objects.Instance.get_network_info": lambda instance: [],
+            "nova.objects.VirtualInterfaceList.get_by_instance_uuid": lambda *args: [],
+            "os_vif.plug": mock.Mock(),
+            "os_vif.unplug": mock.Mock(),
+        }.items():
+            patches.enter_context(mock.patch(name, replacement))
+        yield client

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's module has Nova's verbs only, and logs them as other drivers do."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import logging
+
+import pytest
+from nova.virt import driver as nova_driver
+from nova.virt import fake
+
+from nova_docker import driver as driver_module
+from nova_docker.driver import DockerDriver
+from tests import samples
+from tests.unit.nova_docker import fake_mode
+
+MAX_STATEMENTS = 15
+
+MODULE = ast.parse(inspect.getsource(driver_module))
+[CLASS] = [node for node in MODULE.body if isinstance(node, ast.ClassDef)]
+METHODS = [node for node in CLASS.body if isinstance(node, ast.FunctionDef)]
+
+
+def test_the_module_defines_nothing_but_the_driver():
+    assert CLASS.name == "DockerDriver"
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    assert not [node for node in MODULE.body if isinstance(node, functions)]
+    assigned = {
+        ast.unparse(target)
+        for node in MODULE.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
+    assert assigned == {"CONF", "LOG"}
+
+
+def test_every_method_is_one_of_novas_verbs():
+    own = {method.name for method in METHODS} - {"__init__", "_guest"}
+    assert own
+    assert own <= set(dir(nova_driver.ComputeDriver))
+    assert not {name for name in own if name.startswith("_")}
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_method_is_short(method):
+    statements = [node for node in ast.walk(method) if isinstance(node, ast.stmt)]
+    # Without the method's own definition
+    assert len(statements) - 1 <= MAX_STATEMENTS
+
+
+@pytest.fixture
+def driver():
+    with fake_mode.engine():
+        started = DockerDriver(fake.FakeVirtAPI())
+        started.init_host("host")
+        yield started
+        started.cleanup_host("host")
+
+
+@pytest.fixture
+def instance():
+    return samples.instance()
+
+
+@pytest.fixture
+def logged(instance, caplog):
+    """Returns the messages logged about the instance at INFO since the last call."""
+    caplog.set_level(logging.INFO, "nova_docker")
+
+    def messages():
+        found = [
+            record.getMessage()
+            for record in caplog.records
+            if record.levelno == logging.INFO
+            # oslo.log's formatter replaces the object by a text with its UUID.
+            and instance.uuid in str(getattr(record, "instance", None))
+        ]
+        caplog.clear()
+        return found
+
+    return messages
+
+
+@pytest.fixture
+def server(driver, instance, logged):
+    """The instance, running; what was logged meanwhile does not count."""
+    spawn(driver, instance)
+    logged()
+    return instance
+
+
+def spawn(driver, instance):
+    context = samples.request_context()
+    driver.spawn(context, instance, samples.image_meta(), [], None, {}, samples.nics())
+
+
+def test_a_spawn_is_logged(driver, instance, logged):
+    spawn(driver, instance)
+    assert logged() == ["Instance spawned successfully."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("SOFT", "Instance soft rebooted successfully."),
+        ("HARD", "Instance rebooted successfully."),
+    ],
+)
+def test_a_reboot_is_logged(driver, server, logged, kind, message):
+    driver.reboot(None, server, samples.nics(), kind)
+    assert logged() == [message]
+
+
+def test_a_power_off_is_logged(driver, server, logged):
+    driver.power_off(server, timeout=1)
+    assert logged() == ["Instance shutdown successfully after 0 seconds."]
+
+
+def test_a_destroy_is_logged(driver, server, logged):
+    driver.destroy(None, server, samples.nics())
+    assert logged() == ["Instance destroyed successfully."]
+
+
+def test_a_destroy_that_keeps_the_disk_is_not_logged(driver, server, logged):
+    driver.destroy(None, server, samples.nics(), destroy_disks=False)
+    assert logged() == []
+
+
+def test_a_snapshot_is_logged(driver, server, logged, mocker):
+    mocker.patch.object(driver._snapshots, "_image_api")
+    driver.snapshot(None, server, samples.uuid(), lambda **states: None)
+    assert logged() == [
+        "Beginning live snapshot process",
+        "Snapshot extracted, beginning image upload",
+        "Snapshot image upload complete",
+    ]
