@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that a real engine has, or gets from a real registry, where Glance says."""
+"""Images whose Glance location is on a real engine or in a real registry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPOSITORY = "team/app"
 
 
 class Locations:
-    """What Glance says of each image."""
+    """The location of each image, without a Glance."""
 
     def __init__(self):
         self.places = {}
@@ -36,7 +36,7 @@ def registry():
 
 @pytest.fixture
 def trusted(registry):
-    """The engine knows who has signed the registry's certificate."""
+    """Makes the engine trust the registry's certificate."""
     directory = pathlib.Path("/etc/docker/certs.d", registry.host)
     directory.mkdir(parents=True)
     authority = directory / "ca.crt"
@@ -65,7 +65,7 @@ def store(engine, glance, locations, images):
 
 
 def new_image():
-    """Parts of an image with a layer that no engine has."""
+    """Return the configuration and layers of an image that no engine has."""
     parts = archives.members(
         archives.busybox_archive(files={"serial": samples.uuid().encode()})
     )
@@ -87,7 +87,9 @@ def ensure(store, image_id):
     return store.ensure(samples.request_context(), meta)
 
 
-def test_an_image_of_the_engine_is_taken_as_it_is(engine, glance, store, locations):
+def test_an_image_of_the_engine_is_used_without_a_download(
+    engine, glance, store, locations
+):
     archive = archives.busybox_archive(
         files={"serial": samples.uuid().encode()}, tags=["team/app:here"]
     )
@@ -103,7 +105,7 @@ def test_an_image_of_the_engine_is_taken_as_it_is(engine, glance, store, locatio
     assert set(tags) == {"team/app:here", tag_of(image_id)}
 
 
-def test_an_image_is_pulled_once_by_its_digest(
+def test_an_image_of_a_registry_is_pulled_once_by_its_digest(
     engine, glance, store, locations, registry, trusted, auth_file
 ):
     config, layers = new_image()
@@ -121,7 +123,7 @@ def test_an_image_is_pulled_once_by_its_digest(
     assert len(registry.requests) == before
 
 
-def test_a_layer_that_the_engine_has_does_not_travel(
+def test_a_layer_that_the_engine_has_is_not_pulled_again(
     store, locations, registry, trusted, auth_file
 ):
     config, layers = new_image()
@@ -136,7 +138,7 @@ def test_a_layer_that_the_engine_has_does_not_travel(
     assert len(blobs(registry, before)) == 1  # the configuration
 
 
-def test_an_image_of_another_engine_is_pulled_where_a_registry_has_it(
+def test_an_image_of_another_engine_is_pulled_if_a_registry_has_it(
     glance, store, locations, registry, trusted, auth_file
 ):
     place = push(registry, *new_image())
@@ -149,10 +151,10 @@ def test_an_image_of_another_engine_is_pulled_where_a_registry_has_it(
 
 
 @pytest.mark.parametrize("wrong", ["password", "authority"])
-def test_what_cannot_be_pulled_comes_from_glance(
+def test_an_image_that_cannot_be_pulled_is_downloaded_from_glance(
     glance, store, locations, registry, configure, configuration, request, wrong
 ):
-    """A registry that is not the one it should be gets no password either."""
+    """A registry whose certificate is not trusted receives no password either."""
     if wrong == "password":
         request.getfixturevalue("trusted")
     else:

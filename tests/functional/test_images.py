@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Glance images in a real engine: what is there afterwards, and what is not."""
+"""Loading of Glance images into a real engine, and what a failed load leaves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def store(engine, glance):
 
 @pytest.fixture
 def small_engine():
-    """An engine with little disk space, that a test may stop."""
+    """An engine with little disk space, which a test may stop."""
     with tempfile.TemporaryDirectory(prefix="nd-", dir="/tmp") as path:
         directory = pathlib.Path(path, "e")
         directory.mkdir()
@@ -66,7 +66,7 @@ def tags(engine):
 
 
 def everything(engine):
-    """The images of an engine, and what lies on its disk."""
+    """Return the images of an engine and the files on its disk."""
     info = engine.client.info()
     root = pathlib.Path(info["DockerRootDir"])
     layers = root / "image" / info["Driver"] / "layerdb" / "sha256"
@@ -84,7 +84,7 @@ def digest(layer):
 
 
 def at_rest(engine):
-    """Everything, once the engine has dropped what tests before broke off."""
+    """Return everything, after the engine has dropped what earlier tests aborted."""
     deadline = time.monotonic() + 10
     while (found := everything(engine))[-1] and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -92,7 +92,7 @@ def at_rest(engine):
 
 
 def assert_back_to(engine, before):
-    # The engine drops a broken-off upload when it sees that it is: soon after.
+    # The engine drops an aborted upload only when it notices, soon afterwards.
     deadline = time.monotonic() + 10
     while everything(engine) != before and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -100,7 +100,7 @@ def assert_back_to(engine, before):
 
 
 def archive_of(layers, blobs):
-    """The plainest archive there is; blobs: layers as stored."""
+    """Return a minimal archive; ``blobs`` are the layers as stored."""
     rootfs = {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}
     config = {"architecture": "amd64", "os": "linux", "rootfs": rootfs}
     names = [f"layer-{number}" for number in range(len(blobs))]
@@ -120,13 +120,13 @@ def members(archive):
 
 
 def rebuilt(archive, changed):
-    """An archive with other members; None removes one."""
+    """Return an archive with some members replaced, or removed by None."""
     changed = members(archive) | changed
     return archives.tar({k: v for k, v in changed.items() if v is not None})
 
 
 @pytest.mark.parametrize("oci", [False, True])
-def test_the_image_is_what_was_uploaded(store, engine, image, oci):
+def test_the_image_has_the_uploaded_configuration_and_runs(store, engine, image, oci):
     image_meta = image(config={"Cmd": ["sleep", "9"], "User": "7"}, oci=oci)
     image_id = ensure(store, image_meta)
     found = engine.client.inspect_image(tag_of(image_meta))
@@ -136,7 +136,7 @@ def test_the_image_is_what_was_uploaded(store, engine, image, oci):
     engine.client.remove_container(container)
 
 
-def test_what_the_engine_itself_saves(store, engine, image, glance):
+def test_an_archive_saved_by_the_engine_can_be_loaded(store, engine, image, glance):
     twice = archives.tar({"etc/motd": b"twice"})
     layers = [archives.busybox_layer(), twice, archives.tar({"x": b""}), twice]
     first = image(archive_of(layers, layers))
@@ -152,7 +152,7 @@ def test_what_the_engine_itself_saves(store, engine, image, glance):
     assert tag_of(first) not in tags(engine)
 
 
-def test_layers_compressed_with_gzip(store, engine, image):
+def test_layers_compressed_with_gzip_can_be_loaded(store, engine, image):
     layer = archives.busybox_layer()
     image_meta = image(archive_of([layer], [gzip.compress(layer)]))
     ensure(store, image_meta)
@@ -172,16 +172,16 @@ def test_no_name_of_an_archive_becomes_a_tag(store, engine, image, oci):
     hostile = image(archive)
     evil = ensure(store, hostile)
     assert tags(engine) == before | {tag_of(hostile): evil}
-    # The image whose tag it claimed before it was there is still Glance's.
+    # The image whose tag was claimed before it was loaded still comes from Glance.
     assert ensure(store, unborn) != evil
 
-    # Without the check the engine would have done as the archive says.
+    # Without the check, the engine would have set the tags.
     engine.client.load_image([archive])
     assert {tags(engine)[tag] for tag in claimed} == {evil}
 
 
-def test_no_layer_is_had_without_being_uploaded(store, engine, image):
-    """Knowing another tenant's digests is not having their image."""
+def test_a_layer_must_be_uploaded_even_if_the_engine_has_it(store, engine, image):
+    """Knowing the digests of a tenant's image must not give access to its content."""
     secret = archives.tar({"secret": b"of another tenant"})
     victim = image(archives.archive([secret]))
     ensure(store, victim)
@@ -191,7 +191,7 @@ def test_no_layer_is_had_without_being_uploaded(store, engine, image):
     with pytest.raises(exception.ImageUnacceptable, match="layer digests do not match"):
         ensure(store, image(stolen))
 
-    # Without the check the engine would have given it away.
+    # Without the check, the engine would have used the other tenant's layer.
     engine.client.load_image([stolen])
     found = engine.client.inspect_image("stolen:1")["RootFS"]["Layers"]
     assert found == [digest(secret)]
@@ -219,7 +219,7 @@ GOOD = archives.busybox_archive(files={"file": b"x" * 100_000})
         ),
     ],
 )
-def test_nothing_is_left_of_what_is_refused(store, engine, image, archive, why):
+def test_a_refused_archive_leaves_nothing(store, engine, image, archive, why):
     before = at_rest(engine)
     with pytest.raises(exception.ImageUnacceptable, match=why):
         ensure(store, image(archive))
@@ -227,10 +227,10 @@ def test_nothing_is_left_of_what_is_refused(store, engine, image, archive, why):
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 1])
-def test_nothing_is_left_of_a_download_that_failed(
+def test_a_failed_download_leaves_nothing(
     store, engine, image, glance, monkeypatch, share
 ):
-    """Be it at the last byte, where the hash is known."""
+    """This includes a failure at the last byte, where the hash is checked."""
     before = at_rest(engine)
 
     def download(context, image_id, data, trusted_certs=None):
@@ -247,7 +247,7 @@ def test_nothing_is_left_of_a_download_that_failed(
     assert ensure(store, image_meta)
 
 
-def test_several_boots_at_once_load_it_once(store, engine, image, glance):
+def test_several_boots_at_once_load_an_image_once(store, engine, image, glance):
     image_meta = image(files={"file": b"x" * 10_000_000})
     with futures.ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(lambda _: ensure(store, image_meta), range(8)))
@@ -255,7 +255,7 @@ def test_several_boots_at_once_load_it_once(store, engine, image, glance):
     assert glance.downloads == [image_meta.id]
 
 
-def test_a_full_disk_is_the_hosts_fault(small_engine, glance, image):
+def test_a_full_disk_is_an_error_of_the_host(small_engine, glance, image):
     store = ImageStore(small_engine.client, glance)
     large = image(archives.archive([archives.tar({"file": bytes(64 * 2**20)})]))
     with pytest.raises(exception.CouldNotFetchImage, match="no space left"):
@@ -264,7 +264,7 @@ def test_a_full_disk_is_the_hosts_fault(small_engine, glance, image):
     assert ensure(store, image())
 
 
-def test_an_engine_that_goes_away_is_the_hosts_fault(
+def test_an_engine_that_stops_is_an_error_of_the_host(
     small_engine, glance, image, monkeypatch
 ):
     store = ImageStore(small_engine.client, glance)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of servers, and servers of these images, on a real engine."""
+"""Snapshots of servers, and servers booted from them, on a real engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DESCRIBED = {
 
 @pytest.fixture
 def take(driver, glance):
-    """Takes a snapshot; returns the image and the task states gone through."""
+    """Takes a snapshot; returns the image and the sequence of task states."""
 
     def snapshot(server):
         states = []
@@ -40,12 +40,14 @@ def take(driver, glance):
 
 
 @pytest.fixture(autouse=True)
-def no_snapshot_is_left(engine):
+def no_snapshot_remains(engine):
     yield
     assert not engine.client.list_images({"reference": ["nova-snapshot/*"]})
 
 
-def test_a_snapshot_boots_as_what_the_server_was(boot, image, take, glance):
+def test_a_snapshot_boots_with_the_files_and_settings_of_the_server(
+    boot, image, take, glance
+):
     server = boot(image(archives.busybox_archive(config=DESCRIBED)))
     server.run("echo kept > /tmp/file")
     before = server.inspect()["State"]
@@ -66,18 +68,18 @@ def test_a_snapshot_boots_as_what_the_server_was(boot, image, take, glance):
         assert config[name] == DESCRIBED[name]
 
 
-def test_an_image_of_a_server_is_not_that_server(boot, take, engine):
+def test_a_snapshot_does_not_have_the_identity_of_the_server(boot, take, engine):
     image_meta, _ = take(boot())
     boot(image_meta)
     image = engine.client.inspect_image(f"nova-glance/{image_meta.id}:latest")
     config = image["Config"]
-    # Emptied: the engine can take nothing away.
+    # They are empty, because the engine cannot remove them.
     assert "NOVA_NETNS=" in config["Env"]
     assert config["Labels"]["org.openstack.nova.uuid"] == ""
 
 
 @pytest.mark.parametrize("state", ["stopped", "paused", "suspended"])
-def test_a_server_in_each_state_has_a_snapshot(driver, boot, take, state):
+def test_a_snapshot_can_be_taken_in_each_state(driver, boot, take, state):
     server = boot()
     server.run("echo kept > /file")
     if state == "stopped":
@@ -104,7 +106,7 @@ def test_a_failed_upload_leaves_nothing(boot, take, glance, monkeypatch):
     assert server.run("echo runs") == "runs\n"
 
 
-def test_what_a_killed_nova_compute_left_goes_at_the_next_start(
+def test_images_left_by_a_killed_nova_compute_are_removed_at_its_next_start(
     boot, make_driver, engine
 ):
     server = boot()
@@ -115,14 +117,14 @@ def test_what_a_killed_nova_compute_left_goes_at_the_next_start(
     assert not engine.client.list_images({"reference": ["nova-snapshot/*"]})
 
 
-def test_a_server_that_is_gone_is_not_running(driver, boot, take):
+def test_a_snapshot_of_a_deleted_server_fails_as_not_running(driver, boot, take):
     server = boot()
     driver.destroy(None, server.instance, server.network_info)
     with pytest.raises(exception.InstanceNotRunning):
         take(server)
 
 
-def test_a_large_server_takes_no_memory(boot, take, glance, monkeypatch):
+def test_a_snapshot_is_streamed_without_filling_memory(boot, take, glance, monkeypatch):
     size = 0
 
     def measure(context, image_id, image_info, data, purge_props):
@@ -141,7 +143,9 @@ def test_a_large_server_takes_no_memory(boot, take, glance, monkeypatch):
     assert peak < 4 * 2**20
 
 
-def test_an_image_is_cached_once_and_pruned(driver, image, engine, monkeypatch, glance):
+def test_an_image_is_cached_once_and_removed_after_a_day(
+    driver, image, engine, monkeypatch, glance
+):
     image_meta = image()
     monkeypatch.setattr(
         "nova.objects.ImageMeta.from_image_ref", lambda *args: image_meta

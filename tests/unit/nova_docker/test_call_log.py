@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The debug log of Engine API calls names the server that a call is about."""
+"""The server in the debug log of Engine API calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONF = nova_conf.CONF
 
 @pytest.fixture
 def lines():
-    """What Nova's log would have of each call."""
+    """Return the lines that Nova's log has for the calls so far."""
     log.register_options(CONF)
     target = io.StringIO()
     handler = logging.StreamHandler(target)
@@ -42,7 +42,7 @@ def lines():
         "/v1.41/containers/create?name={}",
     ],
 )
-def test_a_call_about_a_server_has_the_instance(lines, path):
+def test_the_line_of_a_call_about_a_server_has_the_instance(lines, path):
     uuid = samples.uuid()
     http.LOG.debug("GET %s: 200 after 2 ms", path.format(naming.name_of(uuid)))
     assert f"[instance: {uuid}] GET /v1.41" in lines()[0]
@@ -51,13 +51,13 @@ def test_a_call_about_a_server_has_the_instance(lines, path):
 @pytest.mark.parametrize(
     "path", ["/v1.41/info", f"/v1.41/images/nova-glance/{samples.uuid()}:latest/json"]
 )
-def test_other_calls_have_none(lines, path):
+def test_the_lines_of_other_calls_have_no_instance(lines, path):
     http.LOG.debug("GET %s: 200 after 2 ms", path)
     assert path in lines()[0]
     assert "[instance:" not in lines()[0]
 
 
-def test_installing_it_twice_adds_one_filter(lines):
+def test_installing_twice_adds_one_filter(lines):
     before = list(http.LOG.filters)
     call_log.install()
     assert http.LOG.filters == before

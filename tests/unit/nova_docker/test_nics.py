@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Neutron asks for, as NICs of a namespace."""
+"""NICs: how they are configured, plugged and unplugged."""
 
 import contextlib
 
@@ -13,14 +13,14 @@ from tests import samples
 os_vif.objects.register_all()
 
 
-def test_nics_are_named_in_the_order_asked():
+def test_nics_are_named_in_the_requested_order():
     network_info = samples.nics(samples.vif(), samples.vif())
     assert [nic["name"] for nic in nics.plan(network_info)] == ["eth0", "eth1"]
-    beside_dockers = nics.plan(network_info, first=1)
-    assert [nic["name"] for nic in beside_dockers] == ["eth1", "eth2"]
+    beside_eth0 = nics.plan(network_info, first=1)
+    assert [nic["name"] for nic in beside_eth0] == ["eth1", "eth2"]
 
 
-def test_a_nic_keeps_its_name_and_a_new_one_takes_the_first_that_is_free():
+def test_a_nic_keeps_its_name_and_a_new_one_takes_the_first_free_name():
     kept, new, newer = samples.vif(), samples.vif(), samples.vif()
     planned = nics.plan(
         samples.nics(kept, new, newer), present={kept["address"]: "eth1"}
@@ -28,7 +28,7 @@ def test_a_nic_keeps_its_name_and_a_new_one_takes_the_first_that_is_free():
     assert [nic["name"] for nic in planned] == ["eth1", "eth0", "eth2"]
 
 
-def test_a_nic_is_as_neutron_says():
+def test_a_nic_is_configured_as_neutron_describes_it():
     vif = samples.vif(
         samples.subnet("192.0.2.0/24", "192.0.2.10", gateway="192.0.2.1"),
         samples.subnet("2001:db8::/64", "2001:db8::a", gateway="2001:db8::1"),
@@ -46,7 +46,7 @@ def test_a_nic_is_as_neutron_says():
     }
 
 
-def test_only_the_userspace_datapath_needs_checksums_done():
+def test_checksums_are_left_to_the_kernel_datapath():
     kernel = samples.vif(details={"datapath_type": "system"})
     [nic] = nics.plan(samples.nics(kernel))
     assert nic["tx_checksum"]
@@ -85,13 +85,13 @@ def test_host_routes_come_before_the_default_route_and_may_replace_it():
     ]
 
 
-def test_a_subnet_without_an_address_of_the_server_gives_no_route():
+def test_a_subnet_in_which_the_server_has_no_address_adds_no_route():
     vif = samples.vif(samples.subnet("192.0.2.0/24", gateway="192.0.2.1"))
     [nic] = nics.plan(samples.nics(vif))
     assert nic["routes"] == [] and nic["addresses"] == []
 
 
-def test_nameservers_of_all_subnets_each_once():
+def test_nameservers_of_all_subnets_have_no_duplicates():
     network_info = samples.nics(
         samples.vif(samples.subnet("192.0.2.0/24", dns=("192.0.2.53", "192.0.2.54"))),
         samples.vif(samples.subnet("198.51.100.0/24", dns=("192.0.2.53",))),
@@ -99,19 +99,19 @@ def test_nameservers_of_all_subnets_each_once():
     assert nics.nameservers(network_info) == ["192.0.2.53", "192.0.2.54"]
 
 
-def test_a_port_that_no_veth_can_stand_for_is_refused(mocker):
+def test_a_port_that_cannot_be_a_veth_is_refused(mocker):
     plug = mocker.patch("nova_docker.privsep.network.plug")
-    vdpa = samples.vif(type="vhostuser", details={"vhostuser_socket": "/s"})
+    vhostuser = samples.vif(type="vhostuser", details={"vhostuser_socket": "/s"})
     with pytest.raises(exception.VirtualInterfacePlugException, match="vhostuser"):
-        nics.Nics(None).plug(samples.instance(), samples.nics(vdpa))
+        nics.Nics(None).plug(samples.instance(), samples.nics(vhostuser))
     plug.assert_not_called()
 
 
-def test_what_is_left_of_a_port_is_unplugged_with_no_vif_known(mocker):
+def test_a_leftover_device_is_unplugged_without_its_vif(mocker):
     mocker.patch(
         "nova_docker.privsep.network.describe", return_value=("engine", ["tap1"])
     )
-    namespace_gone = mocker.patch("nova_docker.privsep.network.unplug")
+    remove_namespace = mocker.patch("nova_docker.privsep.network.unplug")
     unplug = mocker.patch("os_vif.unplug")
     instance = samples.instance()
 
@@ -120,22 +120,22 @@ def test_what_is_left_of_a_port_is_unplugged_with_no_vif_known(mocker):
     [vif, _] = unplug.call_args.args
     assert vif.vif_name == "tap1"
     assert vif.network.bridge == nics.CONF.neutron.ovs_bridge
-    namespace_gone.assert_called_once_with(f"nova-{instance.uuid}")
+    remove_namespace.assert_called_once_with(f"nova-{instance.uuid}")
 
 
-def test_the_namespace_goes_even_when_the_switch_refuses(mocker):
+def test_the_namespace_is_removed_even_if_the_switch_refuses(mocker):
     mocker.patch("nova_docker.privsep.network.describe", return_value=("engine", []))
-    namespace_gone = mocker.patch("nova_docker.privsep.network.unplug")
+    remove_namespace = mocker.patch("nova_docker.privsep.network.unplug")
     failure = nics.OsVifException("switch is down")
     mocker.patch("os_vif.unplug", side_effect=failure)
 
     with pytest.raises(exception.VirtualInterfaceUnplugException):
         nics.Nics(None).unplug(samples.instance(), samples.nics(samples.vif()))
 
-    namespace_gone.assert_called_once()
+    remove_namespace.assert_called_once()
 
 
-def test_a_sweep_leaves_servers_and_other_engines_namespaces_alone(mocker):
+def test_a_sweep_removes_only_unused_namespaces_of_its_own_engine(mocker):
     owners = {
         "nova-kept": "mine",
         "nova-stale": "mine",
@@ -148,16 +148,16 @@ def test_a_sweep_leaves_servers_and_other_engines_namespaces_alone(mocker):
         side_effect=lambda name: (owners[name], []),
     )
     removed = mocker.patch("nova_docker.privsep.network.unplug")
-    room = nics.Nics(None)
-    room._owner = "mine"
+    plugger = nics.Nics(None)
+    plugger._owner = "mine"
 
-    room.sweep(["kept"])
+    plugger.sweep(["kept"])
 
     removed.assert_called_once_with("nova-stale")
 
 
 class VirtAPI:
-    """Stands for Nova's: waits for nothing, and may time out."""
+    """Replaces Nova's: does not wait, and can time out."""
 
     def __init__(self, error=None):
         self.error = error
@@ -171,14 +171,14 @@ class VirtAPI:
             raise self.error
 
 
-def test_neutron_is_waited_for_where_a_port_is_down():
+def test_a_boot_waits_for_ports_that_are_down():
     virtapi = VirtAPI()
     down, up = samples.vif(active=False), samples.vif(active=True)
     with nics.Nics(virtapi).wired(samples.instance(), samples.nics(down, up)):
         assert virtapi.waited_for == [("network-vif-plugged", down["id"])]
 
 
-def test_neutron_is_not_waited_for_without_a_time_out():
+def test_a_boot_does_not_wait_if_the_timeout_is_0():
     nics.CONF.set_override("vif_plugging_timeout", 0)
     try:
         virtapi = VirtAPI()
@@ -189,7 +189,7 @@ def test_neutron_is_not_waited_for_without_a_time_out():
         nics.CONF.clear_override("vif_plugging_timeout")
 
 
-def test_a_port_that_neutron_does_not_wire_ends_the_boot_if_that_is_fatal():
+def test_a_port_that_neutron_does_not_wire_fails_the_boot_if_that_is_fatal():
     virtapi = VirtAPI(exception.InstanceEventTimeout())
     down = samples.nics(samples.vif(active=False))
     with (
@@ -207,7 +207,7 @@ def test_a_port_that_neutron_does_not_wire_ends_the_boot_if_that_is_fatal():
         nics.CONF.clear_override("vif_plugging_is_fatal")
 
 
-def test_metadata_of_ovn_are_on_the_link():
+def test_ovn_metadata_is_reached_on_the_link_unless_a_subnet_has_a_route():
     subnet = samples.subnet("192.0.2.0/24", "192.0.2.10", gateway="192.0.2.1")
     details = {"bound_drivers": {"0": "ovn"}}
     [nic] = nics.plan(samples.nics(samples.vif(subnet, details=details)))

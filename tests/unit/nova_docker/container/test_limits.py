@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of a flavor, as the engine's."""
+"""A flavor's limits in the form of the Engine API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nova_docker.container import limits
 from tests import samples
 
 
-def test_a_flavor_becomes_limits():
+def test_a_flavor_is_converted_to_limits():
     flavor = samples.flavor(memory_mb=512, swap=256, vcpus=2)
     assert limits.limits(flavor, pids=100) == {
         "Memory": 512 * 2**20,
@@ -19,12 +19,12 @@ def test_a_flavor_becomes_limits():
     }
 
 
-def test_no_swap_in_the_flavor_is_no_swap_in_the_server():
+def test_a_flavor_without_swap_allows_no_swap():
     found = limits.limits(samples.flavor(), pids=100)
     assert found["MemorySwap"] == found["Memory"]
 
 
-def test_shares_stay_in_what_the_kernel_takes():
+def test_cpu_shares_do_not_exceed_the_kernels_maximum():
     found = limits.limits(samples.flavor(vcpus=512), pids=1)
     assert found["CpuShares"] == 262_144
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and labels of the containers that are servers."""
+"""Names and labels of servers' containers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def test_a_container_is_named_after_its_server():
     assert naming.name_of("1-2-3") == "nova-1-2-3"
 
 
-def test_labels_say_whose_server_it_is():
+def test_labels_identify_the_server_and_its_owner():
     instance = samples.instance()
 
     labels = naming.labels(instance)

@@ -35,7 +35,7 @@ def config(instance=None, image_meta=None, **values):
         ("x" * 52 + "-web.example.com", "x" * 52 + "-web"),
     ],
 )
-def test_a_name_that_is_too_long_for_the_kernel_is_cut(hostname, seen):
+def test_a_host_name_that_is_too_long_for_the_kernel_is_shortened(hostname, seen):
     instance = samples.instance(hostname=hostname)
     made = config(instance, address="192.0.2.1")
     assert made["Hostname"] == seen
@@ -43,7 +43,7 @@ def test_a_name_that_is_too_long_for_the_kernel_is_cut(hostname, seen):
     assert known == list(dict.fromkeys([hostname, seen]))
 
 
-def test_the_command_is_the_images_unless_a_property_overrides_it():
+def test_an_image_property_overrides_the_command_of_the_image():
     assert "Cmd" not in config()
     overridden = samples.image_meta(
         properties={"os_command_line": "httpd -f -h '/var/my www'"}
@@ -56,7 +56,7 @@ def test_the_command_is_the_images_unless_a_property_overrides_it():
     ]
 
 
-def test_a_shell_stays_up():
+def test_a_server_has_a_terminal_so_that_a_shell_keeps_running():
     body = config()
     assert body["Tty"] and body["OpenStdin"]
 
@@ -68,12 +68,12 @@ def test_a_container_is_unprivileged():
     assert not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "MKNOD"} & set(
         host_config["CapAdd"]
     )
-    # No seccomp or AppArmor option: the engine's defaults stay on.
+    # Without seccomp and AppArmor options, the engine's defaults apply.
     assert host_config["SecurityOpt"] == ["no-new-privileges"]
     assert "Binds" not in host_config and host_config["Mounts"] == []
 
 
-def test_a_server_that_only_nova_connects_has_no_engine_network():
+def test_a_server_has_no_network_of_the_engine_by_default():
     instance = samples.instance()
     body = config(instance)
     assert body["HostConfig"]["NetworkMode"] == "none"
@@ -83,14 +83,14 @@ def test_a_server_that_only_nova_connects_has_no_engine_network():
     ]
 
 
-def test_bridge_mode_keeps_the_engines_network():
+def test_in_bridge_mode_a_server_also_has_the_engines_network():
     instance = samples.instance()
     body = config(instance, network_mode="bridge")
     assert body["HostConfig"]["NetworkMode"] == "bridge"
     assert "NOVA_ENGINE_NETWORK=1" in body["Env"]
 
 
-def test_a_server_knows_its_own_name_and_neutrons_dns():
+def test_a_server_can_resolve_its_own_name_and_uses_neutrons_dns():
     body = config(nameservers=["192.0.2.53"], address="192.0.2.10")
     assert body["Hostname"] == "web-1"
     assert body["HostConfig"]["ExtraHosts"] == ["web-1:192.0.2.10"]
@@ -104,7 +104,7 @@ def test_the_console_log_is_bounded():
     assert log["Config"]["max-file"] == "2"
 
 
-def test_a_command_line_that_cannot_be_split_is_the_images_fault():
+def test_a_malformed_command_line_makes_the_image_unacceptable():
     broken = samples.image_meta(properties={"os_command_line": "echo 'open"})
     with pytest.raises(exception.ImageUnacceptable, match="os_command_line"):
         config(image_meta=broken)

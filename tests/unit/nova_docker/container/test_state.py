@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's states as Nova's power states."""
+"""Nova's power states for the engine's container states."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nova_docker.container.state import power_state_of
         ("paused", power_state.PAUSED),
         ("exited", power_state.SHUTDOWN),
         ("dead", power_state.CRASHED),
-        ("what-comes-next", power_state.NOSTATE),
+        ("a-state-of-a-future-engine", power_state.NOSTATE),
     ],
 )
-def test_the_engines_states_are_novas(status, state):
+def test_each_state_of_the_engine_has_a_power_state(status, state):
     assert power_state_of(status) == state

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's CPUs as Nova's libvirt driver would tell of them."""
+"""The host's CPUs, described as Nova's libvirt driver does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nova.virt.libvirt import utils as libvirt_utils
 
 from nova_docker.host import cpu
 
-# Two sockets of two cores with two threads, of which the first and last follow.
+# The first and the last processor of two sockets with two cores of two threads each.
 CPUINFO = """\
 processor\t: 0
 vendor_id\t: GenuineIntel
@@ -38,7 +38,7 @@ CPU implementer\t: 0x41
 """
 
 
-def test_what_the_kernel_lists_is_described():
+def test_a_description_has_the_features_and_topology_of_the_kernel():
     info = cpu.describe("x86_64", CPUINFO)
     assert {"sse4_1", "vmx"} < set(info.pop("features"))
     assert info == {
@@ -49,7 +49,7 @@ def test_what_the_kernel_lists_is_described():
     }
 
 
-def test_features_are_traits_in_libvirts_names():
+def test_features_become_traits_as_in_the_libvirt_driver():
     traits = cpu.traits(cpu.describe("x86_64", CPUINFO))
     assert {name for name, has in traits.items() if has} == {
         "HW_ARCH_X86_64",
@@ -66,12 +66,12 @@ def test_features_are_traits_in_libvirts_names():
         "HW_CPU_X86_SSSE3",
         "HW_CPU_X86_VMX",
     }
-    # Those that have gone away are to be taken back.
+    # Missing traits are listed too, so that Nova removes them.
     assert traits["HW_CPU_X86_AVX2"] is False
     assert set(libvirt_utils.TRAITS_CPU_MAPPING) < set(traits)
 
 
-def test_other_architectures_have_fewer_words():
+def test_other_architectures_have_features_but_no_topology():
     info = cpu.describe("aarch64", ARM_CPUINFO)
     assert info == {"arch": "aarch64", "features": ["aes", "asimd", "fp"]}
     traits = cpu.traits(info)

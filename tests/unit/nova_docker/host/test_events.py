@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Nova is told of an engine's events, and of what was missed."""
+"""Lifecycle events that Nova receives for the engine's events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import queue
 import threading
 
 import pytest
+from nova.compute import power_state
 from nova.virt import event as virtevent
 
 from docker_engine import errors
@@ -37,48 +38,50 @@ def server(client):
 
 
 @pytest.fixture
-def told(client, server, monkeypatch):
-    """A queue of what Nova is told; following has begun."""
+def reported(client, server, monkeypatch):
+    """The events that Nova receives, as a queue; the thread is running."""
     monkeypatch.setattr(events, "RECONNECT_INTERVAL", 0.01)
-    heard = queue.Queue()
-    room = events.LifecycleEvents(
+    received = queue.Queue()
+    follower = events.LifecycleEvents(
         client,
-        lambda event: heard.put((event.get_instance_uuid(), event.get_transition())),
+        lambda event: received.put((event.get_instance_uuid(), event.get_transition())),
     )
-    room.start()
-    # The first event that is told shows that it follows.
+    follower.start()
+    # The first event shows that the stream is open.
     client.start_container(server)
     while True:
         try:
-            assert heard.get(timeout=0.5) == ("1", STARTED)
+            assert received.get(timeout=0.5) == ("1", STARTED)
             break
         except queue.Empty:
             client.restart_container(server, 0)
-            heard.queue.clear()
-    yield heard
-    room.stop()
+            received.queue.clear()
+    yield received
+    follower.stop()
 
 
-def test_each_change_of_state_is_told(client, server, told):
+def test_each_change_of_state_is_reported(client, server, reported):
     client.pause_container(server)
     client.unpause_container(server)
     client.exit(server)
-    assert [told.get(timeout=TIMEOUT) for _ in range(3)] == [
+    assert [reported.get(timeout=TIMEOUT) for _ in range(3)] == [
         ("1", PAUSED),
         ("1", RESUMED),
         ("1", STOPPED),
     ]
 
 
-def test_other_containers_are_not_told_of(client, server, told):
+def test_other_containers_are_not_reported(client, server, reported):
     client.create_container("other", {"Image": "busybox:1"})
     client.start_container("other")
     client.exit(server)
-    assert told.get(timeout=TIMEOUT) == ("1", STOPPED)
+    assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
 
 
-def test_what_an_absent_engine_did_is_told_when_it_is_back(client, server, told):
-    """As an engine does that stops: the stream ends, its servers with it."""
+def test_events_missed_while_the_engine_was_away_are_reported_afterwards(
+    client, server, reported
+):
+    """When an engine shuts down, the stream ends before the servers do."""
     away = errors.Unreachable("gone")
     for _ in range(3):
         client.fail_next("events", away)
@@ -86,56 +89,83 @@ def test_what_an_absent_engine_did_is_told_when_it_is_back(client, server, told)
     client.exit(server)
     for stream in streams:
         stream.close()
-    assert told.get(timeout=TIMEOUT) == ("1", STOPPED)
+    assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
     client.start_container(server)
-    assert told.get(timeout=TIMEOUT) == ("1", STARTED)
+    assert reported.get(timeout=TIMEOUT) == ("1", STARTED)
 
 
-def test_a_server_that_went_away_meanwhile_is_told_as_stopped(client, server, told):
+def test_a_server_removed_during_a_break_is_reported_as_stopped(
+    client, server, reported
+):
     streams, client._streams = client._streams, []
     client.remove_container(server)
     for stream in streams:
         stream.close()
-    assert told.get(timeout=TIMEOUT) == ("1", STOPPED)
+    assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
 
 
-def test_an_event_that_nova_cannot_take_does_not_end_the_following(client, server):
-    heard = queue.Queue()
+def test_an_event_that_nova_cannot_handle_does_not_stop_the_others(client, server):
+    received = queue.Queue()
 
     def refuse_once(event):
-        heard.put(event.get_transition())
-        if heard.qsize() == 1:
+        received.put(event.get_transition())
+        if received.qsize() == 1:
             raise RuntimeError("no database")
 
-    room = events.LifecycleEvents(client, refuse_once)
-    room.start()
+    follower = events.LifecycleEvents(client, refuse_once)
+    follower.start()
     try:
         for _ in range(200):
             client.restart_container(server, 0)
-            if heard.qsize() > 4:
+            if received.qsize() > 4:
                 break
-            room._stopping.wait(0.05)
-        assert heard.qsize() > 4
+            follower._stopping.wait(0.05)
+        assert received.qsize() > 4
     finally:
-        room.stop()
+        follower.stop()
 
 
-def test_a_stop_that_comes_while_the_stream_is_opened_is_no_less_a_stop(client):
-    opening, goes_on = threading.Event(), threading.Event()
+def test_stop_also_works_while_the_stream_is_being_opened(client):
+    opening, proceed = threading.Event(), threading.Event()
     events_of = client.events
 
     def slow(**arguments):
         opening.set()
-        assert goes_on.wait(TIMEOUT)
+        assert proceed.wait(TIMEOUT)
         return events_of(**arguments)
 
     client.events = slow
-    room = events.LifecycleEvents(client, lambda event: None)
-    room.start()
+    follower = events.LifecycleEvents(client, lambda event: None)
+    follower.start()
     assert opening.wait(TIMEOUT)
-    stopping = threading.Thread(target=room.stop, daemon=True)
+    stopping = threading.Thread(target=follower.stop, daemon=True)
     stopping.start()
-    assert room._stopping.wait(TIMEOUT)
-    goes_on.set()
+    assert follower._stopping.wait(TIMEOUT)
+    proceed.set()
     stopping.join(TIMEOUT)
     assert not stopping.is_alive()
+
+
+RUNNING, SHUTDOWN = power_state.RUNNING, power_state.SHUTDOWN
+
+
+@pytest.mark.parametrize(
+    ("seen", "found", "transitions"),
+    [
+        ({}, {}, {}),
+        ({"1": RUNNING}, {"1": RUNNING}, {}),
+        ({"1": SHUTDOWN}, {"1": RUNNING}, {"1": STARTED}),
+        ({}, {"1": RUNNING}, {"1": STARTED}),
+        ({"1": RUNNING}, {"1": power_state.PAUSED}, {"1": PAUSED}),
+        ({"1": RUNNING}, {"1": SHUTDOWN}, {"1": STOPPED}),
+        ({"1": RUNNING}, {}, {"1": STOPPED}),
+        ({"1": RUNNING}, {"1": power_state.CRASHED}, {"1": STOPPED}),
+        # Nova may have dropped the event while the engine was shutting down.
+        ({"1": SHUTDOWN}, {"1": SHUTDOWN}, {"1": STOPPED}),
+        ({"1": RUNNING}, {"1": power_state.NOSTATE}, {}),
+    ],
+)
+def test_after_a_break_all_but_servers_that_still_run_are_reported(
+    seen, found, transitions
+):
+    assert events.missed(seen, found) == transitions

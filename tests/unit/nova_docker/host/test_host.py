@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of a host, and which engines are refused."""
+"""Resources of a host, and engines that are refused."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def client():
 
 
 @pytest.fixture
-def room(client):
-    connected = host.Host(client)
-    connected.connect("nova")
-    return connected
+def connected_host(client):
+    found = host.Host(client)
+    found.connect("nova")
+    return found
 
 
 @pytest.mark.parametrize(
@@ -37,19 +37,19 @@ def room(client):
         errors.UnsupportedVersion("Docker 19 speaks API 1.12 to 1.40"),
     ],
 )
-def test_an_engine_that_cannot_be_used_is_refused_in_its_words(client, error):
+def test_the_error_for_an_unusable_engine_has_the_cause(client, error):
     client.fail_next("info", error)
     with pytest.raises(exception.NovaException, match=re.escape(error.message)):
         host.Host(client).connect("nova")
 
 
-def test_an_engine_without_the_runtime_is_refused_with_what_to_do(client):
+def test_the_error_for_a_missing_runtime_says_what_to_do(client):
     with pytest.raises(exception.NovaException, match="register nova-docker-runtime"):
         host.Host(client).connect("no-such-runtime")
 
 
-def test_resources_are_the_engines(room):
-    resources = room.resources()
+def test_resources_are_those_of_the_engine(connected_host):
+    resources = connected_host.resources()
     assert resources["vcpus"] == 8
     assert resources["memory_mb"] == 16 * 1024
     assert resources["hypervisor_type"] == "docker"
@@ -59,10 +59,10 @@ def test_resources_are_the_engines(room):
     ]
 
 
-def test_inventories_have_ratios_and_reserved_amounts(room, monkeypatch):
+def test_an_inventory_has_ratios_and_reserved_amounts(connected_host, monkeypatch):
     monkeypatch.setattr(host.CONF, "reserved_host_memory_mb", 512, raising=False)
     ratios = {"VCPU": 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
-    inventory = room.inventory(ratios, disk_reserved=10)
+    inventory = connected_host.inventory(ratios, disk_reserved=10)
     assert inventory["VCPU"] == {
         "total": 8,
         "min_unit": 1,
@@ -74,11 +74,11 @@ def test_inventories_have_ratios_and_reserved_amounts(room, monkeypatch):
     assert inventory["DISK_GB"]["reserved"] == 10
 
 
-def test_uptime_reads_as_uptimes(room):
+def test_uptime_has_the_format_of_the_command(connected_host):
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d up \d+ days, [\d ]\d:\d\d,  \d+ users,  "
         r"load average: [\d.]+, [\d.]+, [\d.]+",
-        room.uptime(),
+        connected_host.uptime(),
     )
 
 
@@ -95,37 +95,39 @@ Mount = collections.namedtuple("Mount", "mountpoint opts")
         ("vfs", [Mount("/", "rw,pquota")], False),
     ],
 )
-def test_root_disks_are_limited_where_the_storage_driver_can(
+def test_root_disks_are_limited_if_the_storage_driver_can(
     client, mocker, driver, mounts, limited
 ):
     info = client.info() | {"Driver": driver, "DockerRootDir": "/var/lib/docker"}
     mocker.patch.object(client, "info", return_value=info)
     mocker.patch("psutil.disk_partitions", return_value=mounts)
     warning = mocker.patch.object(host.LOG, "warning")
-    room = host.Host(client)
-    room.connect("nova")
-    assert room.disk_quota is limited
+    found = host.Host(client)
+    found.connect("nova")
+    assert found.disk_quota is limited
     assert warning.called is not limited
 
 
-def test_engines_of_one_host_are_told_apart(client, mocker):
+def test_engines_of_one_host_have_different_ids(client, mocker):
     ids = set()
     for directory in ("/var/lib/docker", "/var/lib/other"):
         info = client.info() | {"DockerRootDir": directory}
         mocker.patch.object(client, "info", return_value=info)
-        room = host.Host(client)
-        room.connect("nova")
-        ids.add(room.engine_id)
+        found = host.Host(client)
+        found.connect("nova")
+        ids.add(found.engine_id)
     assert len(ids) == 2
 
 
 @pytest.mark.parametrize("frequency", [None, 2596.1])
-def test_novas_monitor_takes_the_statistics(room, mocker, monkeypatch, frequency):
+def test_novas_cpu_monitor_accepts_the_statistics(
+    connected_host, mocker, monkeypatch, frequency
+):
     monkeypatch.setattr(type(virt_driver.CONF), "compute_driver", "x", raising=False)
-    told = frequency and mocker.Mock(current=frequency)
-    mocker.patch("psutil.cpu_freq", return_value=told)
+    reading = frequency and mocker.Mock(current=frequency)
+    mocker.patch("psutil.cpu_freq", return_value=reading)
     tracker = mocker.Mock()
-    tracker.driver.get_host_cpu_stats = room.cpu_stats
+    tracker.driver.get_host_cpu_stats = connected_host.cpu_stats
     metrics = objects.MonitorMetricList(objects=[])
 
     virt_driver.Monitor(tracker).populate_metrics(metrics)

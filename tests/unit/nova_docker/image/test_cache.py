@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which images leave the engine, and when."""
+"""Removal of unused images from the engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cache(client, clock):
 
 @pytest.fixture
 def image(client):
-    """Puts an image with a Glance id of its own on the engine."""
+    """Loads an image with a new Glance ID into the engine."""
 
     def load(*names):
         image_id = samples.uuid()
@@ -50,9 +50,7 @@ def image(client):
     return load
 
 
-def test_an_image_goes_when_no_server_has_used_it_for_a_day(
-    cache, client, clock, image
-):
+def test_an_image_is_removed_after_a_day_without_use(cache, client, clock, image):
     unused, used = image(), image()
     server = samples.instance(image_ref=used)
     cache.prune([server])
@@ -64,7 +62,7 @@ def test_an_image_goes_when_no_server_has_used_it_for_a_day(
     assert store.image_ids(client) == [used]
 
 
-def test_the_day_begins_when_the_last_server_has_gone(cache, client, clock, image):
+def test_the_day_begins_when_the_last_server_is_deleted(cache, client, clock, image):
     image_id = image()
     cache.prune([])
     clock.now += DAY - 1
@@ -74,7 +72,7 @@ def test_the_day_begins_when_the_last_server_has_gone(cache, client, clock, imag
     assert store.image_ids(client) == [image_id]
 
 
-def test_an_image_that_was_asked_for_begins_a_new_day(cache, client, clock, image):
+def test_a_request_for_an_image_restarts_its_day(cache, client, clock, image):
     image_id = image()
     cache.prune([])
     clock.now += DAY
@@ -83,7 +81,7 @@ def test_an_image_that_was_asked_for_begins_a_new_day(cache, client, clock, imag
     assert store.image_ids(client) == [image_id]
 
 
-def test_what_others_have_put_on_the_engine_stays(cache, client, clock, image):
+def test_images_and_tags_of_others_stay(cache, client, clock, image):
     image("shared:1")
     client.load_image([archives.busybox_archive(tags=["theirs:1"])])
     cache.prune([])
@@ -93,7 +91,7 @@ def test_what_others_have_put_on_the_engine_stays(cache, client, clock, image):
     assert client.inspect_image("shared:1") and client.inspect_image("theirs:1")
 
 
-def test_an_image_that_a_container_is_made_of_stays(cache, client, clock, image):
+def test_an_image_that_a_container_uses_stays(cache, client, clock, image):
     image_id = image()
     client.create_container("any", {"Image": store.tag_of(image_id)})
     cache.prune([])
@@ -102,7 +100,9 @@ def test_an_image_that_a_container_is_made_of_stays(cache, client, clock, image)
     assert store.image_ids(client) == [image_id]
 
 
-def test_nothing_goes_when_nova_says_so(cache, client, clock, image, monkeypatch):
+def test_nothing_is_removed_if_the_option_is_off(
+    cache, client, clock, image, monkeypatch
+):
     monkeypatch.setattr(CONF.image_cache, "remove_unused_base_images", False, False)
     image_id = image()
     cache.prune([])
@@ -111,7 +111,7 @@ def test_nothing_goes_when_nova_says_so(cache, client, clock, image, monkeypatch
     assert store.image_ids(client) == [image_id]
 
 
-def test_an_engine_that_is_away_is_novas_error(cache, client):
+def test_an_unreachable_engine_is_a_nova_error(cache, client):
     client.fail_next("list_images", errors.Unreachable("gone"))
     with pytest.raises(exception.NovaException, match="gone"):
         cache.prune([])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where Glance says that an image is, and what of it counts."""
+"""Look-up of images' locations in Glance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server(monkeypatch):
         def adapter(service, ksa_auth, **versions):
             assert (service, ksa_auth) == ("image", "service_user")
             found = server.adapter()
-            # As Nova's: an answer that is an error is one to look at.
+            # As in Nova's adapter, responses with an error status are not raised.
             found.raise_exc = False
             return found
 
@@ -42,13 +42,13 @@ def found(server, *urls):
     return ImageLocations().of(IMAGE_ID)
 
 
-def test_both_kinds_are_found_in_order(server):
+def test_both_kinds_of_locations_are_returned_in_order(server):
     places = [location.parse(REGISTRY), location.parse(ENGINE)]
     assert found(server, REGISTRY, ENGINE) == places
     assert server.calls == [f"GET /v2/images/{IMAGE_ID}/locations"]
 
 
-def test_an_image_that_is_nowhere(server):
+def test_an_image_without_locations_has_none(server):
     assert found(server) == []
 
 
@@ -67,27 +67,29 @@ def test_an_image_that_is_nowhere(server):
         "",
     ],
 )
-def test_what_is_no_location_of_dockers_is_left_out(server, url):
+def test_other_and_malformed_locations_are_ignored(server, url):
     assert found(server, url) == []
     assert found(server, url, ENGINE) == [location.parse(ENGINE)]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
 @pytest.mark.parametrize("raises", [False, True])
-def test_glance_that_does_not_say(server, monkeypatch, status, raises):
+def test_there_are_no_locations_if_glance_refuses(server, monkeypatch, status, raises):
     server.fails = lambda method, path: status
     locations = ImageLocations()
     locations._adapter().raise_exc = raises
     assert locations.of(IMAGE_ID) == []
 
 
-@pytest.mark.parametrize("answer", [None, {"message": "?"}, [{}], ["docker://"]])
-def test_an_answer_that_is_not_glances(server, answer):
+@pytest.mark.parametrize(
+    "answer", [None, {"message": "?"}, [{}], ["docker://"], [{"url": 5}]]
+)
+def test_there_are_no_locations_in_an_unexpected_response(server, answer):
     server.answer = lambda *call: (200, answer)
     assert ImageLocations().of(IMAGE_ID) == []
 
 
-def test_glance_that_is_not_there(server, monkeypatch):
+def test_there_are_no_locations_if_glance_is_unreachable(server, monkeypatch):
     def away(*args, **kwargs):
         raise exceptions.ConnectFailure("no connection")
 
@@ -96,14 +98,14 @@ def test_glance_that_is_not_there(server, monkeypatch):
     assert locations.of(IMAGE_ID) == []
 
 
-def test_a_service_without_credentials_asks_nobody(server, monkeypatch):
+def test_without_credentials_glance_is_not_called(server, monkeypatch):
     monkeypatch.setattr(loading, "load_auth_from_conf_options", lambda *args: None)
     server.locations[IMAGE_ID] = [ENGINE]
     assert ImageLocations().of(IMAGE_ID) == []
     assert server.calls == []
 
 
-def test_credentials_that_are_none(server, monkeypatch):
+def test_there_are_no_locations_with_incomplete_credentials(server, monkeypatch):
     def wrong(*args):
         raise exceptions.MissingRequiredOptions([])
 

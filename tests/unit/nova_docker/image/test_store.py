@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images from a Glance, which a small HTTP server plays, into an engine.
+"""Fetching of images from Glance, here a small HTTP server, into the mock engine.
 
-Nova's image API and python-glanceclient are the real ones: it is they who check
-hashes, and who have ways of their own to fail.
+Nova's image API and python-glanceclient are the real ones: they check hashes, and fail
+in their own ways.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ OCI_ARCHIVE = archives.archive([LAYER], tags=["debian:latest"], oci=True)
 
 
 class Engine(MockDockerClient):
-    """An engine that counts what it was asked, and may break an upload off."""
+    """An engine that counts inspections, and can abort a load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Engine(MockDockerClient):
 
 
 class Glance(http.server.ThreadingHTTPServer):
-    """One image in a Glance; ``metadata`` and ``data`` are what it has."""
+    """A Glance with one image: ``metadata`` and ``data``."""
 
     daemon_threads = True
 
@@ -117,7 +117,7 @@ class GlanceHandler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *args: Any) -> None:
-        """Nothing: pytest shows what Nova logs."""
+        """Log nothing: pytest shows what Nova logs."""
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def engine():
 @pytest.fixture
 def store(server, engine):
     yield ImageStore(engine, glance.API())
-    # No download goes on when nobody wants it.
+    # Downloads that are no longer needed must end.
     for thread in threading.enumerate():
         if thread.name == "docker-image":
             thread.join(5)
@@ -165,7 +165,7 @@ class TestCheck:
         ("container_format", "disk_format"),
         [("bare", "raw"), ("docker", "qcow2"), ("bare", "qcow2"), ("ova", "vmdk")],
     )
-    def test_formats(self, container_format, disk_format):
+    def test_other_formats_are_refused(self, container_format, disk_format):
         with pytest.raises(exception.ImageUnacceptable) as caught:
             self.check(container_format=container_format, disk_format=disk_format)
         assert str(caught.value) == (
@@ -173,19 +173,19 @@ class TestCheck:
             f"disk_format raw, but they are {container_format} and {disk_format}"
         )
 
-    def test_no_image(self):
-        """A server that boots from a volume has an image without most fields."""
+    def test_a_server_without_an_image_is_refused(self):
+        """The image of a server that boots from a volume lacks most fields."""
         meta = samples.objects.ImageMeta.from_dict({})
         with pytest.raises(exception.ImageUnacceptable):
             ImageStore.check(meta, samples.flavor())
 
     @pytest.mark.filterwarnings("ignore:.*is an invalid UUID:FutureWarning")
     @pytest.mark.parametrize("image_id", [IMAGE_ID.upper(), "debian", "../x", ""])
-    def test_ids_that_make_no_tag_of_their_own(self, image_id):
+    def test_an_id_that_has_no_tag_of_its_own_is_refused(self, image_id):
         with pytest.raises(exception.ImageUnacceptable, match="not a lower-case UUID"):
             self.check(id=image_id)
 
-    def test_size(self):
+    def test_an_image_must_fit_the_root_disk(self):
         self.check()
         self.check(size=None)
         self.check(size=0)
@@ -194,32 +194,34 @@ class TestCheck:
         with pytest.raises(exception.FlavorDiskSmallerThanImage, match="1073741825"):
             self.check(size=1024**3 + 1)
 
-    def test_without_a_flavor(self):
+    def test_an_image_may_have_any_size_without_a_flavor(self):
         ImageStore.check(samples.image_meta(size=1024**4))
 
 
 class TestEnsure:
     @pytest.mark.parametrize("data", [ARCHIVE, OCI_ARCHIVE])
-    def test_loads_under_its_own_tag_only(self, store, server, engine, data):
+    def test_an_image_is_loaded_under_its_own_tag_only(
+        self, store, server, engine, data
+    ):
         server.upload(data)
         assert ensure(store) == engine.inspect_image(TAG)["Id"]
         assert engine.tags == [TAG]
 
-    def test_a_second_boot_moves_no_byte(self, store, server, engine):
+    def test_a_second_boot_downloads_nothing(self, store, server, engine):
         first = ensure(store)
         engine.inspected = 0
         assert ensure(store) == first
         assert engine.inspected == 1
         assert server.downloads == 1
 
-    def test_several_boots_at_once_load_it_once(self, store, server, engine):
+    def test_several_boots_at_once_load_an_image_once(self, store, server, engine):
         server.pause = 0.2
         with futures.ThreadPoolExecutor(8) as pool:
             ids = list(pool.map(lambda _: ensure(store), range(8)))
         assert ids == [engine.inspect_image(TAG)["Id"]] * 8
         assert server.downloads == 1
 
-    def test_another_image_need_not_wait(self, store, server, engine):
+    def test_a_download_does_not_delay_other_images(self, store, server, engine):
         other = "0" * 8 + IMAGE_ID[8:]
         ensure(store)
         engine.tag_image(TAG, f"nova-glance/{other}", "latest")
@@ -234,18 +236,20 @@ class TestEnsure:
             assert not loading.done()
             assert loading.result() == found
 
-    def test_it_is_loaded_again_when_it_has_gone(self, store, server, engine):
+    def test_an_image_is_loaded_again_after_its_removal(self, store, server, engine):
         first = ensure(store)
         engine.remove_image(TAG)
         assert ensure(store) == first
         assert server.downloads == 2
 
-    def test_formats_are_checked_before_anything_is_asked(self, store, server, engine):
+    def test_formats_are_checked_before_any_call(self, store, server, engine):
         with pytest.raises(exception.ImageUnacceptable, match="bare and qcow2"):
             ensure(store, container_format="bare", disk_format="qcow2")
         assert server.downloads == engine.inspected == 0
 
-    def test_the_expanded_image_must_fit(self, store, server, engine, monkeypatch):
+    def test_the_unpacked_image_must_fit_the_root_disk(
+        self, store, server, engine, monkeypatch
+    ):
         inspect = engine.inspect_image
         monkeypatch.setattr(
             engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
@@ -272,15 +276,15 @@ class TestGlanceFails:
             {"os_hash_algo": None, "os_hash_value": None, "checksum": "0" * 32},
         ],
     )
-    def test_other_bytes_than_were_uploaded(self, store, server, engine, metadata):
+    def test_a_hash_mismatch_is_refused(self, store, server, engine, metadata):
         server.upload(ARCHIVE, **metadata)
         self.fails(store, engine, exception.CouldNotFetchImage, "Corrupt")
 
-    def test_images_that_have_no_hash(self, store, server, engine):
+    def test_an_image_without_a_hash_is_accepted(self, store, server, engine):
         server.upload(ARCHIVE, os_hash_algo=None, os_hash_value=None, checksum=None)
         assert ensure(store)
 
-    def test_the_connection_breaks(self, store, server, engine):
+    def test_a_lost_connection_is_reported(self, store, server, engine):
         server.upload(ARCHIVE[: len(ARCHIVE) // 2])
         server.length = len(ARCHIVE)
         self.fails(store, engine, exception.CouldNotFetchImage, "from Glance")
@@ -293,15 +297,15 @@ class TestGlanceFails:
             (204, exception.ImageUnacceptable),
         ],
     )
-    def test_what_it_answers(self, store, server, engine, status, kind):
+    def test_an_error_status_is_translated(self, store, server, engine, status, kind):
         server.status = status
         self.fails(store, engine, kind)
 
-    def test_it_is_not_there(self, store, server, engine):
+    def test_a_refused_connection_is_reported(self, store, server, engine):
         CONF.set_override("api_servers", ["http://127.0.0.1:1"], "glance")
         self.fails(store, engine, exception.GlanceConnectionFailed)
 
-    def test_a_wrong_signature(self, store, server, engine, monkeypatch):
+    def test_a_wrong_signature_is_refused(self, store, server, engine, monkeypatch):
         seen = []
         certificates = objects.TrustedCerts(ids=["one"])
 
@@ -326,7 +330,9 @@ class TestGlanceFails:
         monkeypatch.setattr(Verifier, "verify", lambda self: None)
         assert ensure(store, None, certificates)
 
-    def test_it_is_signed_for_all_who_ask(self, store, server, monkeypatch):
+    def test_each_set_of_certificates_is_verified_once(
+        self, store, server, monkeypatch
+    ):
         asked = []
         monkeypatch.setattr(
             glance.GlanceImageServiceV2,
@@ -339,7 +345,7 @@ class TestGlanceFails:
         assert asked == [None, one, other]
 
 
-class TestTheArchiveIsRefused:
+class TestRefusedArchives:
     @pytest.mark.parametrize(
         ("data", "why"),
         [
@@ -349,7 +355,7 @@ class TestTheArchiveIsRefused:
             (archives.tar({"manifest.json": b"[]"}), "describes no image"),
         ],
     )
-    def test_with_a_sentence(self, store, server, engine, data, why):
+    def test_the_error_says_why(self, store, server, engine, data, why):
         server.upload(data)
         with pytest.raises(exception.ImageUnacceptable) as caught:
             ensure(store)
@@ -357,13 +363,13 @@ class TestTheArchiveIsRefused:
         assert why in str(caught.value)
         assert engine.tags == []
 
-    def test_for_another_machine(self, store, engine, monkeypatch):
+    def test_another_architecture_is_refused(self, store, engine, monkeypatch):
         monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
         with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
             ensure(store)
         assert engine.tags == []
 
-    def test_without_reading_the_rest_of_it(self, store, server):
+    def test_the_rest_of_a_refused_archive_is_not_read(self, store, server):
         server.upload(b"not a tar" * 10_000_000)
         started = time.monotonic()
         with pytest.raises(exception.ImageUnacceptable, match="not a tar archive"):
@@ -371,7 +377,7 @@ class TestTheArchiveIsRefused:
         assert time.monotonic() - started < 2
 
 
-class TestTheEngineFails:
+class TestEngineFails:
     @pytest.mark.parametrize(
         "error",
         [
@@ -386,8 +392,10 @@ class TestTheEngineFails:
         ],
     )
     @pytest.mark.parametrize("takes", [0, 3, None])
-    def test_for_the_host(self, store, engine, error, takes):
-        """Nova tries another host for what is not the image's fault."""
+    def test_trouble_on_the_host_is_not_blamed_on_the_image(
+        self, store, engine, error, takes
+    ):
+        """Nova then tries another host."""
         engine.breaks = takes, error
         with pytest.raises(exception.CouldNotFetchImage, match=IMAGE_ID) as caught:
             ensure(store)
@@ -402,7 +410,9 @@ class TestTheEngineFails:
             "max depth exceeded",
         ],
     )
-    def test_for_what_a_layer_holds(self, store, engine, message):
+    def test_a_layer_that_cannot_be_unpacked_makes_the_image_unacceptable(
+        self, store, engine, message
+    ):
         engine.breaks = None, errors.EngineError(message, 200)
         with pytest.raises(exception.ImageUnacceptable) as caught:
             ensure(store)
@@ -417,34 +427,38 @@ class TestTheEngineFails:
             ("write /x/a: no space left on device", exception.CouldNotFetchImage),
         ],
     )
-    def test_and_says_so_only_in_passing(self, store, engine, monkeypatch, why, kind):
+    def test_a_failure_that_is_only_a_message_is_noticed(
+        self, store, engine, monkeypatch, why, kind
+    ):
         message = f"Error unpacking image {TAG}: failed to extract layer: {why}"
         load = engine.load_image
 
-        def loads_what_it_cannot_run(chunks: Iterable[bytes]) -> Any:
+        def load_without_unpacking(chunks: Iterable[bytes]) -> Any:
             return [*load(chunks), {"stream": message + "\n"}]
 
-        monkeypatch.setattr(engine, "load_image", loads_what_it_cannot_run)
+        monkeypatch.setattr(engine, "load_image", load_without_unpacking)
         with pytest.raises(kind) as caught:
             ensure(store)
         assert str(caught.value).endswith(message)
         assert engine.tags == []
 
-    def test_in_being_asked_at_all(self, store, engine, server):
+    def test_an_unreachable_engine_is_an_error_of_the_host(self, store, engine, server):
         engine.fail_next("inspect_image", errors.Unreachable("no connection"))
         with pytest.raises(exception.CouldNotFetchImage, match="no connection"):
             ensure(store)
         assert server.downloads == 0
 
-    def test_and_has_another_image_under_the_tag(self, store, engine, monkeypatch):
+    def test_an_image_with_other_layers_than_downloaded_is_removed(
+        self, store, engine, monkeypatch
+    ):
         load = engine.load_image
 
-        def loads_another(chunks: Iterable[bytes]) -> Any:
+        def load_another(chunks: Iterable[bytes]) -> Any:
             list(chunks)
             other = archives.tar({"other": b""})
             return load([archives.archive([other], tags=[TAG])])
 
-        monkeypatch.setattr(engine, "load_image", loads_another)
+        monkeypatch.setattr(engine, "load_image", load_another)
         with pytest.raises(
             exception.CouldNotFetchImage, match="loaded different layers"
         ):
@@ -453,7 +467,7 @@ class TestTheEngineFails:
 
 
 class Locations(ImageLocations):
-    """Where Glance says that images are, without a Glance."""
+    """Locations of images, without a Glance."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -470,7 +484,7 @@ REPOSITORY = "registry.test:5000/team/app"
 REFERENCE = f"{REPOSITORY}@{DIGEST}"
 
 
-class TestTheImageIsElsewhere:
+class TestLocations:
     @pytest.fixture
     def locations(self):
         return Locations()
@@ -481,7 +495,7 @@ class TestTheImageIsElsewhere:
 
     @pytest.fixture
     def listed(self, engine, locations):
-        """An image of the engine's, which Glance lists."""
+        """An image of the engine, to which a location refers."""
         engine.load_image([ARCHIVE])
         image_id: str = engine.inspect_image("debian:latest")["Id"]
         locations.places = [EngineImage("local", "debian:latest", image_id, 5)]
@@ -489,27 +503,29 @@ class TestTheImageIsElsewhere:
 
     @pytest.fixture
     def pulled(self, engine, locations):
-        """An image of a registry's, which Glance lists."""
+        """An image of a registry, to which a location refers."""
         engine.registry[REFERENCE] = ARCHIVE
         locations.places = [RegistryImage("registry.test:5000", "team/app", DIGEST)]
 
-    def test_an_image_of_the_engine_is_there(self, store, server, engine, listed):
+    def test_an_image_of_the_engine_is_tagged_without_a_download(
+        self, store, server, engine, listed
+    ):
         assert ensure(store) == listed
         assert set(engine.tags) == {"debian:latest", TAG}
         assert server.downloads == 0
 
-    def test_it_is_told_by_its_id_and_not_by_its_name(
+    def test_an_image_of_the_engine_is_identified_by_id_not_by_name(
         self, store, server, engine, listed
     ):
         other = archives.archive([LAYER], tags=["debian:latest"], config={"Cmd": ["a"]})
         engine.load_image([other])
         assert ensure(store) == listed == engine.inspect_image(TAG)["Id"]
         engine.remove_image(TAG)
-        # Gone with its last name; the other is not it.
+        # The image has lost its last name, and the image of that name is another one.
         assert ensure(store) == listed
         assert server.downloads == 1
 
-    def test_it_stays_when_its_owner_removes_his_name(
+    def test_an_image_of_the_engine_stays_after_its_owner_removes_the_name(
         self, store, server, engine, listed
     ):
         ensure(store)
@@ -517,7 +533,7 @@ class TestTheImageIsElsewhere:
         assert ensure(store) == listed
         assert server.downloads == 0
 
-    def test_an_engine_that_has_it_not_downloads_it(
+    def test_an_image_that_the_engine_no_longer_has_is_downloaded(
         self, store, server, engine, listed
     ):
         engine.remove_image("debian:latest")
@@ -525,14 +541,16 @@ class TestTheImageIsElsewhere:
         assert engine.tags == [TAG]
         assert server.downloads == 1
 
-    def test_nothing_is_asked_for_an_image_that_is_there(
+    def test_locations_are_not_looked_up_for_an_image_that_the_engine_has(
         self, store, engine, locations
     ):
         ensure(store)
         ensure(store)
         assert locations.asked == [IMAGE_ID]
 
-    def test_it_must_fit(self, store, engine, listed, monkeypatch):
+    def test_an_image_of_the_engine_must_fit_the_root_disk(
+        self, store, engine, listed, monkeypatch
+    ):
         inspect = engine.inspect_image
         monkeypatch.setattr(
             engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
@@ -540,7 +558,9 @@ class TestTheImageIsElsewhere:
         with pytest.raises(exception.FlavorDiskSmallerThanImage):
             ensure(store, samples.flavor(root_gb=1))
 
-    def test_for_another_machine(self, store, server, engine, listed, monkeypatch):
+    def test_another_architecture_is_refused(
+        self, store, server, engine, listed, monkeypatch
+    ):
         monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
         with pytest.raises(exception.ImageUnacceptable, match="this host is arm64"):
             ensure(store)
@@ -552,21 +572,21 @@ class TestTheImageIsElsewhere:
         image_id = ensure(store)
         found = engine.inspect_image(TAG)
         assert found["Id"] == image_id
-        # Under no second name, by which it would stay.
+        # It has no second name, which would keep it after the removal of its tag.
         assert (found["RepoTags"], found["RepoDigests"]) == ([TAG], [])
         assert server.downloads == 0
         engine.remove_image(TAG)
         assert engine.list_images() == []
 
     @pytest.mark.usefixtures("pulled")
-    def test_what_somebody_has_pulled_stays_his(self, store, engine):
+    def test_an_image_that_someone_else_has_pulled_keeps_its_name(self, store, engine):
         engine.pull_image(REPOSITORY, DIGEST)
-        engine.fail_next("pull_image", AssertionError("it is there"))
+        engine.fail_next("pull_image", AssertionError("the engine has the image"))
         ensure(store)
         found = engine.inspect_image(TAG)
         assert (found["RepoTags"], found["RepoDigests"]) == ([TAG], [REFERENCE])
 
-    def test_another_engines_is_pulled_where_a_registry_has_it(
+    def test_an_image_of_another_engine_is_pulled_if_a_registry_has_it(
         self, store, server, engine, locations
     ):
         engine.registry[REFERENCE] = ARCHIVE
@@ -584,13 +604,15 @@ class TestTheImageIsElsewhere:
             errors.Timeout("no answer"),
         ],
     )
-    def test_what_cannot_be_pulled_is_downloaded(self, store, server, engine, error):
+    def test_an_image_that_cannot_be_pulled_is_downloaded(
+        self, store, server, engine, error
+    ):
         engine.fail_next("pull_image", error)
         assert ensure(store) == engine.inspect_image(TAG)["Id"]
         assert server.downloads == 1
 
     @pytest.mark.usefixtures("pulled")
-    def test_a_pulled_image_for_another_machine_goes_again(
+    def test_a_pulled_image_for_another_architecture_is_removed(
         self, store, engine, monkeypatch
     ):
         monkeypatch.setattr(engine, "version", lambda: {"Arch": "arm64"})
@@ -599,14 +621,14 @@ class TestTheImageIsElsewhere:
         assert engine.list_images() == []
 
     @pytest.mark.usefixtures("pulled")
-    def test_a_registry_is_told_its_own_password_alone(
+    def test_a_registry_receives_only_its_own_password(
         self, store, engine, tmp_path, monkeypatch
     ):
-        told = []
+        received = []
         pull = engine.pull_image
 
         def record(repository: str, digest: str, auth: Any = None) -> None:
-            told.append(auth)
+            received.append(auth)
             pull(repository, digest, auth)
 
         monkeypatch.setattr(engine, "pull_image", record)
@@ -618,10 +640,12 @@ class TestTheImageIsElsewhere:
             ensure(store)
             engine.remove_image(TAG)
         CONF.clear_override("registry_auth_file", "docker")
-        assert told == [None, ("me", "secret")]
+        assert received == [None, ("me", "secret")]
 
     @pytest.mark.usefixtures("pulled")
-    def test_a_file_of_passwords_that_is_none(self, store, server, engine, tmp_path):
+    def test_a_malformed_credentials_file_leads_to_a_download(
+        self, store, server, engine, tmp_path
+    ):
         file = tmp_path / "config.json"
         file.write_text("nonsense")
         CONF.set_override("registry_auth_file", str(file), "docker")
@@ -630,10 +654,10 @@ class TestTheImageIsElsewhere:
         assert server.downloads == 1
 
     @pytest.mark.parametrize("place", ["listed", "pulled"])
-    def test_what_must_be_signed_is_downloaded(
+    def test_an_image_that_must_be_signed_is_downloaded(
         self, request, store, server, locations, monkeypatch, place
     ):
-        """A signature is of the bytes that Glance gives."""
+        """The signature is that of the bytes in Glance."""
         request.getfixturevalue(place)
         monkeypatch.setattr(
             glance.GlanceImageServiceV2, "_get_verifier", lambda *args: None
@@ -642,10 +666,10 @@ class TestTheImageIsElsewhere:
         assert server.downloads == 1
         assert locations.asked == []
 
-    def test_what_a_tenant_writes_on_his_image_is_not_looked_at(
+    def test_properties_of_an_image_cannot_name_another_image(
         self, store, server, engine
     ):
-        """Else he would have the image of another by its id."""
+        """A tenant could otherwise get another tenant's image by its ID."""
         secret = archives.archive([LAYER], tags=["secret:1"], config={"Cmd": ["s"]})
         engine.load_image([secret])
         theirs = engine.inspect_image("secret:1")["Id"]
