@@ -30,6 +30,9 @@ from nova_docker.privsep import netns_admin
 
 _LOOPBACK = 1  # interface index in every namespace
 
+# The kernel's names of the features that `ethtool -K … tx off` switches off on a veth.
+_TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
+
 _THREAD_NS = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -235,7 +238,10 @@ def _ensure_veth(inner: IPRoute, host_ns: int, nic: Mapping[str, Any]) -> int:
     )
     if not nic["tx_checksum"]:
         with contextlib.closing(IoctlEthtool(nic["name"])) as ethtool:
-            ethtool.set_offload_flag("tx-checksumming", 0)
+            features = ethtool.get_features()
+            for feature in _TX_CHECKSUMS:
+                features[feature] = False
+            ethtool.set_features(features)
     return inner.link_lookup(ifname=nic["name"])[0]
 
 

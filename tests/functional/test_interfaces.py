@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 
 import pytest
 from nova import exception
+from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from nova_docker.privsep import network
 from tests import samples
@@ -117,3 +119,11 @@ def test_a_server_is_reached_again_after_its_namespace_was_lost(driver, boot):
 
     serve(server)
     assert eventually(lambda: answers(client, "192.0.2.10"))
+
+
+def test_a_nic_on_a_userspace_datapath_computes_its_own_checksums(boot):
+    with network._inside(boot().name), contextlib.closing(IoctlEthtool("eth0")) as nic:
+        features = nic.get_features()
+    assert features.is_available("tx-checksum-ip-generic")
+    assert not features["tx-checksum-ip-generic"]
+    assert not features["tx-checksum-sctp"]
