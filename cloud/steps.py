@@ -47,7 +47,7 @@ def steps(*, fake_compute: bool) -> list[Step]:
     """
     return [
         Step("venv", "Virtual environment", python_packages.make_venv),
-        Step("debian", "Debian packages", debian_packages.install_missing, ("venv",)),
+        Step("debian", "Debian packages", install_debian, ("venv",)),
         Step(
             "pypi",
             "OpenStack from PyPI",
@@ -151,6 +151,10 @@ def start(*names: str) -> Callable[[], None]:
 def resources(part: str) -> Callable[[], None]:
     """Return an action that creates a part of :mod:`cloud.resources`."""
     return lambda: commands.run_python("cloud.resources", part)
+
+
+def install_debian() -> None:
+    debian_packages.install_missing("quickstart")
 
 
 def set_up() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian packages, installed without starting their daemons.
 
-``bindep.txt`` lists them, under the profile ``quickstart``.
+``bindep.txt`` lists them, under the profiles ``quickstart`` and ``tempest``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from cloud import settings
 from cloud.errors import QuickstartError
 
 BINDEP = settings.SOURCE / "bindep.txt"
-PROFILE = "quickstart"
 
 # The daemons of these packages stay disabled in systemd, because the cloud runs its
 # own instances.
@@ -39,9 +38,9 @@ POLICY_ASIDE = pathlib.Path("/usr/sbin/policy-rc.d.before-nova-docker-quickstart
 POLICY_TEXT = "#!/bin/sh\n# nova-docker quickstart: start no daemon.\nexit 101\n"
 
 
-def install_missing() -> None:
-    """Install what ``bindep.txt`` lists for the quickstart."""
-    missing = _missing()
+def install_missing(profile: str) -> None:
+    """Install what ``bindep.txt`` lists under a profile."""
+    missing = _missing(profile)
     # Debian's engine conflicts with others, such as docker-ce.
     if shutil.which("dockerd", path=settings.PATH):
         missing = [name for name in missing if name != "docker.io"]
@@ -53,13 +52,13 @@ def install(names: Sequence[str]) -> None:
     _apt_install([name for name in names if not _installed(name)])
 
 
-def _missing() -> list[str]:
+def _missing(profile: str) -> list[str]:
     """Return the names of the packages that bindep finds missing.
 
     bindep exits with 1 when packages are missing, and also when it fails.
     """
     done = subprocess.run(
-        [settings.BIN / "bindep", "--brief", "--file", BINDEP, PROFILE],
+        [settings.BIN / "bindep", "--brief", "--file", BINDEP, profile],
         env=commands.clean_env(),
         stdin=subprocess.DEVNULL,
         capture_output=True,

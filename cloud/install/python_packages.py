@@ -28,15 +28,15 @@ TOOLS = ("supervisor==4.3.0", "setuptools>=77.0.3,<81", "bindep")
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
 TEMPEST = settings.SOURCE / "cloud/tempest/requirements.txt"
 
-_REQUIREMENTS = (
+_PROJECT_REQUIREMENTS = (
     "requirements.txt",
     "requirements-compute.txt",
     "requirements-glance.txt",
 )
-PROJECT_REQUIREMENTS = tuple(
-    path for name in _REQUIREMENTS if (path := settings.SOURCE / name).exists()
+REQUIREMENTS = tuple(
+    settings.SOURCE / name
+    for name in ("cloud/requirements.txt", *_PROJECT_REQUIREMENTS)
 )
-REQUIREMENTS = (settings.SOURCE / "cloud/requirements.txt", *PROJECT_REQUIREMENTS)
 
 # What the project's wheel is built from.
 PROJECT_FILES = (
@@ -47,7 +47,7 @@ PROJECT_FILES = (
     "nova_docker",
     "nova_docker.pth",
     "pyproject.toml",
-    *(path.name for path in PROJECT_REQUIREMENTS),
+    *_PROJECT_REQUIREMENTS,
     "setup.py",
 )
 
@@ -89,7 +89,7 @@ def install_openstack() -> None:
 
 def install_tempest() -> None:
     """Install Tempest, which only ``./quickstart tempest`` needs."""
-    debian_packages.install(("iputils-ping",))
+    debian_packages.install_missing("tempest")
     revision = digest([TEMPEST, CONSTRAINTS])
     if state.get("tempest_revision") != revision:
         _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={TEMPEST}")
