@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from docker_engine import errors
-from docker_engine.api.endpoints import Endpoints
-from docker_engine.api.endpoints import path
+from docker_engine.api.base import Endpoints
+from docker_engine.api.base import path
 from docker_engine.transport.http import LONG_TIMEOUT
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import requests
 
 from docker_engine import errors
-from docker_engine.api.endpoints import Endpoints
-from docker_engine.api.endpoints import Filters
-from docker_engine.api.endpoints import filter_query
-from docker_engine.api.endpoints import flag
-from docker_engine.api.endpoints import path
+from docker_engine.api.base import Endpoints
+from docker_engine.api.base import Filters
+from docker_engine.api.base import filter_query
+from docker_engine.api.base import flag
+from docker_engine.api.base import path
 from docker_engine.streams import frames
 from docker_engine.streams.bytes import ByteStream
 from docker_engine.transport.http import LONG_TIMEOUT

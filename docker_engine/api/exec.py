@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from docker_engine import errors
-from docker_engine.api.endpoints import Endpoints
-from docker_engine.api.endpoints import path
+from docker_engine.api.base import Endpoints
+from docker_engine.api.base import path
 from docker_engine.transport.http import parsed
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from docker_engine.api.endpoints import Endpoints
-from docker_engine.api.endpoints import Filters
-from docker_engine.api.endpoints import filter_query
+from docker_engine.api.base import Endpoints
+from docker_engine.api.base import Filters
+from docker_engine.api.base import filter_query
 from docker_engine.streams.events import EventStream
 
 

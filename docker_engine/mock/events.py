@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from typing import Self
 
-from docker_engine.api.endpoints import Filters
+from docker_engine.api.base import Filters
 from docker_engine.mock.filters import among
 from docker_engine.mock.filters import has_labels
 

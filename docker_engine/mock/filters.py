@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from docker_engine import errors
-from docker_engine.api.endpoints import Filters
+from docker_engine.api.base import Filters
 
 
 def check_filters(filters: Filters | None, *known: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from docker_engine import errors
-from docker_engine.api.endpoints import Filters
+from docker_engine.api.base import Filters
 from docker_engine.mock import formats
 from docker_engine.mock.filters import check_filters
 from docker_engine.mock.state import MockState

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from docker_engine.api.endpoints import Filters
+from docker_engine.api.base import Filters
 from docker_engine.mock.events import MockEventStream
 from docker_engine.mock.filters import check_filters
 from docker_engine.mock.state import MockState

@@ -41,8 +41,8 @@ from docker_engine.registry.manifest import config_and_layers
 from docker_engine.registry.manifest import parse_object
 from docker_engine.registry.manifest import select
 from docker_engine.strict_json import short
-from docker_engine.transport.causes import causes
-from docker_engine.transport.causes import root_cause
+from docker_engine.transport.root_cause import causes
+from docker_engine.transport.root_cause import root_cause
 
 # Bytes.
 MAX_TOKEN = 1024 * 1024

@@ -18,7 +18,7 @@ from requests import exceptions as http
 
 from docker_engine import errors
 from docker_engine.transport import sessions
-from docker_engine.transport.causes import root_cause
+from docker_engine.transport.root_cause import root_cause
 from docker_engine.transport.tls import TLSConfig
 
 LOG = logging.getLogger(__name__)

@@ -6,6 +6,6 @@ to compare. So it misses nothing that happened while it, Glance or the engine wa
 down.
 """
 
-from glance_docker.sync.command import main
+from glance_docker.sync.cli import main
 
 __all__ = ["main"]

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from glance_docker.listing import Key
-from glance_docker.listing import Wanted
-from glance_docker.listing import shown_name
+from glance_docker.image_metadata import Key
+from glance_docker.image_metadata import shown_name
+from glance_docker.sync.access_rules import Wanted
 from glance_docker.sync.images import ListedImage
 
 # The status of an image that has no location yet.

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from glance_docker import listing
+from glance_docker import image_metadata
 from glance_docker.gateway import Conflict
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
 from glance_docker.gateway import NotFound
 from glance_docker.gateway import checked_response
-from glance_docker.listing import Access
-from glance_docker.listing import Key
+from glance_docker.image_metadata import Key
+from glance_docker.sync.access_rules import Access
 
 # Image IDs to try until Glance accepts one.
 _ATTEMPTS = 6
@@ -64,7 +64,7 @@ class EngineImages:
         :param statuses: limits the result to images with one of these; empty means
             all
         """
-        query = {"owner": self._gateway.project_id, listing.ENGINE: self._engine}
+        query = {"owner": self._gateway.project_id, image_metadata.ENGINE: self._engine}
         if statuses:
             query["status"] = f"in:{','.join(statuses)}"
         images = {}
@@ -77,10 +77,12 @@ class EngineImages:
         return images
 
     def _key(self, image: Mapping[str, Any]) -> Key | None:
-        name, image_id = (image.get(k, "") for k in (listing.NAME, listing.IMAGE_ID))
+        name, image_id = (
+            image.get(k, "") for k in (image_metadata.NAME, image_metadata.IMAGE_ID)
+        )
         key = Key(name, image_id)
-        serial = image.get(listing.SERIAL, "")
-        own = listing.glance_id(self._engine, key, serial) == image["id"]
+        serial = image.get(image_metadata.SERIAL, "")
+        own = image_metadata.glance_id(self._engine, key, serial) == image["id"]
         return key if own else None
 
     def create(self, key: Key, access: Access, image: Mapping[str, Any]) -> ListedImage:
@@ -89,13 +91,13 @@ class EngineImages:
         :param image: the response of "GET /images/{name}/json"
         """
         values = {
-            "name": listing.shown_name(key.name),
+            "name": image_metadata.shown_name(key.name),
             "visibility": access.visibility,
             "protected": True,
         }
         for serial in _serials():
-            identity = listing.glance_id(self._engine, key, serial)
-            properties = listing.properties(self._engine, key, image, serial)
+            identity = image_metadata.glance_id(self._engine, key, serial)
+            properties = image_metadata.properties(self._engine, key, image, serial)
             listed = self._create(key, {"id": identity, **values, **properties})
             if listed:
                 break
@@ -133,7 +135,7 @@ class EngineImages:
     def correct(self, image: ListedImage, key: Key, access: Access) -> None:
         """Restore an image's name, visibility, protection and members."""
         expected = {
-            "name": listing.shown_name(key.name),
+            "name": image_metadata.shown_name(key.name),
             "visibility": access.visibility,
             "protected": True,
         }

@@ -17,7 +17,7 @@ from docker_engine import location
 from docker_engine.archive import ArchiveError
 from docker_engine.client import DockerClient
 from glance_docker.export import Measurement
-from glance_docker.listing import Key
+from glance_docker.image_metadata import Key
 from glance_docker.sync import compare
 from glance_docker.sync.images import EngineImages
 from glance_docker.sync.images import ListedImage

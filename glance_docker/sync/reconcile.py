@@ -11,12 +11,12 @@ from oslo_log import log as logging
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
-from glance_docker import listing
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
-from glance_docker.listing import Access
-from glance_docker.listing import Key
+from glance_docker.image_metadata import Key
+from glance_docker.sync import access_rules
 from glance_docker.sync import compare
+from glance_docker.sync.access_rules import Access
 from glance_docker.sync.images import EngineImages
 from glance_docker.sync.images import ListedImage
 from glance_docker.sync.locate import Locator
@@ -38,7 +38,7 @@ class Reconciler:
         client: DockerClient,
         gateway: ImageGateway,
         engine: str,
-        rules: listing.Rules,
+        rules: access_rules.Rules,
         workers: int,
     ) -> None:
         self._client = client
@@ -63,7 +63,7 @@ class Reconciler:
         :raises GatewayError: when Glance failed for an image; the other images are
             done
         """
-        there = listing.wanted(self._client.list_images(), self._rules)
+        there = access_rules.wanted(self._client.list_images(), self._rules)
         self._locator.retain(there.keys())
         unusable = self._locator.unusable
         wanted = {key: want for key, want in there.items() if key not in unusable}

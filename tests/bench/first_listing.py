@@ -15,10 +15,10 @@ from cloud import settings
 from cloud import supervisor
 from docker_engine import location
 from glance_docker import conf as options
-from glance_docker import listing
 from glance_docker.gateway import ImageGateway
-from glance_docker.listing import Access
-from glance_docker.listing import Key
+from glance_docker.image_metadata import Key
+from glance_docker.sync import access_rules
+from glance_docker.sync.access_rules import Access
 from glance_docker.sync.images import EngineImages
 from glance_docker.sync.images import ListedImage
 from glance_docker.sync.reconcile import Reconciler
@@ -75,7 +75,7 @@ class Listing:
 
     def by_sync(self) -> float:
         """Return the seconds for the sync, which also inspects and reads each image."""
-        rules = listing.Rules((), "public")
+        rules = access_rules.Rules((), "public")
         reconciler = Reconciler(
             self.client, self.gateway, self.engine, rules, self.workers
         )

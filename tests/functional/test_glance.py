@@ -19,11 +19,11 @@ from docker_engine import location
 from docker_engine.credentials import credentials
 from docker_engine.reference import RESERVED_REPOSITORIES
 from docker_engine.registry import Registry
-from glance_docker import image_command
-from glance_docker import listing
+from glance_docker import image_cli
+from glance_docker import image_metadata
 from glance_docker.gateway import ImageGateway
-from glance_docker.image_command import CommandError
-from glance_docker.listing import Rules
+from glance_docker.image_cli import CommandError
+from glance_docker.sync.access_rules import Rules
 from glance_docker.sync.follow import Follower
 from glance_docker.sync.reconcile import Reconciler
 from tests import archives
@@ -320,9 +320,9 @@ def test_copied_properties_change_nothing(load, reconciler, service, member):
     """An image with the properties of a listed one stays its owner's."""
     image_id = load("team/demo:1")
     claims = {
-        listing.ENGINE: "local",
-        listing.NAME: "team/demo:1",
-        listing.IMAGE_ID: image_id,
+        image_metadata.ENGINE: "local",
+        image_metadata.NAME: "team/demo:1",
+        image_metadata.IMAGE_ID: image_id,
     }
     own = make(member, **claims)
     reconcile(reconciler)
@@ -633,8 +633,8 @@ def test_an_image_is_pushed_to_the_clouds_glance(
 ):
     image_id = load("team/demo:1", config={"Cmd": ["sleep", "9"]})
     cloud = glance.cloud("project-b", *MEMBER, endpoint=endpoint)
-    gateway = ImageGateway(image_command._glance(cloud))
-    pushed = image_command.push(gateway, engine.client, "team/demo:1", {"name": "mine"})
+    gateway = ImageGateway(image_cli._glance(cloud))
+    pushed = image_cli.push(gateway, engine.client, "team/demo:1", {"name": "mine"})
     image = show(member, "mine")
     assert (image["id"], image["status"]) == (pushed, "active")
     assert image["docker_cmd"] == '["sleep", "9"]'
@@ -651,7 +651,7 @@ def real_registry(registry, directory):
 
 
 def test_an_image_of_a_registry_is_registered(glance, service, real_registry, app):
-    registered = image_command.register(
+    registered = image_cli.register(
         glance.gateway(), real_registry, "team/app:1", {"visibility": "public"}
     )
     [place] = service.get(f"/v2/images/{registered}/locations").json()
@@ -664,7 +664,7 @@ def test_an_image_of_a_registry_is_registered(glance, service, real_registry, ap
 def test_a_member_cannot_register_an_image(glance, member, real_registry, app):
     before = listed(member)
     cloud = glance.cloud("project-b", *MEMBER)
-    gateway = ImageGateway(image_command._glance(cloud))
+    gateway = ImageGateway(image_cli._glance(cloud))
     with pytest.raises(CommandError, match="only from users with the role service"):
-        image_command.register(gateway, real_registry, "team/app:1", {})
+        image_cli.register(gateway, real_registry, "team/app:1", {})
     assert listed(member) == before

@@ -9,8 +9,8 @@ import io
 import pytest
 
 from docker_engine.mock.client import MockDockerClient
-from glance_docker import listing
 from glance_docker.gateway import ImageGateway
+from glance_docker.sync import access_rules
 from glance_docker.sync.reconcile import Reconciler
 from tests import archives
 from tests import glance
@@ -72,7 +72,7 @@ def start(engine, server):
                 engine,
                 ImageGateway(server.adapter()),
                 "local",
-                listing.Rules(rules, default),
+                access_rules.Rules(rules, default),
                 workers=4,
             )
             return stack.enter_context(contextlib.closing(reconciler))

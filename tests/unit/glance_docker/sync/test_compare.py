@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from glance_docker.listing import Access
-from glance_docker.listing import Key
-from glance_docker.listing import Wanted
+from glance_docker.image_metadata import Key
 from glance_docker.sync import compare
+from glance_docker.sync.access_rules import Access
+from glance_docker.sync.access_rules import Wanted
 from glance_docker.sync.images import ListedImage
 
 A = Key("a:1", "sha256:1")

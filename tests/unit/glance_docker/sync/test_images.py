@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import pytest
 
-from glance_docker import listing
+from glance_docker import image_metadata
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
-from glance_docker.listing import Access
-from glance_docker.listing import Key
+from glance_docker.image_metadata import Key
 from glance_docker.sync import images
+from glance_docker.sync.access_rules import Access
 from glance_docker.sync.images import EngineImages
 from tests import glance
 
 KEY = Key("debian:12", "sha256:" + "1" * 64)
-ID = listing.glance_id("local", KEY)
+ID = image_metadata.glance_id("local", KEY)
 PUBLIC = Access("public")
 URL = f"docker://local/debian:12?id={KEY.image_id}&size=5"
 IMAGE = {"Architecture": "amd64", "Config": {"Cmd": ["sh"]}, "RepoDigests": []}
@@ -69,8 +69,8 @@ class TestFetch:
         keys = [Key(f"a:{number}", KEY.image_id) for number in range(2001)]
         for key in keys:
             server.add(
-                id=listing.glance_id("local", key),
-                **listing.properties("local", key, IMAGE),
+                id=image_metadata.glance_id("local", key),
+                **image_metadata.properties("local", key, IMAGE),
             )
         assert ours.fetch().keys() == set(keys)
         # One of them for the hidden images.
@@ -114,7 +114,7 @@ class TestCreate:
         again = make(ours)
         assert again.id != ID
         serial = server.images[again.id]["docker_serial"]
-        assert again.id == listing.glance_id("local", KEY, serial)
+        assert again.id == image_metadata.glance_id("local", KEY, serial)
         assert ours.fetch() == {KEY: again}
 
     def test_an_id_that_another_project_has_taken_is_not_used(self, server, ours):

@@ -12,7 +12,7 @@ from docker_engine import errors
 from docker_engine import location
 from docker_engine.archive import ArchiveError
 from glance_docker.gateway import GatewayError
-from glance_docker.listing import Key
+from glance_docker.image_metadata import Key
 from glance_docker.sync.images import ListedImage
 from glance_docker.sync.locate import Locator
 

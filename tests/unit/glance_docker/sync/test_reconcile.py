@@ -7,7 +7,7 @@ import pytest
 
 from docker_engine import errors
 from docker_engine import location
-from glance_docker import listing
+from glance_docker import image_metadata
 from glance_docker.export import export
 from glance_docker.gateway import GatewayError
 
@@ -177,8 +177,8 @@ class TestFailures:
         self, engine, server, reconciler
     ):
         engine.load("a:1", "a:2", "a:3")
-        refused = listing.glance_id(
-            "local", listing.Key("a:2", engine.inspect_image("a:2")["Id"])
+        refused = image_metadata.glance_id(
+            "local", image_metadata.Key("a:2", engine.inspect_image("a:2")["Id"])
         )
         reconciler.run()
         reconciler.finish()

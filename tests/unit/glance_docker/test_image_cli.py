@@ -20,10 +20,10 @@ from openstack.config import cloud_region
 from docker_engine import errors
 from docker_engine import registry as registries
 from docker_engine.mock.client import MockDockerClient
-from glance_docker import image_command
+from glance_docker import image_cli
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
-from glance_docker.image_command import CommandError
+from glance_docker.image_cli import CommandError
 from tests import archives
 from tests import glance
 
@@ -52,7 +52,7 @@ def engine():
 class TestPush:
     def test_an_image_is_uploaded_in_dockers_format(self, server, gateway, engine):
         values = {"visibility": "public"}
-        image_id = image_command.push(gateway, engine, NAME, values)
+        image_id = image_cli.push(gateway, engine, NAME, values)
         image = server.images[image_id]
         assert image["name"] == NAME
         assert (image["container_format"], image["disk_format"]) == ("docker", "raw")
@@ -67,24 +67,24 @@ class TestPush:
         engine_id = engine.load_image(
             [archives.busybox_archive(config={"Cmd": ["id"]})]
         )[0]["stream"].split()[-1]
-        image_id = image_command.push(gateway, engine, engine_id, {})
+        image_id = image_cli.push(gateway, engine, engine_id, {})
         assert server.images[image_id]["name"] == engine_id
 
     def test_the_users_values_take_precedence(self, server, gateway, engine):
         values = {"name": "mine", "docker_cmd": "other"}
-        image_id = image_command.push(gateway, engine, NAME, values)
+        image_id = image_cli.push(gateway, engine, NAME, values)
         image = server.images[image_id]
         assert (image["name"], image["docker_cmd"]) == ("mine", "other")
 
     def test_a_missing_image_is_reported(self, server, gateway, engine):
         with pytest.raises(CommandError, match="The engine has no image other:1"):
-            image_command.push(gateway, engine, "other:1", {})
+            image_cli.push(gateway, engine, "other:1", {})
         assert not server.images
 
     def test_nothing_is_left_of_a_rejected_upload(self, server, gateway, engine):
         server.fails = lambda method, path: 413 if path.endswith("/file") else 0
         with pytest.raises(CommandError, match="413"):
-            image_command.push(gateway, engine, NAME, {})
+            image_cli.push(gateway, engine, NAME, {})
         assert not server.images
 
     def test_nothing_is_left_when_the_engine_goes_away(
@@ -95,7 +95,7 @@ class TestPush:
 
         monkeypatch.setattr(engine, "save_image", broken)
         with pytest.raises(CommandError, match="Cannot read the image: gone"):
-            image_command.push(gateway, engine, NAME, {})
+            image_cli.push(gateway, engine, NAME, {})
         assert not server.images
 
     def test_nothing_is_left_when_the_user_interrupts(
@@ -107,7 +107,7 @@ class TestPush:
 
         monkeypatch.setattr(gateway, "upload", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            image_command.push(gateway, engine, NAME, {})
+            image_cli.push(gateway, engine, NAME, {})
         assert not server.images and server.deleted
 
     def test_what_cannot_be_deleted_is_reported(self, server, gateway, engine, capsys):
@@ -116,20 +116,20 @@ class TestPush:
 
         server.fails = fails
         with pytest.raises(CommandError, match="413"):
-            image_command.push(gateway, engine, NAME, {})
+            image_cli.push(gateway, engine, NAME, {})
         [image_id] = server.images
         assert f"incomplete image {image_id}" in capsys.readouterr().err
 
     def test_an_unreachable_glance_is_reported(self, server, gateway, engine):
         server.server_close()
         with pytest.raises(CommandError, match="Glance: Unable to establish"):
-            image_command.push(gateway, engine, NAME, {})
+            image_cli.push(gateway, engine, NAME, {})
 
     @pytest.mark.parametrize("answer", [None, [], {}])
     def test_a_malformed_response_is_reported(self, server, gateway, engine, answer):
         server.answer = lambda *request: (200, answer)
         with pytest.raises(CommandError, match="Unexpected response from Glance"):
-            image_command.push(gateway, engine, NAME, {})
+            image_cli.push(gateway, engine, NAME, {})
 
 
 CONFIG = json.dumps(
@@ -160,7 +160,7 @@ class TestRegister:
         "place", ["team/app:1", "team/app", f"team/app@{Registry.digest}"]
     )
     def test_glance_gets_the_digest_and_no_data(self, server, gateway, place):
-        image_id = image_command.register(gateway, Registry(), place, {})
+        image_id = image_cli.register(gateway, Registry(), place, {})
         image = server.images[image_id]
         url = f"docker://registry.example:5000/team/app@sha256:{'a' * 64}"
         assert server.locations[image_id] == [url]
@@ -171,7 +171,7 @@ class TestRegister:
 
     def test_an_image_that_the_registry_does_not_have(self, server, gateway):
         with pytest.raises(CommandError, match="there is none"):
-            image_command.register(gateway, Registry(), "team/other:1", {})
+            image_cli.register(gateway, Registry(), "team/other:1", {})
         assert not server.images
 
     @pytest.mark.parametrize(
@@ -182,19 +182,19 @@ class TestRegister:
         registry = Registry()
         registry.blob = lambda repository, descriptor: [config]
         with pytest.raises(CommandError, match="configuration is malformed"):
-            image_command.register(gateway, registry, "team/app:1", {})
+            image_cli.register(gateway, registry, "team/app:1", {})
         assert not server.images
 
     def test_a_user_without_the_role_service_is_told(self, server, gateway):
         server.fails = lambda method, path: 403 if "locations" in path else 0
         with pytest.raises(CommandError, match="only from users with the role service"):
-            image_command.register(gateway, Registry(), "team/app:1", {})
+            image_cli.register(gateway, Registry(), "team/app:1", {})
         assert not server.images
 
     def test_a_glance_without_a_store_for_the_registry(self, server, gateway):
         server.rejects = "Invalid location"
         with pytest.raises(CommandError, match="rejected the location: Invalid loc"):
-            image_command.register(gateway, Registry(), "team/app:1", {})
+            image_cli.register(gateway, Registry(), "team/app:1", {})
         assert not server.images
 
 
@@ -203,14 +203,14 @@ class TestRegister:
 )
 def test_invalid_arguments_print_the_usage(words, capsys):
     with pytest.raises(SystemExit) as caught:
-        image_command.main(words)
+        image_cli.main(words)
     assert caught.value.code == 2
     assert "usage: nova-docker-image" in capsys.readouterr().err
 
 
 def test_an_unknown_cloud_is_reported():
     with pytest.raises(SystemExit) as caught:
-        image_command.main(["--os-cloud", "elsewhere", "push", "a"])
+        image_cli.main(["--os-cloud", "elsewhere", "push", "a"])
     assert caught.value.code == ("nova-docker-image: Cloud elsewhere was not found.")
 
 
@@ -249,28 +249,28 @@ class TestGlance:
             config["region_name"] = "two"  # its endpoint is not used
         cloud = configured(server, **config)
         server.add(name="app")
-        gateway = ImageGateway(image_command._glance(cloud))
+        gateway = ImageGateway(image_cli._glance(cloud))
         assert [image["name"] for image in gateway.images({})] == ["app"]
 
     def test_it_has_only_version_1(self, server):
         with pytest.raises(DiscoveryFailure, match="2"):
-            image_command._glance(configured(server, version="v1.1"))
+            image_cli._glance(configured(server, version="v1.1"))
 
     def test_it_is_not_configured(self, server):
         cloud = configured(server)
         cloud.get_session().auth = noauth.NoAuth()
         with pytest.raises(CommandError, match="no image endpoint"):
-            image_command._glance(cloud)
+            image_cli._glance(cloud)
 
     def test_it_is_unreachable(self, server):
         cloud = configured(server, region_name="two")
-        gateway = ImageGateway(image_command._glance(cloud))
+        gateway = ImageGateway(image_cli._glance(cloud))
         with pytest.raises(GatewayError, match="Unable to establish connection"):
             gateway.show("id")
 
     def test_it_is_not_in_the_catalog(self, server):
         with pytest.raises(EndpointNotFound, match="image service in three region"):
-            image_command._glance(configured(server, region_name="three"))
+            image_cli._glance(configured(server, region_name="three"))
 
 
 class TestMain:
@@ -279,11 +279,11 @@ class TestMain:
         cloud = configured(server)
         clouds = openstack.config.OpenStackConfig
         monkeypatch.setattr(clouds, "get_one", lambda self, **values: cloud)
-        monkeypatch.setattr(image_command, "DockerClient", lambda host: engine)
+        monkeypatch.setattr(image_cli, "DockerClient", lambda host: engine)
 
     def test_it_prints_the_id(self, server, capsys):
         arguments = ["--name", "mine", "--property", "a=b=c", "--community", NAME]
-        image_command.main(["push", *arguments])
+        image_cli.main(["push", *arguments])
         [image] = server.images.values()
         assert capsys.readouterr().out == f"{image['id']}\n"
         assert (image["name"], image["a"]) == ("mine", "b=c")
@@ -292,10 +292,10 @@ class TestMain:
     def test_it_fails_with_a_message(self, server):
         server.fails = lambda method, path: 403
         with pytest.raises(SystemExit) as caught:
-            image_command.main(["push", NAME])
+            image_cli.main(["push", NAME])
         assert str(caught.value.code).startswith("nova-docker-image: Glance: Forbidden")
 
     def test_a_reference_without_a_registry_is_reported(self):
         with pytest.raises(SystemExit) as caught:
-            image_command.main(["register", "app"])
+            image_cli.main(["register", "app"])
         assert "app names no registry" in str(caught.value.code)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import requests
 import urllib3
 
-from docker_engine.transport.causes import causes
-from docker_engine.transport.causes import root_cause
+from docker_engine.transport.root_cause import causes
+from docker_engine.transport.root_cause import root_cause
 
 
 def raised(error, cause=None):

@@ -30,7 +30,7 @@ from docker_engine.client import DockerClient
 from docker_engine.credentials import credentials
 from docker_engine.registry import Registry
 from docker_engine.registry import RegistryError
-from glance_docker import listing
+from glance_docker import image_metadata
 from glance_docker.export import export
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
@@ -62,8 +62,8 @@ def push(
     tags = found.get("RepoTags") or []
     name = image if image in tags or not tags else tags[0]
     attributes = {
-        "name": listing.shown_name(name),
-        **listing.described(found),
+        "name": image_metadata.shown_name(name),
+        **image_metadata.described(found),
         **values,
     }
     with _created(gateway, attributes) as image_id:
@@ -97,7 +97,7 @@ def register(
         raise CommandError(str(error)) from error
     image = location.RegistryImage(registry.host, repository, found.digest)
     attributes = {
-        "name": listing.shown_name(f"{registry.host}/{reference}"),
+        "name": image_metadata.shown_name(f"{registry.host}/{reference}"),
         "docker_digest": image.reference,
         **described,
         **values,
@@ -115,7 +115,7 @@ def _described(config: bytes) -> dict[str, str]:
     """
     try:
         found = json.loads(config)
-        return listing.described(
+        return image_metadata.described(
             {
                 "Architecture": found.get("architecture"),
                 "Created": found.get("created"),

@@ -14,9 +14,9 @@ from oslo_log import log as logging
 from docker_engine import errors
 from docker_engine import location
 from glance_docker import conf as options
-from glance_docker import listing
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
+from glance_docker.sync import access_rules
 from glance_docker.sync.follow import Follower
 from glance_docker.sync.reconcile import Reconciler
 
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             client,
             ImageGateway(options.glance(conf)),
             location.check_engine(conf.engine.docker_engine),
-            listing.Rules(conf.sync.rule, conf.sync.access),
+            access_rules.Rules(conf.sync.rule, conf.sync.access),
             conf.sync.workers,
         )
     except (cfg.Error, ValueError) as error:
