@@ -45,7 +45,9 @@ def debian(tmp_path_factory):
 
 
 @pytest.mark.parametrize("config_drive", [True, False])
-def test_cloud_init_does_what_the_user_asked_for(boot, upload, debian, config_drive):
+def test_cloud_init_applies_key_password_and_user_data(
+    boot, upload, debian, config_drive
+):
     server = boot(
         upload(debian),
         flavor="docker.small",
@@ -79,14 +81,14 @@ def served(server, name="meta_data.json"):
     return json.loads(answer.replace("\r\n", "\n").partition("\n\n")[2])
 
 
-def test_an_image_may_ask_for_a_config_drive(boot, upload):
+def test_an_image_can_require_a_config_drive(boot, upload):
     archive = archives.archive([archives.busybox_layer()])
     server = boot(upload(archive, img_config_drive="mandatory"))
     assert metadata(server)["uuid"] == server.id
     assert metadata(server)["admin_pass"]
 
 
-def test_a_nic_has_the_tag_that_was_asked_for(boot, demo):
+def test_a_nic_has_its_requested_tag(boot, demo):
     private = demo.network.find_network("private").id
     server = boot(networks=[{"uuid": private, "tag": "front"}], config_drive=True)
     [device] = metadata(server)["devices"]
@@ -95,7 +97,7 @@ def test_a_nic_has_the_tag_that_was_asked_for(boot, demo):
     assert served(server)["devices"] == [device]
 
 
-def test_a_nic_that_is_attached_has_its_tag_until_it_is_detached(boot, demo):
+def test_an_attached_nic_has_its_tag_until_it_is_detached(boot, demo):
     server = boot()
     demo.compute.create_server_interface(
         server.id, net_id=server.port().network_id, tag="late"
@@ -108,7 +110,7 @@ def test_a_nic_that_is_attached_has_its_tag_until_it_is_detached(boot, demo):
     assert eventually(lambda: not served(server)["devices"], timeout=30)
 
 
-def test_vendor_data_are_the_clouds(boot):
+def test_vendor_data_comes_from_the_cloud(boot):
     server = boot(config_drive=True)
     vendor_data = {"cloud": "nova-docker quickstart"}
     assert metadata(server, "vendor_data.json") == vendor_data

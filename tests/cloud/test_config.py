@@ -52,7 +52,7 @@ def test_a_config_drive_is_where_cloud_init_looks(boot, demo, key):
     assert metadata(server)["meta"] == {"a": "2"}
 
 
-def test_all_servers_have_a_config_drive_where_nova_says_so(boot):
+def test_force_config_drive_gives_every_server_a_config_drive(boot):
     with services.configured(
         services.NOVA_CONF,
         "[DEFAULT]\n",
@@ -64,11 +64,11 @@ def test_all_servers_have_a_config_drive_where_nova_says_so(boot):
         assert server.show().has_config_drive
 
 
-def test_a_server_without_a_config_drive_has_none(boot):
+def test_a_server_has_no_config_drive_by_default(boot):
     assert boot().run(f"ls {SEED} 2>/dev/null || echo none") == "none\n"
 
 
-def test_a_key_is_for_an_image_without_cloud_init(boot, key):
+def test_a_key_is_injected_for_an_image_without_cloud_init(boot, key):
     server = boot(key_name=key.name)
     assert server.run("cat /root/.ssh/authorized_keys").strip() == (
         key.public_key.strip()
@@ -102,7 +102,7 @@ def test_a_password_is_set(boot, demo):
     assert eventually(lambda: server.run("grep ^root: /etc/shadow") != before)
 
 
-def test_an_image_that_cannot_set_a_password_says_so(boot, demo):
+def test_a_password_change_without_chpasswd_is_refused(boot, demo):
     server = boot()
     server.run("rm -f /bin/chpasswd /usr/sbin/chpasswd /sbin/chpasswd")
     with pytest.raises(exceptions.ConflictException, match="not supported"):
@@ -110,7 +110,7 @@ def test_an_image_that_cannot_set_a_password_says_so(boot, demo):
     assert server.status == "ACTIVE"
 
 
-def test_metadata_are_served_through_neutron(boot):
+def test_metadata_is_served_through_neutron(boot):
     server = boot(images.DEBIAN, flavor="docker.small", user_data=ENCODED)
     get = (
         "exec 3<>/dev/tcp/169.254.169.254/80; "

@@ -89,7 +89,7 @@ def rest(viewer):
     return seen
 
 
-def test_people_work_together_at_the_terminal_of_the_first_process(boot, view):
+def test_viewers_share_the_terminal_of_the_first_process(boot, view):
     server = boot()
     first, second = view(server), view(server)
     for viewer in (first, second):
@@ -108,7 +108,7 @@ def test_people_work_together_at_the_terminal_of_the_first_process(boot, view):
     assert server.status == "ACTIVE"
 
 
-def test_a_server_without_a_shell_of_its_own_gives_one(boot, view):
+def test_a_server_that_runs_a_service_opens_a_shell(boot, view):
     server = boot(images.DEBIAN, flavor="docker.small")
     viewer = view(server)
     viewer.send_binary(b"echo $((40 + 2)) $(id -un)\n")
@@ -122,7 +122,7 @@ def test_a_server_without_a_shell_of_its_own_gives_one(boot, view):
     assert server.status == "ACTIVE"
 
 
-def test_a_console_tells_when_its_server_does_not_run(boot, view):
+def test_the_console_reports_a_stopped_or_paused_server(boot, view):
     server = boot()
     viewer = view(server)
     shown(viewer, b"\x1b[18t")
@@ -134,14 +134,14 @@ def test_a_console_tells_when_its_server_does_not_run(boot, view):
     assert b"The server is paused" in rest(view(server))
 
 
-def test_a_stranger_does_not_get_in(boot, url_of):
+def test_a_wrong_token_opens_no_console(boot, url_of):
     url = url_of(boot())
     viewer = websocket.create_connection(url[:-4] + "0000", timeout=SECONDS)
     with contextlib.closing(viewer):
         assert rest(viewer) == b""
 
 
-def test_a_page_in_a_browser_is_a_console(boot, url_of, tmp_path):
+def test_a_page_in_a_browser_can_use_the_console(boot, url_of, tmp_path):
     page = PAGE % url_of(boot())
     told: queue.Queue[tuple[str, str]] = queue.Queue()
 

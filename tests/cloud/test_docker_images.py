@@ -108,7 +108,7 @@ def written_by_glance():
     )
 
 
-def test_what_is_built_on_the_host_boots_with_none_of_its_bytes_moved(
+def test_an_image_built_on_the_host_boots_without_being_copied(
     boot, build, demo, engine
 ):
     name = build(size=SIZE)
@@ -132,7 +132,7 @@ def test_what_is_built_on_the_host_boots_with_none_of_its_bytes_moved(
     assert name in str(loaded)
 
 
-def test_an_image_goes_from_glance_with_its_tag(build, demo):
+def test_removing_a_tag_removes_the_image_from_glance(build, demo):
     name = build()
     await_listed(demo, name)
     run("docker", "rmi", name)
@@ -140,7 +140,7 @@ def test_an_image_goes_from_glance_with_its_tag(build, demo):
         assert eventually(lambda: not listed(demo, name), interval=0.1)
 
 
-def test_the_command_line_knows_an_image_by_its_name(build, demo):
+def test_the_openstack_command_finds_an_image_by_its_name(build, demo):
     name = build(labels={"org.example.team": "a"})
     await_active(demo, name)
     shown = json.loads(run("openstack", "image", "show", "-f", "json", name).stdout)
@@ -176,7 +176,7 @@ def test_a_user_cannot_change_an_image_of_the_engine(build, demo):
     assert demo.image.get_image(image.id).to_dict() == image.to_dict()
 
 
-def test_what_a_tenant_writes_on_an_image_moves_nobody(
+def test_copied_properties_do_not_select_another_image(
     boot, build, demo, admin, upload
 ):
     """All properties of another's image, on an image of one's own."""
@@ -193,7 +193,7 @@ def test_what_a_tenant_writes_on_an_image_moves_nobody(
     assert boot(mine).run("cat /content") == "mine"
 
 
-def test_a_tenant_cannot_say_where_an_image_is(build, demo, admin):
+def test_a_user_cannot_set_the_location_of_an_image(build, demo, admin):
     name = build(content=b"secret")
     theirs = await_active(admin, name)
     [place] = re.findall(r"docker://local/[^\"]+", where(admin, theirs.id))
@@ -234,7 +234,7 @@ def test_an_image_is_pushed_from_the_engine(boot, build, demo):
     assert refused.stderr == "nova-docker-image: The engine has no image not-there:1\n"
 
 
-def test_properties_are_described(demo):
+def test_metadata_definitions_are_available(demo):
     described = demo.image.metadef_namespaces()
     assert {"OS::Compute::Docker", "OS::Compute::DockerFlavor"} <= {
         namespace.namespace for namespace in described
@@ -281,7 +281,7 @@ def registry():
         yield server
 
 
-def test_an_image_of_a_registry_boots_and_glance_stores_nothing(
+def test_a_registry_image_boots_and_glance_stores_nothing(
     registry, boot, admin, engine
 ):
     # The engine has no layer of it.

@@ -62,7 +62,7 @@ def custom_trait(admin, traits):
     admin.placement.delete(url, headers=PLACEMENT).raise_for_status()
 
 
-def test_cpu_traits_are_libvirts_and_an_operators_own_stay(traits, custom_trait):
+def test_cpu_traits_are_restored_and_custom_traits_kept(traits, custom_trait):
     wanted = cpu.traits(cpu.describe("x86_64"))
     there = {name for name, has in wanted.items() if has}
     traits.replace(
@@ -75,7 +75,7 @@ def test_cpu_traits_are_libvirts_and_an_operators_own_stay(traits, custom_trait)
     assert custom_trait in traits()
 
 
-def test_a_trait_places_a_server(boot, flavor):
+def test_required_traits_select_the_host(boot, flavor):
     there = flavor({f"trait:{os_traits.HW_ARCH_X86_64}": "required"})
     boot(flavor=there, networks="none")
     elsewhere = flavor({f"trait:{os_traits.HW_ARCH_AARCH64}": "required"})
@@ -83,7 +83,7 @@ def test_a_trait_places_a_server(boot, flavor):
     assert NO_HOST in server.show().fault["message"]
 
 
-def test_what_the_host_is_and_since_when(admin, host):
+def test_the_hypervisor_shows_cpu_address_and_uptime(admin, host):
     # Later microversions do not have it.
     details = admin.compute.get(f"/os-hypervisors/{host.id}", microversion="2.53")
     info = details.json()["hypervisor"]["cpu_info"]
@@ -96,7 +96,7 @@ def test_what_the_host_is_and_since_when(admin, host):
     assert " up " in host.uptime and "load average" in host.uptime
 
 
-def test_the_use_of_its_processors_is_measured():
+def test_cpu_use_of_the_host_is_measured():
     """By Nova's CPU monitor, for its notifications: no API shows it."""
 
     def metrics():
@@ -112,7 +112,9 @@ def test_the_use_of_its_processors_is_measured():
     assert found["cpu.frequency"] > 0 and found["cpu.idle.time"] > 0
 
 
-def test_a_disabled_host_gets_no_servers_and_keeps_its_own(admin, boot, host, traits):
+def test_a_disabled_host_gets_no_new_servers_and_keeps_its_own(
+    admin, boot, host, traits
+):
     before = boot(networks="none")
     [service] = admin.compute.services(
         binary="nova-compute", host=host.service_details["host"]
@@ -130,7 +132,7 @@ def test_a_disabled_host_gets_no_servers_and_keeps_its_own(admin, boot, host, tr
 
 
 @pytest.mark.parametrize("action", ["reboot", "shutdown", "startup"])
-def test_the_hosts_power_is_not_novas(admin, host, action):
+def test_nova_cannot_change_the_power_state_of_the_host(admin, host, action):
     answer = admin.compute.get(
         f"/os-hosts/{host.service_details['host']}/{action}", microversion="2.42"
     )
@@ -155,7 +157,7 @@ def test_there_is_no_maintenance_mode(admin, host):
         ("mks", "webmks"),
     ],
 )
-def test_a_container_has_no_screen(boot, demo, protocol, console):
+def test_graphical_consoles_are_refused(boot, demo, protocol, console):
     server = boot(networks="none")
     answer = demo.compute.post(
         f"/servers/{server.id}/remote-consoles",
@@ -189,7 +191,7 @@ UEFI = {"hw_firmware_type": "uefi"}
         ({"hw_machine_type": "q35"}, "hw_machine_type=q35 (image)"),
     ],
 )
-def test_an_image_for_a_machine_is_refused(boot, upload, properties, reason):
+def test_an_image_for_virtual_machines_is_refused(boot, upload, properties, reason):
     image = upload(archives.busybox_archive(), properties=properties)
     server = boot(image, networks="none", until="ERROR")
     assert reason in server.show().fault["message"]
@@ -205,13 +207,13 @@ def test_an_image_for_a_machine_is_refused(boot, upload, properties, reason):
         ({"hw:watchdog_action": "reset"}, "hw:watchdog_action=reset (flavor)"),
     ],
 )
-def test_so_is_a_flavor_for_one(boot, flavor, extra_specs, reason):
+def test_a_flavor_for_virtual_machines_is_refused(boot, flavor, extra_specs, reason):
     server = boot(flavor=flavor(extra_specs), networks="none", until="ERROR")
     assert reason in server.show().fault["message"]
 
 
 @pytest.mark.parametrize("kind", ["direct", "macvtap", "vdpa", "remote-managed"])
-def test_a_port_of_a_device_is_refused(admin, demo, boot, kind):
+def test_a_port_that_needs_a_device_is_refused(admin, demo, boot, kind):
     port = admin.network.create_port(
         network_id=admin.network.find_network("private").id,
         project_id=demo.current_project_id,

@@ -17,7 +17,7 @@ def has_its_address(server):
     return server.address() in server.run("ip -o addr show dev eth0")
 
 
-def test_servers_are_as_they_were_after_a_power_cut(boot, engine):
+def test_servers_return_to_their_states_after_a_power_cut(boot, engine):
     active, stopped, paused, suspended, rescued = (boot() for _ in range(5))
     for server in (active, suspended, rescued):
         server.run("echo kept > /file")

@@ -50,9 +50,7 @@ def test_a_snapshot_of_a_running_server_boots(boot, snapshot, engine):
         ("suspend_server", "resume_server", "SUSPENDED"),
     ],
 )
-def test_a_server_that_does_not_run_has_a_snapshot_too(
-    boot, snapshot, action, back, status
-):
+def test_a_snapshot_of_an_inactive_server_boots(boot, snapshot, action, back, status):
     server = boot()
     server.run("echo kept > /file")
     server.act(action, until=status)
@@ -62,7 +60,7 @@ def test_a_server_that_does_not_run_has_a_snapshot_too(
     assert boot(name).run("cat /file") == "kept\n"
 
 
-def test_a_server_is_rebuilt_from_another_image_and_back_from_its_own(
+def test_a_server_is_rebuilt_from_an_image_and_from_its_snapshot(
     boot, snapshot, demo, upload
 ):
     server = boot()
@@ -91,7 +89,7 @@ def test_a_stopped_server_is_rebuilt_with_a_new_name_and_stays_stopped(boot, dem
     assert server.address() in server.run("ip -o addr show dev eth0")
 
 
-def test_a_server_is_not_lost_to_an_image_that_cannot_be_loaded(boot, demo, upload):
+def test_a_server_survives_a_rebuild_from_a_bad_image(boot, demo, upload):
     server = boot()
     server.run("echo kept > /file")
     bad = demo.image.find_image(upload(b"not an archive" * 99)).id
@@ -128,7 +126,7 @@ def test_a_shelved_server_stays_on_the_host_until_it_is_offloaded(boot, admin, e
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_shelved_server_leaves_the_host_and_comes_back(boot, engine, stopped):
+def test_an_offloaded_server_is_unshelved(boot, engine, stopped):
     server = boot()
     server.run("echo kept > /file")
     address = server.address()
@@ -143,7 +141,7 @@ def test_a_shelved_server_leaves_the_host_and_comes_back(boot, engine, stopped):
     assert address in server.run("ip -o addr show dev eth0")
 
 
-def test_an_image_is_on_the_host_before_the_first_server(admin, upload, engine):
+def test_an_image_is_cached_before_the_first_boot(admin, upload, engine):
     image = admin.image.find_image(upload(archives.busybox_archive()))
     admin.image.update_image(image, visibility="public")
     [host] = [
@@ -162,7 +160,7 @@ def test_an_image_is_on_the_host_before_the_first_server(admin, upload, engine):
         admin.compute.delete_aggregate(aggregate)
 
 
-def test_images_that_no_server_needs_leave_the_host(boot, upload, engine, demo):
+def test_unused_images_are_removed_from_the_host(boot, upload, engine, demo):
     used, unused = (upload(archives.busybox_archive()) for _ in range(2))
     theirs = archives.busybox_archive(tags=["operator/tool:1"])
     with services.configured(

@@ -39,7 +39,7 @@ def address(port):
     return next(ip["ip_address"] for ip in port.fixed_ips if "." in ip["ip_address"])
 
 
-def test_an_interface_comes_while_a_server_runs_and_goes(port, boot, demo):
+def test_interfaces_are_attached_and_detached_while_a_server_runs(port, boot, demo):
     server, other = boot(), boot()
     attach(server, port)
     assert names(server) == ["eth0", "eth1", "lo"]
@@ -72,7 +72,7 @@ def test_an_interface_comes_while_a_server_runs_and_goes(port, boot, demo):
     assert names(server) == ["lo"]
 
 
-def test_an_interface_keeps_its_name_when_another_has_gone(port, boot):
+def test_an_interface_keeps_its_name_when_another_is_detached(port, boot):
     server = boot()
     attach(server, port)
     detach(server, server.port_of("eth0"))
@@ -89,7 +89,7 @@ def test_an_interface_keeps_its_name_when_another_has_gone(port, boot):
         ("pause_server", "unpause_server", "PAUSED"),
     ],
 )
-def test_an_interface_comes_while_a_server_does_not_run(
+def test_an_interface_is_attached_to_an_inactive_server(
     port, boot, action, back, status
 ):
     server = boot()

@@ -42,7 +42,7 @@ def test_servers_reach_each_other_over_ipv6(boot):
     assert eventually(lambda: fetched(client, address))
 
 
-def test_ssh_answers_at_a_floating_ip(boot, floating_ip):
+def test_ssh_works_at_a_floating_ip(boot, floating_ip):
     server = boot(images.DEBIAN, flavor="docker.small", key_name="quickstart")
     address = floating_ip(server)
     path = str(cloud.directory() / "quickstart.key")
@@ -75,7 +75,7 @@ def group(demo):
     demo.network.delete_security_group(made)
 
 
-def test_a_security_group_closes_and_opens_a_port(group, boot, floating_ip, demo):
+def test_security_group_rules_open_and_close_a_port(group, boot, floating_ip, demo):
     server = boot(security_groups=[{"name": group.id}])
     server.run("mkdir -p /tmp; " + SERVE.format(port=8080))
     address = floating_ip(server)
@@ -111,7 +111,7 @@ def second_network(demo):
     demo.network.delete_network(network)
 
 
-def test_two_nics_come_in_the_order_asked(second_network, boot, demo):
+def test_two_nics_have_the_requested_order(second_network, boot, demo):
     private = demo.network.find_network("private")
     server = boot(networks=[{"uuid": second_network.id}, {"uuid": private.id}])
 
@@ -124,6 +124,6 @@ def test_two_nics_come_in_the_order_asked(second_network, boot, demo):
     assert "nameserver 192.0.2.53" in server.run("cat /etc/resolv.conf")
 
 
-def test_a_port_is_active_while_its_server_is(boot, demo):
+def test_the_port_of_an_active_server_is_active(boot, demo):
     server = boot()
     assert server.port().status == "ACTIVE"

@@ -22,7 +22,7 @@ def state(engine, server):
         ("suspend_server", "resume_server", "SUSPENDED"),
     ],
 )
-def test_a_frozen_server_goes_on_where_it_was(boot, engine, action, back, status):
+def test_a_frozen_server_continues_where_it_was(boot, engine, action, back, status):
     server = boot()
     before = state(engine, server)
     server.act(action, until=status)
@@ -32,7 +32,7 @@ def test_a_frozen_server_goes_on_where_it_was(boot, engine, action, back, status
 
 
 @pytest.mark.parametrize("action", ["pause_server", "suspend_server"])
-def test_a_frozen_server_may_be_rebooted_and_deleted(boot, engine, action):
+def test_a_frozen_server_can_be_rebooted_and_deleted(boot, engine, action):
     server = boot()
     server.act(action, until="PAUSED" if "pause" in action else "SUSPENDED")
     server.act("reboot_server", "HARD", until="ACTIVE")
@@ -41,7 +41,7 @@ def test_a_frozen_server_may_be_rebooted_and_deleted(boot, engine, action):
     # The fixture deletes it, and finds nothing left.
 
 
-def test_a_crash_dump_reaches_the_first_process(boot, upload):
+def test_a_crash_dump_signals_the_first_process(boot, upload):
     script = "trap 'echo dumped' QUIT; while :; do sleep 0.1; done"
     archive = archives.busybox_archive(config={"Entrypoint": ["sh", "-c", script]})
     server = boot(upload(archive))
@@ -49,7 +49,7 @@ def test_a_crash_dump_reaches_the_first_process(boot, upload):
     assert eventually(lambda: "dumped" in server.console())
 
 
-def test_a_locked_server_is_not_touched_by_its_owner(boot, admin):
+def test_the_owner_of_a_locked_server_cannot_pause_it(boot, admin):
     server = boot()
     admin.compute.lock_server(server.id)
     with pytest.raises(exceptions.ConflictException, match="locked"):
@@ -58,7 +58,7 @@ def test_a_locked_server_is_not_touched_by_its_owner(boot, admin):
     server.act("pause_server", until="PAUSED")
 
 
-def test_diagnostics_say_what_a_server_uses(boot, admin):
+def test_diagnostics_report_resource_use(boot, admin):
     server = boot()
     for microversion, (memory, unit) in {
         "2.1": ("memory", 1024),

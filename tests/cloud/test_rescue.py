@@ -29,7 +29,7 @@ def rescue(server, image=None):
     server.act("rescue_server", None, image, until="RESCUE")
 
 
-def test_a_server_is_mended_from_a_rescue_image(broken, tools, engine):
+def test_a_server_is_repaired_from_a_rescue_image(broken, tools, engine):
     before = engine.inspect_container(name_of(broken.id))["Id"]
     rescue(broken, tools)
     assert broken.run(f"ls /tool; cat {MOUNT_POINT}/state") == "/tool\nbroken\n"
@@ -50,13 +50,13 @@ def test_a_stopped_server_is_rescued_with_its_own_image(broken):
     assert broken.run("cat /state") == "broken\n"
 
 
-def test_a_server_in_error_is_rescued(broken, admin, tools):
+def test_a_server_in_error_can_be_rescued(broken, admin, tools):
     admin.compute.reset_server_state(broken.id, "error")
     rescue(broken, tools)
     assert broken.run(f"cat {MOUNT_POINT}/state") == "broken\n"
 
 
-def test_a_failed_rescue_loses_nothing(broken, upload, demo, engine):
+def test_a_server_survives_a_failed_rescue(broken, upload, demo, engine):
     bad = upload(archives.busybox_archive(config={"Entrypoint": ["/no/such"]}))
     broken.act("rescue_server", None, demo.image.find_image(bad).id, until="ERROR")
     assert "/no/such" in broken.show().fault["message"]
@@ -65,7 +65,7 @@ def test_a_failed_rescue_loses_nothing(broken, upload, demo, engine):
     assert broken.run("cat /state") == "broken\n"
 
 
-def test_a_server_in_rescue_is_deleted_whole(broken, engine):
+def test_deleting_a_server_in_rescue_removes_both_containers(broken, engine):
     rescue(broken)
     assert engine.inspect_container(aside_name_of(broken.id))
     # The fixture deletes it, and finds nothing left.

@@ -90,9 +90,7 @@ def test_a_stopped_server_stays_stopped(boot, large, limits):
     assert limits(server) == (128, 2)
 
 
-def test_a_server_is_not_shrunk_below_what_it_uses(
-    boot, admin, demo, small, limits, process
-):
+def test_memory_cannot_shrink_below_its_use(boot, admin, demo, small, limits, process):
     server = boot(networks="none")
     server.run("dd if=/dev/zero of=/dev/shm/kept bs=1M count=50")
     before = process(server)
@@ -106,7 +104,7 @@ def test_a_server_is_not_shrunk_below_what_it_uses(
     assert server.show().flavor.name == "docker.tiny"
 
 
-def test_a_nova_compute_that_is_killed_harms_no_server(
+def test_a_server_survives_the_end_of_nova_compute_during_a_resize(
     boot, demo, large, limits, process
 ):
     server = boot(networks="none")

@@ -28,12 +28,12 @@ def test_a_server_boots_and_has_an_address(boot, engine):
     assert container["HostConfig"]["Memory"] == 64 * 2**20
 
 
-def test_a_server_may_have_no_network(boot):
+def test_a_server_can_have_no_network(boot):
     server = boot(networks="none")
     assert server.run("ls /sys/class/net") == "lo\n"
 
 
-def test_the_console_log_reads(boot, upload):
+def test_the_console_log_shows_the_output(boot, upload):
     script = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo line $i; done; exec cat"
     image = upload(shell_image(script))
     server = boot(image)
@@ -51,7 +51,7 @@ def test_stop_and_start_keep_the_address(boot):
 
 
 @pytest.mark.parametrize("kind", ["SOFT", "HARD"])
-def test_a_reboot_is_a_new_process_with_the_same_nic(boot, upload, engine, kind):
+def test_a_reboot_starts_a_new_process_with_the_same_nic(boot, upload, engine, kind):
     # One that ends when it is told to: the API knows no shorter patience.
     script = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
     image = upload(shell_image(script))
@@ -98,12 +98,12 @@ def test_a_rebuilt_server_keeps_its_address(boot, demo):
         ),
     ],
 )
-def test_a_bad_image_is_an_error_that_says_why(boot, upload, content, values, reason):
+def test_the_fault_tells_why_an_image_is_refused(boot, upload, content, values, reason):
     server = boot(upload(content, **values), until="ERROR")
     assert reason in server.show().fault["message"]
 
 
-def test_an_archive_cannot_name_itself_after_a_local_image(boot, upload, engine):
+def test_an_archive_cannot_take_the_name_of_a_local_image(boot, upload, engine):
     names = {tag for image in engine.list_images() for tag in image["RepoTags"] or []}
     # The engine's word for an image without a name.
     names.discard("<none>:<none>")
@@ -114,7 +114,7 @@ def test_an_archive_cannot_name_itself_after_a_local_image(boot, upload, engine)
     assert not engine.list_images({"reference": ["debian:latest"]})
 
 
-def test_a_quota_is_kept(admin, demo, boot):
+def test_quotas_are_enforced(admin, demo, boot):
     project = demo.current_project_id
     limit = len(list(demo.compute.servers())) + 1
     admin.compute.update_quota_set(project, instances=limit)
@@ -126,7 +126,7 @@ def test_a_quota_is_kept(admin, demo, boot):
         admin.compute.revert_quota_set(project)
 
 
-def test_a_killed_nova_compute_loses_no_server_and_leaves_nothing(boot, admin):
+def test_servers_survive_the_end_of_nova_compute_during_a_boot(boot, admin):
     steady = boot()
     interrupted = boot(until=None)
     time.sleep(0.5)
@@ -140,7 +140,7 @@ def test_a_killed_nova_compute_loses_no_server_and_leaves_nothing(boot, admin):
     assert late.status == "ACTIVE"
 
 
-def test_an_engine_restart_stops_servers_which_start_again(boot, engine):
+def test_servers_can_be_started_after_an_engine_restart(boot, engine):
     server = boot()
     id_before = engine.inspect_container(name_of(server.id))["Id"]
     for process in psutil.process_iter(["name"]):
@@ -152,11 +152,11 @@ def test_an_engine_restart_stops_servers_which_start_again(boot, engine):
     assert server.address() in server.run("ip -o addr show dev eth0")
 
 
-def test_nova_compute_is_not_root():
+def test_nova_compute_does_not_run_as_root():
     assert nova_compute().username() == "nova"
 
 
-def test_the_host_is_what_the_engine_says(admin, engine):
+def test_the_host_reports_the_resources_of_the_engine(admin, engine):
     [host] = [
         found
         for found in admin.compute.hypervisors(details=True)

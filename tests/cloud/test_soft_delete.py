@@ -21,7 +21,7 @@ def reclaimed_later():
         yield
 
 
-def test_a_deletion_is_undone(boot, engine, admin, reclaimed_later):
+def test_a_soft_deleted_server_is_restored(boot, engine, admin, reclaimed_later):
     server = boot()
     server.run("echo kept > /file")
     server.user.compute.delete_server(server.id)
@@ -37,7 +37,7 @@ def test_a_deletion_is_undone(boot, engine, admin, reclaimed_later):
     assert server.address() in server.run("ip -o addr show dev eth0")
 
 
-def test_a_deletion_is_made_final(boot, engine, admin, reclaimed_later):
+def test_a_soft_deleted_server_is_force_deleted(boot, engine, admin, reclaimed_later):
     server = boot()
     server.user.compute.delete_server(server.id)
     assert eventually(

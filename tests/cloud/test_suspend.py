@@ -33,7 +33,7 @@ def to_disk(criu_tree):
         program.unlink()
 
 
-def test_a_suspended_server_goes_on_where_it_was_after_a_power_cut(
+def test_a_server_suspended_to_disk_resumes_after_a_power_cut(
     to_disk, boot, upload, engine
 ):
     archive = archives.busybox_archive(config={"Entrypoint": ["sh", "-c", COUNT]})

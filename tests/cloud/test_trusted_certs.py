@@ -68,7 +68,7 @@ def keys(tmp_path):
         yield
 
 
-def test_an_image_is_loaded_only_when_who_is_trusted_has_signed_it(
+def test_an_image_must_be_signed_with_a_trusted_certificate(
     keys, boot, demo, engine, upload
 ):
     trusted, stranger = authority("trusted"), authority("stranger")

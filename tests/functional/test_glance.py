@@ -205,7 +205,9 @@ def test_an_image_of_the_engine_is_an_active_image(load, reconciler, member):
     assert image["stores"] == "engine"
 
 
-def test_its_data_is_an_archive_with_its_name(engine, load, reconciler, member):
+def test_the_data_of_an_image_is_an_archive_with_its_name(
+    engine, load, reconciler, member
+):
     image_id = load("team/demo:1")
     reconcile(reconciler)
     image = show(member, "team/demo:1")
@@ -268,9 +270,7 @@ def test_a_member_cannot_change_an_image_of_the_engine(demo, member):
     assert member.get(url).json() == demo
 
 
-def test_a_member_cannot_locate_an_own_image_on_the_engine(
-    load, start, service, member
-):
+def test_a_member_cannot_add_a_location_on_the_engine(load, start, service, member):
     load("team/secret:1")
     reconciler = start(default="private")
     reconcile(reconciler)
@@ -386,7 +386,7 @@ def test_a_wrong_size_in_the_location_breaks_off_the_download(demo, service):
 # Missing images, and a missing engine
 
 
-def test_an_image_that_was_removed_since_has_no_data(engine, demo, member):
+def test_an_image_removed_from_the_engine_has_no_data(engine, demo, member):
     engine.client.remove_image("team/demo:1")
     answer = data(member, demo["id"])
     assert answer.status_code in (204, 404)
@@ -405,7 +405,9 @@ def test_a_moved_tag_does_not_change_an_images_data(engine, load, reconciler, me
     assert f"sha256:{hashlib.sha256(members[entry['Config']]).hexdigest()}" == old
 
 
-def test_glance_works_while_the_engine_is_away(socket, glance, demo, member):
+def test_glance_starts_and_lists_images_without_the_engine(
+    socket, glance, demo, member
+):
     away = socket.rename(socket.with_name("away.sock"))
     try:
         assert data(member, demo["id"]).status_code == 503
@@ -420,7 +422,9 @@ def test_glance_works_while_the_engine_is_away(socket, glance, demo, member):
 # Listing
 
 
-def test_an_image_leaves_glance_with_its_tag(engine, load, reconciler, service):
+def test_removing_a_tag_removes_its_image_from_glance(
+    engine, load, reconciler, service
+):
     image_id = load("team/demo:1")
     engine.client.tag_image(image_id, "team/demo", "2")
     reconcile(reconciler)
@@ -447,7 +451,7 @@ def test_the_archive_of_each_tag_has_its_own_name(engine, load, reconciler, memb
         assert entry["RepoTags"] == [name]
 
 
-def test_a_moved_tag_is_another_image(engine, load, reconciler, service):
+def test_a_moved_tag_becomes_a_new_image(engine, load, reconciler, service):
     first = load("team/demo:1")
     reconcile(reconciler)
     old = show(service, "team/demo:1")
@@ -549,7 +553,7 @@ def test_an_image_can_be_looked_up_by_its_name(demo, member):
     assert not listed(member, name="team/demo:2")
 
 
-def test_changes_on_the_engine_show_at_once(engine, load, reconciler, service):
+def test_changes_on_the_engine_are_listed_at_once(engine, load, reconciler, service):
     image_id = load("team/demo:keep")
     follower = Follower(engine.client, reconciler, 300)
     thread = threading.Thread(target=follower.run)
@@ -606,7 +610,7 @@ def test_an_image_is_read_from_its_registry(engine, glance, service, member, app
     service.delete(f"/v2/images/{own}").raise_for_status()
 
 
-def test_a_member_cannot_locate_an_image_in_the_registry(member, app):
+def test_a_member_cannot_add_a_location_in_the_registry(member, app):
     own = make(member)
     assert locate(member, own, app[0]) == (403, "queued")
 
@@ -650,7 +654,7 @@ def real_registry(registry, directory):
     return Registry(registry.host, auth=auth, ca_file=registry.ca_file)
 
 
-def test_an_image_of_a_registry_is_registered(glance, service, real_registry, app):
+def test_a_registry_image_is_registered(glance, service, real_registry, app):
     registered = image_cli.register(
         glance.gateway(), real_registry, "team/app:1", {"visibility": "public"}
     )

@@ -164,7 +164,7 @@ def bare(tmp_path):
 
 
 @pytest.mark.parametrize("nova", [NOVA, OLDER_NOVA])
-def test_nova_from_a_wheel(environment, source, nova):
+def test_nova_from_a_wheel_finds_the_driver(environment, source, nova):
     environment.install(nova)
     code, _, stderr = environment.load_driver()
     assert code == 1
@@ -177,7 +177,7 @@ def test_nova_from_a_wheel(environment, source, nova):
 
 
 @pytest.mark.parametrize("order", ["nova first", "driver first"])
-def test_editable_nova(environment, source, nova_source, order):
+def test_editable_nova_finds_the_driver(environment, source, nova_source, order):
     install = [("-e", nova_source), (source,)]
     for what in install if order == "nova first" else reversed(install):
         environment.install(*what)
@@ -189,7 +189,7 @@ def test_editable_nova(environment, source, nova_source, order):
     ]
 
 
-def test_editable_nova_and_driver(environment, source, nova_source):
+def test_editable_nova_finds_the_editable_driver(environment, source, nova_source):
     environment.install("-e", nova_source, "-e", source)
     code, files, stderr = environment.load_driver()
     assert code == 0, stderr
@@ -217,7 +217,7 @@ def test_uninstalling_leaves_nothing(environment, source, options):
     assert environment.files() == before
 
 
-def test_a_glance_host_needs_nothing_of_nova(bare, source):
+def test_glance_docker_works_without_nova(bare, source):
     environment, directory = bare
     environment.install(source)
     store = Requirement("glance_store")
@@ -236,7 +236,7 @@ def test_a_glance_host_needs_nothing_of_nova(bare, source):
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
-def test_a_compute_host_needs_nothing_of_glance(bare, source):
+def test_the_driver_loads_without_glance_store(bare, source):
     environment, directory = bare
     environment.install(NOVA, source)
     nova = _applicable(metadata.distribution("nova"), set())

@@ -71,7 +71,7 @@ def test_the_finder_is_added_once():
     assert before.count(nova_docker.alias.AliasFinder) == 1
 
 
-def test_unknown_attributes_are_refused():
+def test_unknown_attributes_raise_attribute_error():
     with pytest.raises(AttributeError, match="LibvirtDriver"):
         nova_docker.LibvirtDriver  # noqa: B018
 
@@ -104,7 +104,7 @@ def test_validator_knows_the_options(tmp_path, monkeypatch, option, problems):
 
 
 @pytest.mark.parametrize("name", ["nova", "glance", "glance-store"])
-def test_pip_never_replaces(name):
+def test_services_are_not_requirements(name):
     assert not any(name in _required(file) for file in FILES.values())
 
 
