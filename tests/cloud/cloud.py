@@ -23,7 +23,7 @@ def up() -> None:
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """What ``eval "$(./quickstart env)"`` sets in a shell, but for PATH."""
+    """Return the variables that ``./quickstart env`` exports, without PATH."""
     lines = subprocess.run(
         [QUICKSTART, "env"], check=True, capture_output=True, text=True
     ).stdout
@@ -34,12 +34,12 @@ def environment() -> dict[str, str]:
 
 
 def directory() -> pathlib.Path:
-    """Where the cloud keeps its state."""
+    """Return the directory of the cloud's state."""
     return pathlib.Path(environment()["OS_CLIENT_CONFIG_FILE"]).parent
 
 
 def connect(user: str = "admin") -> Any:
-    """An openstacksdk connection."""
+    """Return an openstacksdk connection of a user in clouds.yaml."""
     config = openstack.config.OpenStackConfig(
         config_files=[environment()["OS_CLIENT_CONFIG_FILE"]], load_envvars=False
     )
@@ -47,7 +47,10 @@ def connect(user: str = "admin") -> Any:
 
 
 def nova_compute(other_than: int = 0) -> psutil.Process | None:
-    """The real nova-compute: Nova's fake one has a configuration of its own."""
+    """Return the process of nova-compute, but not of the one with Nova's fake driver.
+
+    :param other_than: process ID to ignore
+    """
     for process in psutil.process_iter(["cmdline", "pid"]):
         line = " ".join(process.info["cmdline"] or [])
         if (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers of a real OpenStack, used through its APIs as a project's user does."""
+"""Servers of a real OpenStack, used through its APIs as users of a project do."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
 from tests.cloud import cloud
 
-TIMEOUT = 120  # seconds, for what takes a few
+TIMEOUT = 120  # seconds; most waits end within a few
 OVSDB = "tcp:127.0.0.1:6640"
 
 
 def eventually(
-    happens: Callable[[], Any], timeout: float = TIMEOUT, interval: float = 0.2
+    condition: Callable[[], Any], timeout: float = TIMEOUT, interval: float = 0.2
 ) -> Any:
-    """The first true answer, or the last one when time is up."""
+    """Wait until a condition is true, and return its value, true or not."""
     deadline = time.monotonic() + timeout
-    while not (answer := happens()) and time.monotonic() < deadline:
+    while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(interval)
-    return answer
+    return found
 
 
 @dataclasses.dataclass
 class Server:
-    """A server, as its user and as its host see it."""
+    """A server, seen by its user and from its host.
+
+    :ivar user: the connection of its owner
+    """
 
     id: str
     user: Any
@@ -79,13 +82,13 @@ class Server:
         return self.user.compute.get_server_console_output(self.id, lines)["output"]
 
     def act(self, action: str, *arguments: Any, until: str) -> None:
-        """Call an action of the compute API and wait for a status."""
+        """Call an action of the compute API, and wait for the status ``until``."""
         getattr(self.user.compute, action)(self.id, *arguments)
         eventually(lambda: self.show().task_state is None and self.status == until)
         assert self.status == until
 
     def run(self, script: str, *, check: bool = True) -> str:
-        """The output of a shell script in it, run by the host's administrator."""
+        """Run a shell script in the server with docker exec, and return its output."""
         return subprocess.run(
             ["docker", "exec", f"nova-{self.id}", "sh", "-c", script],
             env=os.environ | cloud.environment(),
@@ -113,7 +116,7 @@ def demo(the_cloud: None) -> Any:
 
 @pytest.fixture(scope="session")
 def engine(the_cloud: None) -> DockerClient:
-    """The cloud's engine, in the place of the one that other tests start."""
+    """The cloud's engine, which replaces the private one of other tests."""
     return DockerClient(cloud.environment()["DOCKER_HOST"])
 
 
@@ -125,17 +128,17 @@ def switch(the_cloud: None) -> Any:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[None]:
-    """Fails a test after which the host is not as it was before.
+    """Fails a test that leaves a container, namespace, port or server behind.
 
-    A veth is there for as long as its namespace. Other engines and switches may
-    be at work on the host meanwhile.
+    A veth exists as long as its namespace. Only this cloud's engine and switch count:
+    the host may have others.
     """
 
-    # The tests are root: no daemon in between.
+    # The tests run as root and need no privsep daemon.
     netns_admin.set_client_mode(False)
     directory = engine.info()["DockerRootDir"]
 
-    def there() -> dict[str, set[str]]:
+    def present() -> dict[str, set[str]]:
         return {
             "containers": {c["Names"][0] for c in engine.list_containers()},
             "namespaces": {
@@ -147,18 +150,19 @@ def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[No
             "servers": {server.id for server in demo.compute.servers()},
         }
 
-    before = there()
+    before = present()
     yield
-    # OVN takes a patch port of a network that has gone away a moment later.
-    eventually(lambda: there() == before, timeout=10)
-    assert there() == before
+    # OVN removes the patch port of a deleted network a moment later.
+    eventually(lambda: present() == before, timeout=10)
+    assert present() == before
 
 
 @pytest.fixture
 def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
-    """Boots a server, deleted when the test ends; ACTIVE unless ``until`` differs.
+    """Boots a server, and deletes it when the test ends.
 
-    ``existing`` is the id of one whose boot was asked for already.
+    It waits for the status ``until``; None does not wait. ``existing`` is the ID of a
+    server that the test has created itself.
     """
     servers = []
 
@@ -198,26 +202,26 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def floating_ip(demo: Any) -> Iterator[Callable[[Server], str]]:
-    """Gives a server a floating IP, taken back when the test ends."""
-    made = []
+    """Gives a server a floating IP, and deletes it when the test ends."""
+    created = []
 
-    def give(server: Server) -> str:
+    def associate(server: Server) -> str:
         public = demo.network.find_network("public")
         address = demo.network.create_ip(
             floating_network_id=public.id, port_id=server.port().id
         )
-        made.append(address)
+        created.append(address)
         return address.floating_ip_address
 
-    yield give
-    for address in made:
+    yield associate
+    for address in created:
         demo.network.delete_ip(address)
 
 
 @pytest.fixture
 def upload(demo: Any) -> Iterator[Callable[..., str]]:
-    """Uploads an image of the user's own; returns its name."""
-    made = []
+    """Uploads an image as the user, and returns its name."""
+    created = []
 
     def create(content: bytes, **values: Any) -> str:
         name = f"test-{uuidutils.generate_uuid()}"
@@ -226,29 +230,29 @@ def upload(demo: Any) -> Iterator[Callable[..., str]]:
             data=content,
             **{"container_format": "docker", "disk_format": "raw"} | values,
         )
-        made.append(image)
+        created.append(image)
         return name
 
     yield create
-    for image in made:
+    for image in created:
         demo.image.delete_image(image)
 
 
 @pytest.fixture
 def flavor(admin: Any) -> Iterator[Callable[..., str]]:
-    """Makes a flavor like docker.tiny; returns its name."""
-    made = []
+    """Creates a flavor like docker.tiny, and returns its name."""
+    created = []
 
     def create(extra_specs: dict[str, str] | None = None, **values: Any) -> str:
         found = admin.compute.create_flavor(
             name=f"test-{uuidutils.generate_uuid()}",
             **{"vcpus": 1, "ram": 64, "disk": 1} | values,
         )
-        made.append(found)
+        created.append(found)
         if extra_specs:
             admin.compute.create_flavor_extra_specs(found, extra_specs)
         return found.name
 
     yield create
-    for found in made:
+    for found in created:
         admin.compute.delete_flavor(found)

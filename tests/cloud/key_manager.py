@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Barbican on loopback, for tests: who keeps certificates for Nova."""
+"""Barbican on loopback, which stores certificates for Nova in a test."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ auth_endpoint = {settings.AUTH_URL}
 
 @contextlib.contextmanager
 def running(directory: pathlib.Path) -> Iterator[None]:
-    """Barbican, which nova-compute asks for certificates meanwhile."""
+    """Run Barbican during the block, with nova-compute configured to use it."""
     configuration = directory / ".barbican/barbican.conf"
     configuration.parent.mkdir()
     configuration.write_text(
@@ -107,7 +107,7 @@ def running(directory: pathlib.Path) -> Iterator[None]:
 
 
 def store(token: str, certificate: bytes) -> str:
-    """Give Barbican a certificate (PEM); return its id there."""
+    """Store a certificate (PEM) in Barbican, and return the ID of its secret."""
     answer = requests.post(
         f"{URL}/v1/secrets",
         json={

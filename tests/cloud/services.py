@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the cloud, stopped and started by tests."""
+"""Starting, stopping and configuring the services of the cloud."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NOVA_CONF = settings.ETC / "nova/nova.conf"
 def start(name: str) -> None:
     """Start a service, and wait until it is ready."""
     if name == "nova-compute":
-        # What is asked for while it starts up may be taken for a boot that it
-        # was killed at.
+        # This waits until it is ready: a server created while nova-compute starts
+        # may look like one whose boot a restart has interrupted.
         steps.start_compute()
         return
     [service] = [each for each in services.services() if each.name == name]
@@ -32,14 +32,17 @@ def start(name: str) -> None:
 
 
 def restart(name: str) -> None:
-    """Start a service anew, and wait until it is ready."""
+    """Restart a service, and wait until it is ready."""
     supervisor.stop(name)
     start(name)
 
 
 @contextlib.contextmanager
 def configured(path: pathlib.Path, old: str, new: str, *names: str) -> Iterator[None]:
-    """Change a configuration file in the block, for services that are restarted."""
+    """Change a configuration file during the block.
+
+    The services ``names`` are restarted when the block begins and when it ends.
+    """
     before = path.read_text()
     assert old in before
     path.write_text(before.replace(old, new, 1))
@@ -54,9 +57,9 @@ def configured(path: pathlib.Path, old: str, new: str, *names: str) -> Iterator[
 
 
 def reboot_host() -> None:
-    """Do to the cloud's servers what a power cut does to them.
+    """Simulate a power cut, as far as the cloud's servers can tell.
 
-    The engine dies, and so do all their processes, namespaces and NICs.
+    The engine, all processes of servers, their namespaces and NICs end.
     """
     supervisor.stop("nova-compute")
     own = str(engine.OWN_SOCKET)
@@ -64,7 +67,7 @@ def reboot_host() -> None:
         if process.info["name"] == "dockerd" and own in str(process.info["cmdline"]):
             process.kill()
             process.wait()
-    # supervisord starts it again; it ends what its predecessor has left running.
+    # supervisord restarts the engine, which kills the containers that still run.
     start("dockerd")
     directory = engine.info(engine.OWN_SOCKET)["DockerRootDir"]
     for name in netns.listnetns():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metadata of all kinds, and a Debian with cloud-init that makes use of them."""
+"""Metadata, user data and vendor data, and a Debian image with cloud-init."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cloud.conftest import eventually
 
 PACKAGES = ("cloud-init", "openssh-server", "iproute2", "netbase")
 
-# The stages that systemd would run.
+# The stages of cloud-init, which systemd would run.
 INIT = b"""#!/bin/sh
 cloud-init init --local
 cloud-init init
@@ -35,7 +35,7 @@ write_files: [{path: /srv/note, content: from the user}]
 
 @pytest.fixture(scope="module")
 def debian(tmp_path_factory):
-    """An archive of the image."""
+    """A docker save archive of Debian with cloud-init and an SSH server."""
     tree = tmp_path_factory.mktemp("debian") / "tree.tar"
     images.debootstrap(tree, PACKAGES)
     init = archives.tar({"usr/sbin/boot": INIT})
@@ -61,20 +61,20 @@ def test_cloud_init_applies_key_password_and_user_data(
     assert "ssh-ed25519 " in server.run("cat /home/debian/.ssh/authorized_keys")
     password = server.run("getent shadow debian").split(":")[1]
     assert crypt.crypt("s3cret", password) == password
-    # It has left the NICs as they were.
+    # cloud-init has not changed the NICs.
     assert server.address() in server.run("ip address show dev eth0")
     source = server.run("cat /run/cloud-init/result.json")
     assert ("seed" if config_drive else "DataSourceOpenStack") in source
 
 
 def metadata(server, name="meta_data.json"):
-    """A file of a server's config drive."""
+    """Return a JSON file of a server's config drive."""
     path = f"/var/lib/cloud/seed/config_drive/openstack/latest/{name}"
     return json.loads(server.run(f"cat {path}"))
 
 
 def served(server, name="meta_data.json"):
-    """The same of the metadata service, asked from inside a server."""
+    """Return the same file from the metadata service, fetched inside the server."""
     request = f"GET /openstack/latest/{name} HTTP/1.0\\r\\n\\r\\n"
     script = f"printf '{request}' | nc -w 5 169.254.169.254 80"
     answer = eventually(lambda: server.run(script, check=False), timeout=30)
@@ -103,7 +103,7 @@ def test_an_attached_nic_has_its_tag_until_it_is_detached(boot, demo):
         server.id, net_id=server.port().network_id, tag="late"
     )
     [mac] = server.run("cat /sys/class/net/eth1/address").split()
-    # Nova serves an answer for 15 seconds.
+    # Nova caches metadata for 15 seconds.
     [device] = eventually(lambda: served(server)["devices"], timeout=30)
     assert (device["tags"], device["mac"]) == (["late"], mac)
     demo.compute.delete_server_interface(server.port_of("eth1").id, server=server.id)

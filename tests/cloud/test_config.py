@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server is told at its first boot, and where it finds it."""
+"""Config drive, metadata, injected files, keys and passwords."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_config_drive_is_where_cloud_init_looks(boot, demo, key):
     assert server.id in server.run(f"cat {SEED}/nocloud/meta-data")
     assert server.run(f"touch {latest}/x 2>/dev/null || echo refused") == "refused\n"
 
-    # Written anew for another server of the same uuid.
+    # A rebuild writes it again.
     image = demo.image.find_image(images.BUSYBOX).id
     demo.compute.rebuild_server(server.id, image=image, metadata={"a": "2"})
     eventually(lambda: server.status == "ACTIVE" and not server.show().task_state)
@@ -88,7 +88,7 @@ def test_a_file_is_injected(boot, demo):
                 "personality": [{"path": "/etc/motd", "contents": ENCODED}],
             }
         },
-        # The last that takes files.
+        # The last microversion with file injection.
         microversion="2.56",
     ).json()
     server = boot(existing=answer["server"]["id"])

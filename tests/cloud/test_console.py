@@ -17,7 +17,7 @@ from tests.cloud.conftest import eventually
 
 SECONDS = 60
 
-# As Horizon's page does it, less the drawing of a terminal.
+# A page like Horizon's, without a terminal emulator.
 PAGE = """<!DOCTYPE html>
 <title>Serial console</title>
 <pre id="shown"></pre>
@@ -39,7 +39,7 @@ socket.onmessage = (event) => {
 
 @pytest.fixture
 def url_of(demo):
-    """The address of a server's console, as Nova gives it to the user."""
+    """Returns the URL of a server's console, which Nova gives to the user."""
 
     def get(server):
         answer = demo.compute.post(
@@ -71,7 +71,7 @@ def view(url_of):
 
 
 def shown(viewer, expected):
-    """What a viewer sees, until that has ``expected`` in it."""
+    """Return what a viewer sees up to ``expected``."""
     seen = b""
     while expected not in seen:
         frame = viewer.recv()
@@ -81,7 +81,7 @@ def shown(viewer, expected):
 
 
 def rest(viewer):
-    """What a viewer sees to the end."""
+    """Return what a viewer sees until the session ends."""
     seen = b""
     with contextlib.suppress(websocket.WebSocketConnectionClosedException):
         while frame := viewer.recv():
@@ -94,12 +94,12 @@ def test_viewers_share_the_terminal_of_the_first_process(boot, view):
     first, second = view(server), view(server)
     for viewer in (first, second):
         shown(viewer, b"\x1b[18t")
-    # The size of a terminal is told by the terminal.
+    # A terminal reports its size when it is asked.
     first.send_binary(b"\x1b[8;43;121techo pid $$; stty size\n")
     assert b"pid 1\r\n" in shown(first, b"43 121\r\n")
     assert b"pid 1\r\n" in shown(second, b"43 121\r\n")
     first.close()
-    # Docker's keys to leave.
+    # Docker's detach keys.
     second.send_binary(b"\x10\x11")
     rest(second)
     again = view(server)
@@ -143,7 +143,7 @@ def test_a_wrong_token_opens_no_console(boot, url_of):
 
 def test_a_page_in_a_browser_can_use_the_console(boot, url_of, tmp_path):
     page = PAGE % url_of(boot())
-    told: queue.Queue[tuple[str, str]] = queue.Queue()
+    posted: queue.Queue[tuple[str, str]] = queue.Queue()
 
     class Pages(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -154,7 +154,7 @@ def test_a_page_in_a_browser_can_use_the_console(boot, url_of, tmp_path):
 
         def do_POST(self):
             size = int(self.headers["Content-Length"])
-            told.put((self.path, self.rfile.read(size).decode()))
+            posted.put((self.path, self.rfile.read(size).decode()))
             self.send_response(204)
             self.end_headers()
 
@@ -167,7 +167,7 @@ def test_a_page_in_a_browser_can_use_the_console(boot, url_of, tmp_path):
             [
                 "chromium",
                 "--headless=new",
-                # The tests are root.
+                # Chromium's sandbox does not work as root.
                 "--no-sandbox",
                 "--disable-gpu",
                 "--disable-dev-shm-usage",
@@ -178,7 +178,7 @@ def test_a_page_in_a_browser_can_use_the_console(boot, url_of, tmp_path):
             stderr=subprocess.DEVNULL,
         ) as browser:
             try:
-                path, text = told.get(timeout=SECONDS)
+                path, text = posted.get(timeout=SECONDS)
             finally:
                 browser.terminate()
         pages.shutdown()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of the engine and of a registry, in Glance and under servers."""
+"""Images of the engine and of a registry, listed in Glance and booted."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from tests.cloud import services
 from tests.cloud.conftest import eventually
 from tests.functional.registry_server import RegistryServer
 
-# Large beside what Glance says of images.
+# Large compared to what Glance writes for other reasons.
 SIZE = 16 * 1024 * 1024
-# Seconds for what takes a part of one on a machine with nothing else to do.
+# Seconds for what takes less than one on an idle machine.
 SOON = 5
 GLANCE_CONF = settings.ETC / "glance/glance-api.conf"
 
 
 def run(*command, user="admin", check=True):
-    """What a command does in the environment that ./quickstart gives to a user."""
-    given = cloud.environment()
+    """Run a command in the environment that ``./quickstart env`` exports."""
+    exported = cloud.environment()
     env = {
         "HOME": os.environ["HOME"],
         "PATH": f"{settings.PATH}:/usr/local/bin",
-        "DOCKER_HOST": given["DOCKER_HOST"],
-        "OS_CLIENT_CONFIG_FILE": given["OS_CLIENT_CONFIG_FILE"],
+        "DOCKER_HOST": exported["DOCKER_HOST"],
+        "OS_CLIENT_CONFIG_FILE": exported["OS_CLIENT_CONFIG_FILE"],
         "OS_CLOUD": user,
     }
     return subprocess.run(
@@ -49,10 +49,10 @@ def run(*command, user="admin", check=True):
 
 @pytest.fixture
 def build(tmp_path, engine):
-    """Builds an image with docker build; returns its name."""
-    made = []
+    """Builds an image with docker build, and returns its name."""
+    built = []
 
-    def make(content=b"built", size=0, labels=None):
+    def docker_build(content=b"built", size=0, labels=None):
         name = f"test-{uuidutils.generate_uuid()}"
         shutil.copy("/bin/busybox", tmp_path)
         (tmp_path / "content").write_bytes(content)
@@ -63,12 +63,12 @@ def build(tmp_path, engine):
             'CMD ["/bin/sh"]\n'
             + "".join(f"LABEL {k}={v}\n" for k, v in (labels or {}).items())
         )
-        made.append(f"{name}:latest")
+        built.append(f"{name}:latest")
         run("docker", "build", "-q", "-t", name, str(tmp_path))
-        return made[-1]
+        return built[-1]
 
-    yield make
-    for name in made:
+    yield docker_build
+    for name in built:
         run("docker", "rmi", name, check=False)
 
 
@@ -94,13 +94,13 @@ def await_active(user, name):
     assert eventually(
         lambda: (found := listed(user, name)) and found.status == "active", interval=0.1
     )
-    # Without what Glance notes while it makes an image active.
+    # Glance removes this property only when the task is over.
     eventually(lambda: "os_glance_import_task" not in listed(user, name).properties)
     return user.image.get_image(listed(user, name).id)
 
 
 def written_by_glance():
-    """Bytes that Glance's processes have written anywhere."""
+    """Return how many bytes Glance's processes have written anywhere."""
     return sum(
         process.io_counters().write_chars
         for process in psutil.process_iter(["cmdline"])
@@ -125,7 +125,7 @@ def test_an_image_built_on_the_host_boots_without_being_copied(
     assert container["Image"] == engine.inspect_image(name)["Id"]
     with io.BytesIO() as saved:
         demo.image.download_image(image, output=saved)
-        # So that is how a move would show.
+        # Shows that the counter would have noticed a copy.
         assert written_by_glance() - before > SIZE
         assert len(saved.getvalue()) == image.size
         loaded = engine.load_image([saved.getvalue()])
@@ -179,14 +179,16 @@ def test_a_user_cannot_change_an_image_of_the_engine(build, demo):
 def test_copied_properties_do_not_select_another_image(
     boot, build, demo, admin, upload
 ):
-    """All properties of another's image, on an image of one's own."""
+    """A user copies all properties of a listed image to an image of their own."""
     name = build(content=b"secret")
-    theirs = await_active(admin, name)
-    copied = {k: v for k, v in theirs.properties.items() if k.startswith("docker_")}
+    listed_image = await_active(admin, name)
+    copied = {
+        k: v for k, v in listed_image.properties.items() if k.startswith("docker_")
+    }
     assert copied["docker_image_id"]
     mine = upload(
         archives.busybox_archive(files={"content": b"mine"}),
-        architecture=theirs.architecture,
+        architecture=listed_image.architecture,
         **copied,
     )
     assert demo.image.find_image(mine).properties["docker_tag"] == name
@@ -195,8 +197,8 @@ def test_copied_properties_do_not_select_another_image(
 
 def test_a_user_cannot_set_the_location_of_an_image(build, demo, admin):
     name = build(content=b"secret")
-    theirs = await_active(admin, name)
-    [place] = re.findall(r"docker://local/[^\"]+", where(admin, theirs.id))
+    listed_image = await_active(admin, name)
+    [place] = re.findall(r"docker://local/[^\"]+", locations(admin, listed_image.id))
     body = {"container_format": "docker", "disk_format": "raw", "name": "thief"}
     image_id = demo.image.post("/images", json=body).json()["id"]
     try:
@@ -215,7 +217,7 @@ def test_a_user_cannot_set_the_location_of_an_image(build, demo, admin):
         demo.image.delete_image(image_id)
 
 
-def where(admin, image_id):
+def locations(admin, image_id):
     return admin.image.get(f"/images/{image_id}/locations").text
 
 
@@ -243,7 +245,7 @@ def test_metadata_definitions_are_available(demo):
 
 @pytest.fixture
 def registry():
-    """A registry that nova-compute, its engine and Glance know."""
+    """A registry, for which nova-compute, the engine and Glance are configured."""
     with RegistryServer() as server, contextlib.ExitStack() as stack:
         auth_file = settings.ETC / "registry-auth.json"
         server.write_auth_file(auth_file)
@@ -284,7 +286,7 @@ def registry():
 def test_a_registry_image_boots_and_glance_stores_nothing(
     registry, boot, admin, engine
 ):
-    # The engine has no layer of it.
+    # The content is new, so the engine has none of the layers.
     content = uuidutils.generate_uuid()
     parts = archives.members(
         archives.busybox_archive(files={"content": content.encode()})
@@ -293,7 +295,7 @@ def test_a_registry_image_boots_and_glance_stores_nothing(
     layers = [parts[name] for name in manifest["Layers"]]
     digest = registry.push("team/app", "1", parts[manifest["Config"]], layers)
     stored = set((settings.DATA / "glance").rglob("*"))
-    made = run(
+    registered = run(
         settings.BIN / "nova-docker-image",
         "register",
         "--public",
@@ -301,11 +303,11 @@ def test_a_registry_image_boots_and_glance_stores_nothing(
         f"--ca-file={settings.ETC / 'registry-ca.pem'}",
         f"{registry.host}/team/app:1",
     )
-    image_id = made.stdout.strip()
+    image_id = registered.stdout.strip()
     try:
         assert admin.image.get_image(image_id).status == "active"
         place = f"docker://{registry.host}/team/app@{digest}"
-        assert place in where(admin, image_id)
+        assert place in locations(admin, image_id)
         assert set((settings.DATA / "glance").rglob("*")) == stored
         before = len(registry.requests)
         name = f"{registry.host}/team/app:1"
@@ -313,7 +315,7 @@ def test_a_registry_image_boots_and_glance_stores_nothing(
         assert server.run("cat /content") == content
         fetched = [line for line in registry.requests[before:] if "/blobs/" in line]
         assert len(fetched) == len(set(fetched)) == 1 + len(layers)
-        # It has Glance's name alone, by which it goes when no server needs it.
+        # Glance's name is the only one, so the image cache can remove the image.
         found = engine.inspect_image(f"nova-glance/{image_id}:latest")
         assert not found["RepoDigests"]
         before = len(registry.requests)

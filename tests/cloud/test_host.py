@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host as its administrator sees it, and what no server can have on it."""
+"""The host in Nova and Placement, and requests that it refuses."""
 
 from __future__ import annotations
 
@@ -64,40 +64,39 @@ def custom_trait(admin, traits):
 
 def test_cpu_traits_are_restored_and_custom_traits_kept(traits, custom_trait):
     wanted = cpu.traits(cpu.describe("x86_64"))
-    there = {name for name, has in wanted.items() if has}
+    expected = {name for name, has in wanted.items() if has}
     traits.replace(
         traits() - {os_traits.HW_CPU_X86_SSE2, os_traits.HW_ARCH_X86_64}
         | {os_traits.HW_CPU_X86_3DNOW, custom_trait}
     )
-    # At its start nova-compute brings Placement in line with the driver.
+    # nova-compute updates Placement when it starts.
     nova_compute().kill()
-    assert eventually(lambda: there == traits() & set(wanted))
+    assert eventually(lambda: expected == traits() & set(wanted))
     assert custom_trait in traits()
 
 
 def test_required_traits_select_the_host(boot, flavor):
-    there = flavor({f"trait:{os_traits.HW_ARCH_X86_64}": "required"})
-    boot(flavor=there, networks="none")
-    elsewhere = flavor({f"trait:{os_traits.HW_ARCH_AARCH64}": "required"})
-    server = boot(flavor=elsewhere, networks="none", until="ERROR")
+    matching = flavor({f"trait:{os_traits.HW_ARCH_X86_64}": "required"})
+    boot(flavor=matching, networks="none")
+    other = flavor({f"trait:{os_traits.HW_ARCH_AARCH64}": "required"})
+    server = boot(flavor=other, networks="none", until="ERROR")
     assert NO_HOST in server.show().fault["message"]
 
 
 def test_the_hypervisor_shows_cpu_address_and_uptime(admin, host):
-    # Later microversions do not have it.
+    # Later microversions have no cpu_info.
     details = admin.compute.get(f"/os-hypervisors/{host.id}", microversion="2.53")
     info = details.json()["hypervisor"]["cpu_info"]
     assert info["arch"] == "x86_64" and "sse2" in info["features"]
-    threads = info["topology"]
-    assert (
-        threads["sockets"] * threads["cores"] * threads["threads"] == psutil.cpu_count()
-    )
+    topology = info["topology"]
+    count = topology["sockets"] * topology["cores"] * topology["threads"]
+    assert count == psutil.cpu_count()
     assert host.host_ip == "127.0.0.1"
     assert " up " in host.uptime and "load average" in host.uptime
 
 
 def test_cpu_use_of_the_host_is_measured():
-    """By Nova's CPU monitor, for its notifications: no API shows it."""
+    """Nova's CPU monitor writes the metrics to the database; no API shows them."""
 
     def metrics():
         query = f"SELECT metrics FROM {database}.compute_nodes WHERE {where}"
@@ -105,7 +104,7 @@ def test_cpu_use_of_the_host_is_measured():
         return {item["name"]: item["value"] for item in json.loads(found or "[]")}
 
     database, where = "nova_cell1", "hypervisor_type = 'docker' AND deleted = 0"
-    # With the host's resources, once in a minute.
+    # nova-compute updates them once a minute, with the host's resources.
     assert eventually(lambda: "cpu.percent" in metrics())
     found = metrics()
     assert 0 <= found["cpu.percent"] <= 1
@@ -174,7 +173,7 @@ UEFI = {"hw_firmware_type": "uefi"}
 @pytest.mark.parametrize(
     ("properties", "reason"),
     [
-        # Nova makes a trait of these.
+        # Nova requires a trait for these.
         ({"hw_vif_model": "e1000"}, NO_HOST),
         ({"hw_disk_bus": "virtio"}, NO_HOST),
         ({"hw_video_model": "virtio"}, NO_HOST),
@@ -182,7 +181,7 @@ UEFI = {"hw_firmware_type": "uefi"}
         ({**UEFI, "hw_firmware_stateless": "true"}, NO_HOST),
         ({**UEFI, "hw_machine_type": "q35", "hw_mem_encryption": "true"}, NO_HOST),
         ({"hw_tpm_version": "2.0", "hw_tpm_model": "tpm-crb"}, NO_HOST),
-        # Nova's filter of images.
+        # Nova's scheduler filters reject these.
         ({"hw_architecture": "aarch64"}, NO_HOST),
         ({"img_hv_type": "kvm"}, NO_HOST),
         ({"hw_numa_nodes": "1"}, NO_HOST),

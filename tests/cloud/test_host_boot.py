@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of servers when their host is started again."""
+"""Servers after a restart of their host."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_servers_return_to_their_states_after_a_power_cut(boot, engine):
     suspended.act("resume_server", until="ACTIVE")
     assert suspended.run("cat /file") == "kept\n" and has_its_address(suspended)
 
-    # When Nova compares all servers, which it does a minute after its start.
+    # Nova's power state synchronization runs a minute after the start.
     assert eventually(lambda: paused.status == "SHUTOFF")
     paused.act("start_server", until="ACTIVE")
     assert has_its_address(paused)

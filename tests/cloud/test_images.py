@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of servers, and images on the host, as their users see them."""
+"""Snapshots, rebuilding, shelving, and the image cache of the host."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.cloud.conftest import eventually
 
 @pytest.fixture
 def snapshot(demo):
-    """Makes an image of a server; it is deleted when the test ends."""
-    made = []
+    """Takes a snapshot, and returns the image's name."""
+    created = []
 
     def take(server):
         name = f"test-{uuidutils.generate_uuid()}"
         image = demo.compute.create_server_image(server.id, name, wait=False)
-        made.append(image)
+        created.append(image)
         eventually(lambda: demo.image.get_image(image).status in ("active", "killed"))
         assert demo.image.get_image(image).status == "active"
         eventually(lambda: server.show().task_state is None)
         return name
 
     yield take
-    for image in made:
+    for image in created:
         demo.image.delete_image(image)
 
 
@@ -103,7 +103,7 @@ def test_a_server_survives_a_rebuild_from_a_bad_image(boot, demo, upload):
 
 
 def test_a_shelved_server_stays_on_the_host_until_it_is_offloaded(boot, admin, engine):
-    """Where Nova's option says so, servers are shelved and not offloaded."""
+    """With shelved_offload_time = -1, Nova does not offload shelved servers."""
     with services.configured(
         services.NOVA_CONF,
         "[DEFAULT]\n",
@@ -132,7 +132,7 @@ def test_an_offloaded_server_is_unshelved(boot, engine, stopped):
     address = server.address()
     if stopped:
         server.act("stop_server", until="SHUTOFF")
-    # The cloud offloads at once, as Nova does unless told otherwise.
+    # The cloud offloads at once, which is Nova's default.
     server.act("shelve_server", until="SHELVED_OFFLOADED")
     assert not engine.list_containers(filters={"name": [name_of(server.id)]})
     server.act("unshelve_server", until="ACTIVE")
@@ -162,7 +162,7 @@ def test_an_image_is_cached_before_the_first_boot(admin, upload, engine):
 
 def test_unused_images_are_removed_from_the_host(boot, upload, engine, demo):
     used, unused = (upload(archives.busybox_archive()) for _ in range(2))
-    theirs = archives.busybox_archive(tags=["operator/tool:1"])
+    operators = archives.busybox_archive(tags=["operator/tool:1"])
     with services.configured(
         services.NOVA_CONF,
         "[vnc]\n",
@@ -171,19 +171,19 @@ def test_unused_images_are_removed_from_the_host(boot, upload, engine, demo):
         "remove_unused_original_minimum_age_seconds = 1\n\n[vnc]\n",
         "nova-compute",
     ):
-        engine.load_image([theirs])
+        engine.load_image([operators])
         try:
             boot(used)
-            gone = boot(unused)
-            assert has(engine, demo, unused)
-            demo.compute.delete_server(gone.id)
-            assert eventually(lambda: not has(engine, demo, unused))
-            assert has(engine, demo, used)
+            deleted = boot(unused)
+            assert on_host(engine, demo, unused)
+            demo.compute.delete_server(deleted.id)
+            assert eventually(lambda: not on_host(engine, demo, unused))
+            assert on_host(engine, demo, used)
             assert engine.inspect_image("operator/tool:1")
         finally:
             engine.remove_image("operator/tool:1")
 
 
-def has(engine, demo, name):
+def on_host(engine, demo, name):
     image_id = demo.image.find_image(name).id
     return engine.list_images({"reference": [f"nova-glance/{image_id}:latest"]})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interfaces of servers that come and go as they run."""
+"""Attaching and detaching interfaces."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from tests.cloud.conftest import eventually
 
 @pytest.fixture
 def port(demo):
-    """A port of its own on the private network, deleted when the test ends."""
-    made = demo.network.create_port(network_id=demo.network.find_network("private").id)
-    yield made
-    demo.network.delete_port(made)
+    """A port on the private network, which belongs to no server at first."""
+    created = demo.network.create_port(
+        network_id=demo.network.find_network("private").id
+    )
+    yield created
+    demo.network.delete_port(created)
 
 
 def names(server):
@@ -26,13 +28,13 @@ def attach(server, port):
 
 def detach(server, port):
     server.user.compute.delete_server_interface(port.id, server=server.id)
-    gone = eventually(
+    detached = eventually(
         lambda: (
             port.id
             not in {p.id for p in server.user.network.ports(device_id=server.id)}
         )
     )
-    assert gone
+    assert detached
 
 
 def address(port):
@@ -45,7 +47,7 @@ def test_interfaces_are_attached_and_detached_while_a_server_runs(port, boot, de
     assert names(server) == ["eth0", "eth1", "lo"]
     assert address(port) in server.run("ip -o addr show dev eth1")
     assert eventually(lambda: demo.network.get_port(port.id).status == "ACTIVE")
-    # Two NICs of one subnet would answer by the first.
+    # With two NICs in one subnet, replies would leave through the first.
     detach(server, server.port_of("eth0"))
     assert names(server) == ["eth1", "lo"]
     server.run("nc -ll -p 8080 -e echo hello >/dev/null 2>&1 </dev/null &")

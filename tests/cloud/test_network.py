@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reaches a server, and what does not."""
+"""Traffic to and from servers."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_ssh_works_at_a_floating_ip(boot, floating_ip):
 
 @pytest.fixture
 def group(demo):
-    made = demo.network.create_security_group(name="test")
-    yield made
-    demo.network.delete_security_group(made)
+    created = demo.network.create_security_group(name="test")
+    yield created
+    demo.network.delete_security_group(created)
 
 
 def test_security_group_rules_open_and_close_a_port(group, boot, floating_ip, demo):

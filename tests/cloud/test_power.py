@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Freezing and waking servers, locks, and undoing a deletion."""
+"""Pausing, suspending, crash dumps, locks and diagnostics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_frozen_server_can_be_rebooted_and_deleted(boot, engine, action):
     server.act("reboot_server", "HARD", until="ACTIVE")
     assert state(engine, server)["Status"] == "running"
     server.act(action, until="PAUSED" if "pause" in action else "SUSPENDED")
-    # The fixture deletes it, and finds nothing left.
+    # The fixtures delete the server and check that nothing is left.
 
 
 def test_a_crash_dump_signals_the_first_process(boot, upload):

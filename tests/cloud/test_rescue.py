@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rescuing servers, as their user does."""
+"""Rescuing and unrescuing servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import archives
 
 @pytest.fixture
 def tools(upload, demo):
-    """Id of an image to rescue with."""
+    """The ID of a rescue image, which contains the file /tool."""
     name = upload(archives.busybox_archive(files={"tool": b""}))
     return demo.image.find_image(name).id
 
@@ -34,11 +34,11 @@ def test_a_server_is_repaired_from_a_rescue_image(broken, tools, engine):
     rescue(broken, tools)
     assert broken.run(f"ls /tool; cat {MOUNT_POINT}/state") == "/tool\nbroken\n"
     assert broken.address() in broken.run("ip -o addr show dev eth0")
-    broken.run(f"echo mended > {MOUNT_POINT}/state")
+    broken.run(f"echo repaired > {MOUNT_POINT}/state")
 
     broken.act("unrescue_server", until="ACTIVE")
     assert engine.inspect_container(name_of(broken.id))["Id"] == before
-    assert broken.run("cat /state") == "mended\n"
+    assert broken.run("cat /state") == "repaired\n"
     assert broken.address() in broken.run("ip -o addr show dev eth0")
 
 
@@ -68,4 +68,4 @@ def test_a_server_survives_a_failed_rescue(broken, upload, demo, engine):
 def test_deleting_a_server_in_rescue_removes_both_containers(broken, engine):
     rescue(broken)
     assert engine.inspect_container(aside_name_of(broken.id))
-    # The fixture deletes it, and finds nothing left.
+    # The fixtures delete the server and check that nothing is left.

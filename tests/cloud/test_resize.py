@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resizing a server on its host, as its user does."""
+"""Resizing servers on their host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cloud.conftest import eventually
 @pytest.fixture
 def limits(engine):
     def read(server):
-        """Memory in MiB, and CPUs."""
+        """Return the limits of memory, in MiB, and of CPUs."""
         found = engine.inspect_container(name_of(server.id))["HostConfig"]
         return found["Memory"] // units.Mi, found["CpuQuota"] // found["CpuPeriod"]
 
@@ -40,8 +40,11 @@ def small(demo, flavor):
     return demo.compute.find_flavor(flavor(ram=32)).id
 
 
-def why(admin, server, event):
-    """Why a server's last action failed; one that is not in ERROR shows no fault."""
+def reason(admin, server, event):
+    """Return why an event of a server's last action failed.
+
+    A server that is not in ERROR shows no fault.
+    """
     api, url = admin.compute, f"/servers/{server.id}/os-instance-actions"
     action = api.get(url, microversion="2.84").json()["instanceActions"][0]
     answer = api.get(f"{url}/{action['request_id']}", microversion="2.84").json()
@@ -95,8 +98,9 @@ def test_memory_cannot_shrink_below_its_use(boot, admin, demo, small, limits, pr
     server.run("dd if=/dev/zero of=/dev/shm/kept bs=1M count=50")
     before = process(server)
     demo.compute.resize_server(server.id, small)
-    assert "uses 5" in eventually(lambda: why(admin, server, "compute_resize_instance"))
-    assert "has 32" in why(admin, server, "compute_resize_instance")
+    event = "compute_resize_instance"
+    assert "uses 5" in eventually(lambda: reason(admin, server, event))
+    assert "has 32" in reason(admin, server, event)
     assert eventually(lambda: server.show().task_state is None)
     assert server.status == "ACTIVE"
     assert limits(server) == (64, 1)
@@ -104,7 +108,7 @@ def test_memory_cannot_shrink_below_its_use(boot, admin, demo, small, limits, pr
     assert server.show().flavor.name == "docker.tiny"
 
 
-def test_a_server_survives_the_end_of_nova_compute_during_a_resize(
+def test_killing_nova_compute_during_a_resize_harms_no_server(
     boot, demo, large, limits, process
 ):
     server = boot(networks="none")
@@ -114,7 +118,7 @@ def test_a_server_survives_the_end_of_nova_compute_during_a_resize(
     compute = nova_compute()
     compute.kill()
     assert eventually(lambda: nova_compute(other_than=compute.pid))
-    # Nova goes back, or the message arrives again and it goes on.
+    # Nova reverts the resize, or receives the message again and completes it.
     eventually(
         lambda: not server.show().task_state and server.status != "RESIZE", timeout=60
     )

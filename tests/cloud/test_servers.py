@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's life, as its user sees it."""
+"""Booting, stopping, rebooting and rebuilding servers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_stop_and_start_keep_the_address(boot):
 
 @pytest.mark.parametrize("kind", ["SOFT", "HARD"])
 def test_a_reboot_starts_a_new_process_with_the_same_nic(boot, upload, engine, kind):
-    # One that ends when it is told to: the API knows no shorter patience.
+    # It exits on SIGTERM: the API cannot shorten Nova's shutdown timeout.
     script = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
     image = upload(shell_image(script))
     server = boot(image)
@@ -72,7 +72,7 @@ def test_a_server_whose_first_process_exits_is_shut_off_at_once(boot, engine):
     begun = time.monotonic()
     eventually(lambda: server.status == "SHUTOFF", timeout=10, interval=0.05)
     assert server.status == "SHUTOFF"
-    # The periodic synchronisation comes every ten minutes.
+    # Nova's periodic power state synchronization only runs every ten minutes.
     assert time.monotonic() - begun < 5
 
 
@@ -105,7 +105,7 @@ def test_the_fault_tells_why_an_image_is_refused(boot, upload, content, values, 
 
 def test_an_archive_cannot_take_the_name_of_a_local_image(boot, upload, engine):
     names = {tag for image in engine.list_images() for tag in image["RepoTags"] or []}
-    # The engine's word for an image without a name.
+    # Docker's tag of an image without a name.
     names.discard("<none>:<none>")
     image = upload(archives.busybox_archive(tags=["debian:latest", *names]))
     before = {name: engine.inspect_image(name)["Id"] for name in names}
@@ -126,7 +126,7 @@ def test_quotas_are_enforced(admin, demo, boot):
         admin.compute.revert_quota_set(project)
 
 
-def test_servers_survive_the_end_of_nova_compute_during_a_boot(boot, admin):
+def test_killing_nova_compute_during_a_boot_loses_no_server(boot, admin):
     steady = boot()
     interrupted = boot(until=None)
     time.sleep(0.5)
@@ -136,8 +136,7 @@ def test_servers_survive_the_end_of_nova_compute_during_a_boot(boot, admin):
     assert eventually(lambda: interrupted.status in ("ACTIVE", "ERROR"))
     assert steady.status == "ACTIVE"
     assert steady.address() in steady.run("ip -o addr show dev eth0")
-    late = boot()
-    assert late.status == "ACTIVE"
+    assert boot().status == "ACTIVE"
 
 
 def test_servers_can_be_started_after_an_engine_restart(boot, engine):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deletions that can be undone, with Nova's option reclaim_instance_interval."""
+"""Soft deletion, which Nova's option reclaim_instance_interval enables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_soft_deleted_server_is_force_deleted(boot, engine, admin, reclaimed_l
         lambda: admin.compute.get_server(server.id).status == "SOFT_DELETED"
     )
     server.user.compute.delete_server(server.id, force=True)
-    # The fixture finds nothing left.
+    # The fixture nothing_is_left checks the rest.
     assert eventually(
         lambda: not engine.list_containers(filters={"name": [name_of(server.id)]})
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suspending servers to disk, on an engine that is experimental and has CRIU."""
+"""Suspending servers to disk, on an experimental engine with CRIU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.counter import counted
 
 @pytest.fixture
 def to_disk(criu_tree):
-    """The cloud's engine as an operator makes it write servers to disk."""
+    """Configures the cloud's engine to write checkpoints, as an operator would."""
     program = criu.install(criu_tree, settings.BIN)
     configuration = settings.ETC / "dockerd.json"
     try:

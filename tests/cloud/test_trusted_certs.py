@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that must be signed by who the user trusts."""
+"""Signed images, and servers that require trusted certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ PEM = serialization.Encoding.PEM
 
 @dataclasses.dataclass
 class Authority:
-    """Who signs certificates and images."""
+    """A key and its certificate, which sign certificates or images.
+
+    :ivar id: the certificate's ID in Barbican
+    """
 
     certificate: x509.Certificate
     key: rsa.RSAPrivateKey
@@ -107,7 +110,7 @@ def test_an_image_must_be_signed_with_a_trusted_certificate(
     assert {found["Id"] for found in engine.list_images()} == before
     server = started(good, trusted, "ACTIVE")
     assert server.run("cat /number") == "1\n"
-    # That it is on the host now is no reason to trust it.
+    # An image that is already on the host is verified, too.
     assert "certificate validation failed" in fault(started(good, stranger, "ERROR"))
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host with running servers is upgraded by replacing the package.
+"""Upgrade of a host with running servers, by replacing the package.
 
-The servers are booted by an earlier version of the driver, which is taken from the
-history of this repository.
+An earlier version of the driver, from the history of this repository, boots the
+servers.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ ROOT = pathlib.Path(__file__).parents[2]
 # The last version in which docker_engine was a part of nova_docker.
 EARLIER = "75e527a6bd8e999261fb56b287c2a55b6f7a8b4d"
 
-# A script that reads a server's metadata; busybox's wget crashes in a static build.
+# A script that reads a server's metadata; a static busybox's wget crashes.
 METADATA = (
     r"printf 'GET /openstack/latest/meta_data.json HTTP/1.0\r\n\r\n'"
     " | nc -w 5 169.254.169.254 80"
 )
 
-# What runs the project's code.
+# The services that run code of this project.
 SERVICES = ("nova-compute", "glance", "glance-docker-sync")
 
 
 @pytest.fixture
 def earlier_source(tmp_path: pathlib.Path) -> pathlib.Path:
-    """The source tree of the earlier version."""
+    """A source tree of the earlier version."""
 
     def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -64,7 +64,7 @@ def earlier_source(tmp_path: pathlib.Path) -> pathlib.Path:
 def upgrade(
     earlier_source: pathlib.Path, the_cloud: None
 ) -> Iterator[Callable[[], None]]:
-    """Installs the earlier version; calling it replaces that by this version."""
+    """Installs the earlier version; call it to upgrade to this version."""
 
     def to_this_version() -> None:
         state.set("project_revision", None)
@@ -103,7 +103,7 @@ def installed(package: str) -> bool:
 
 
 def container(engine: Any, server: Server) -> tuple[str, int]:
-    """A server's container, and its first process."""
+    """Return a server's container ID, and the PID of its first process."""
     found = engine.inspect_container(name_of(server.id))
     return found["Id"], found["State"]["Pid"]
 
@@ -121,31 +121,31 @@ def test_servers_of_an_earlier_version_are_managed_by_this_one(
     suspended.act("suspend_server", until="SUSPENDED")
     rescued.run("echo kept > /file")
     rescued.act("rescue_server", None, None, until="RESCUE")
-    everybody = [running, counting, paused, stopped, suspended, rescued]
-    statuses = [server.status for server in everybody]
-    containers = [container(engine, server) for server in everybody]
-    addresses = [server.address() for server in everybody]
+    servers = [running, counting, paused, stopped, suspended, rescued]
+    statuses = [server.status for server in servers]
+    containers = [container(engine, server) for server in servers]
+    addresses = [server.address() for server in servers]
     count = counter.counted(counting)
 
     upgrade()
 
     assert installed("docker_engine")
-    # Nothing has happened to any of them.
-    assert [server.status for server in everybody] == statuses
-    assert [container(engine, server) for server in everybody] == containers
-    assert [server.address() for server in everybody] == addresses
+    # The upgrade has not changed any server.
+    assert [server.status for server in servers] == statuses
+    assert [container(engine, server) for server in servers] == containers
+    assert [server.address() for server in servers] == addresses
     assert counter.counted(counting) > count
     for server in (running, counting):
         assert server.address() in server.run("ip -o addr show dev eth0")
-        # The metadata service answers through the server's port.
+        # The port still reaches the metadata service.
         assert server.id in server.run(METADATA)
 
-    # Nova still hears what happens to them on the engine.
+    # The driver follows the engine's events.
     engine.stop_container(name_of(counting.id), 0)
     assert eventually(lambda: counting.status == "SHUTOFF")
     counting.act("start_server", until="ACTIVE")
 
-    # They leave their states.
+    # Servers can leave their states.
     paused.act("unpause_server", until="ACTIVE")
     assert container(engine, paused) == containers[2]
     stopped.act("start_server", until="ACTIVE")
@@ -153,7 +153,7 @@ def test_servers_of_an_earlier_version_are_managed_by_this_one(
     rescued.act("unrescue_server", until="ACTIVE")
     assert rescued.run("cat /file") == "kept\n"
 
-    # They are rebooted, resized, rescued and rebuilt, with what they had.
+    # Servers can be rebooted, resized, rescued and rebuilt.
     running.act("reboot_server", "SOFT", until="ACTIVE")
     running.act("reboot_server", "HARD", until="ACTIVE")
     large = demo.compute.find_flavor(flavor(ram=128, vcpus=2)).id
@@ -170,4 +170,4 @@ def test_servers_of_an_earlier_version_are_managed_by_this_one(
     image = paused.show().image["id"]
     paused.act("rebuild_server", image, until="ACTIVE")
     assert paused.address() == addresses[2]
-    # The fixtures delete them, and find nothing left.
+    # The fixtures delete the servers and check that nothing is left.
