@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints how long boots and deletes take, as JSON: ``python -m tests.bench``.
+"""Measure boots, deletes and listings: ``python -m tests.bench`` prints JSON.
 
-Figures of one machine say little of another: what counts is each ratio, whose
-two sides are measured in turns, in one run.
+Times depend on the machine, so each result is a ratio of two times, which are measured
+alternately in one run: ``driver_ms`` for this project, ``baseline_ms`` for the same
+without it.
 
-- ``spawn``: ``driver.spawn`` with one NIC and its image present, against
-  create and start of the same image on the engine's bridge network.
-- ``delete``: ``driver.destroy`` of that server, against a forced removal of
-  that container.
+- ``spawn``: ``driver.spawn`` with one NIC and an image that is on the host. Baseline:
+  the engine creates and starts a container of the same image on its bridge network.
+- ``delete``: ``driver.destroy`` of that server. Baseline: the engine removes that
+  container by force.
+- ``boot``: from the API's response to the create request until the server is ACTIVE,
+  without a port. Baseline: Nova's fake driver in the same cloud.
+- ``first_listing``: until ``--images`` images of the engine, all new to Glance, are
+  active in Glance. Baseline: only the calls to Glance, with the same concurrency.
 - ``mechanisms``: see :mod:`tests.bench.mechanisms`.
-- ``boot``: from the API's answer to a create until the server is ACTIVE, with
-  no port, against Nova's fake driver in the same cloud. Needs the cloud that
-  ./quickstart starts; starts it unless it runs.
-- ``first_listing``: until so many (``--images``) images of the engine that Glance
-  knows nothing of are active in it, against bare calls of that Glance, as many at
-  a time. Needs the same cloud.
+
+``boot`` and ``first_listing`` use the cloud of ./quickstart, and start it if needed.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ def timed(action: Callable[[], Any]) -> float:
     return time.monotonic() - begun
 
 
-def compared(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """Two medians, in milliseconds, and their ratio."""
-    mine, other = statistics.median(ours), statistics.median(theirs)
+def compared(ours: list[float], baselines: list[float]) -> dict[str, float]:
+    """Return the medians, in milliseconds, of two lists of seconds, and their ratio."""
+    driver, baseline = statistics.median(ours), statistics.median(baselines)
     return {
-        "driver_ms": round(mine * 1000, 1),
-        "baseline_ms": round(other * 1000, 1),
-        "ratio": round(mine / other, 2),
+        "driver_ms": round(driver * 1000, 1),
+        "baseline_ms": round(baseline * 1000, 1),
+        "ratio": round(driver / baseline, 2),
     }
 
 
@@ -70,7 +71,7 @@ def spawn_and_delete(
     times: dict[str, list[float]] = {
         name: [] for name in ("spawn", "raw create+start", "delete", "raw remove")
     }
-    # The first of each is slower, and nobody's boot: the image is loaded in it.
+    # The first round does not count: it loads the image.
     for counted in [False] + [True] * rounds:
         instance = samples.instance()
         vif = samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.10"))
@@ -106,10 +107,14 @@ def spawn_and_delete(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--images", type=int, default=100)
     parser.add_argument(
-        "--no-cloud", action="store_true", help="leave out what needs a cloud"
+        "--rounds", type=int, default=15, help="measurements of each kind (default: 15)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=100, help="images to list (default: 100)"
+    )
+    parser.add_argument(
+        "--no-cloud", action="store_true", help="leave out boot and first_listing"
     )
     arguments = parser.parse_args()
     results: dict[str, Any] = {
@@ -118,8 +123,8 @@ def main() -> None:
     }
     if not arguments.no_cloud:
         results["boot"] = compared(*boot.times(arguments.rounds))
-        ours, theirs = first_listing.times(arguments.images)
-        results["first_listing"] = compared([ours], [theirs])
+        sync, calls = first_listing.times(arguments.images)
+        results["first_listing"] = compared([sync], [calls])
     with tempfile.TemporaryDirectory(prefix="nd-") as name:
         directory = pathlib.Path(name)
         with engines.running() as engine, ovs.running(directory) as switch:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a server takes to become ACTIVE, through the API of a real cloud."""
+"""The time from a create request to an ACTIVE server, on a real cloud."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import Any
 from cloud import images
 from tests.cloud import cloud
 
-INTERVAL = 0.02  # seconds between two looks
+INTERVAL = 0.02  # seconds between checks
 
 
 def times(rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of boots with this driver, and with Nova's fake driver, in turns."""
+    """Return the seconds of boots with this driver, and with Nova's fake driver.
+
+    The two alternate.
+    """
     cloud.up()
     subprocess.run([cloud.QUICKSTART, "fake-compute"], check=True)
     connection = cloud.connect()
     fixed = {
         "name": "bench",
         "image_id": connection.image.find_image(images.BUSYBOX).id,
-        # Neutron binds no port on a host that has no switch, as the fake one.
+        # Neutron cannot bind ports on the fake host, which has no switch.
         "networks": "none",
     }
-    # ./quickstart gives its fake nova-compute a zone and a flavor of its own.
+    # The fake nova-compute has an availability zone and a flavor to itself.
     docker = {"flavor_id": connection.compute.find_flavor("docker.tiny").id}
     nova_fake = {
         "flavor_id": connection.compute.find_flavor("fake.tiny").id,
@@ -45,7 +48,7 @@ def _boot(connection: Any, **values: Any) -> float:
     begun = time.monotonic()
     while (state := connection.compute.get_server(server.id).status) != "ACTIVE":
         if state == "ERROR":
-            raise RuntimeError(f"server {server.id} is in ERROR")
+            raise RuntimeError(f"Server {server.id} failed to boot and is in ERROR")
         time.sleep(INTERVAL)
     took = time.monotonic() - begun
     connection.compute.delete_server(server.id)

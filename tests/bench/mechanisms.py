@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to have a server's NICs there before any process of it runs, compared.
+"""Comparison of ways to plug a server's NICs before its first process runs.
 
-Each way boots the same container with one veth NIC; the figures are printed as
-JSON: the median time from nothing to a running process behind an addressed
-NIC, what one server costs in memory beside its own process, and whether the
-NIC is still there when the engine has restarted the container.
+Each way boots the same container with one veth NIC. The results of each are:
 
-- ``runtime``: an OCI runtime puts the container into a namespace made before
-  (what the driver does);
-- ``sandbox``: a second container holds the namespace;
-- ``gate``: the container's first process waits for a word, then execs;
-- ``plugin``: a network plugin that the engine calls makes the NIC.
+- ``boot_ms``: median time until a process runs behind a NIC with an address
+- ``memory_mib``: memory that a server needs in addition to its own process
+- ``nic_after_restart``: whether the NIC survives a restart of the container
+
+The ways are:
+
+- ``runtime``: an OCI runtime starts the container in an existing namespace, as the
+  driver does
+- ``sandbox``: a second container holds the namespace
+- ``gate``: the container's first process waits until the NIC is plugged, then execs
+- ``plugin``: a network plugin of the engine creates the NIC
 """
 
 from __future__ import annotations
@@ -51,17 +54,18 @@ NIC = {
 
 
 class Way:
-    """One way: ``boot`` returns the containers of one server, its own last."""
+    """A way to boot a container with a NIC."""
 
     def __init__(self, client: DockerClient, image: str) -> None:
         self.client = client
         self.image = image
 
     def boot(self) -> list[str]:
+        """Boot a server and return its containers, its own last."""
         raise NotImplementedError
 
     def clean(self) -> None:
-        """Remove what is not the engine's."""
+        """Remove what the engine does not remove with the containers."""
 
     def run(self, config: dict[str, Any], **host_config: Any) -> str:
         body = {"Image": self.image, "Tty": True, "OpenStdin": True, **config}
@@ -117,7 +121,7 @@ class Plugin(Way):
 
 @contextlib.contextmanager
 def plugged_into(client: DockerClient, container: str) -> Iterator[None]:
-    """Give a running container's namespace the NIC, by its process."""
+    """Plug the NIC into a running container's namespace for the block."""
     name = f"nova-{uuidutils.generate_uuid()}"
     pid = client.inspect_container(container)["State"]["Pid"]
     netns.attach(name, pid)
@@ -158,7 +162,7 @@ class _PluginHandler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def address_string(self) -> str:
         return "engine"
@@ -187,7 +191,7 @@ def plugin_network(host: str) -> Iterator[None]:
 
 
 def memory_mib(client: DockerClient, containers: list[str]) -> float:
-    """Proportional memory of all that a server needs but its own process."""
+    """Return the memory (PSS) that a server needs in addition to its own process."""
     total = 0
     for container in containers:
         pid = client.inspect_container(container)["State"]["Pid"]

@@ -56,7 +56,7 @@ def directory():
 
 @pytest.fixture(scope="module")
 def socket(engine, directory):
-    """A link to the engine's socket, for Glance: without it, the engine is away."""
+    """A link to the engine's socket, for Glance; a test can take it away."""
     link = directory / "docker.sock"
     link.symlink_to(engine.host.removeprefix("unix://"))
     return link
@@ -87,7 +87,7 @@ def member(glance):
 
 @pytest.fixture
 def start(engine, glance):
-    """Returns a new reconciler, as a start of glance-docker-sync makes one."""
+    """Creates a reconciler, as glance-docker-sync does when it starts."""
     with contextlib.ExitStack() as stack:
 
         def new(*rules, default="public"):
@@ -131,7 +131,7 @@ def eventually(condition, timeout=TIMEOUT):
 
 
 def reconcile(reconciler, **values):
-    """Make Glance list what the engine has, and wait until all images are active."""
+    """Reconcile Glance with the engine, and wait until all images are active."""
     reconciler.run(**values)
     reconciler.finish()
     eventually(reconciler.settle)
@@ -145,7 +145,7 @@ def listed(session, **query):
 
 
 def show(session, name):
-    """Return an image once Glance's task is over, a moment after it is active."""
+    """Wait until Glance's task for an image is over, and return the image."""
 
     def found():
         image = listed(session, name=name)[name]
@@ -162,7 +162,7 @@ def make(session, **values):
 
 
 def locate(session, image_id, url):
-    """Give an image a location, and wait for Glance's task.
+    """Add a location to an image, and wait for Glance's task.
 
     :returns: the HTTP status, and the image's status after the task
     """
@@ -317,7 +317,7 @@ def test_an_upload_is_stored_on_disk(engine, glance, member):
 
 
 def test_copied_properties_change_nothing(load, reconciler, service, member):
-    """An image with the properties of a listed one stays its owner's."""
+    """A user's image with the properties of a listed one is not taken for it."""
     image_id = load("team/demo:1")
     claims = {
         image_metadata.ENGINE: "local",
@@ -334,7 +334,7 @@ def test_copied_properties_change_nothing(load, reconciler, service, member):
 
 
 @pytest.mark.parametrize(
-    ("what", "by"),
+    ("pattern", "replacement"),
     [
         ("demo", "%64emo"),
         (r"\?id=", "%3Fid="),
@@ -362,11 +362,13 @@ def test_copied_properties_change_nothing(load, reconciler, service, member):
         (".+", f"docker://local/demo:1?id={NOWHERE}&size=1"),
     ],
 )
-def test_an_invalid_location_makes_no_image_active(demo, service, what, by):
-    """Not even for a user who may add locations."""
+def test_an_invalid_location_makes_no_image_active(demo, service, pattern, replacement):
+    """Glance rejects it even from a user who can add locations."""
     [place] = service.get(f"/v2/images/{demo['id']}/locations").json()
     own = make(service)
-    status, state = locate(service, own, re.sub(what, by, place["url"], count=1))
+    status, state = locate(
+        service, own, re.sub(pattern, replacement, place["url"], count=1)
+    )
     assert status < 500
     assert state == "queued"
     assert service.delete(f"/v2/images/{own}").status_code == 204
@@ -465,7 +467,7 @@ def test_a_moved_tag_becomes_a_new_image(engine, load, reconciler, service):
 
 
 def test_a_tag_that_comes_back_is_listed_again(engine, load, reconciler, service):
-    """With another ID: Glance never uses an ID twice."""
+    """It gets another ID, because Glance never reuses an ID."""
     image_id = load("team/demo:keep")
     for _ in range(3):
         engine.client.tag_image(image_id, "team/demo", "1")
@@ -548,7 +550,7 @@ def test_only_its_project_can_see_a_shared_image(load, start, glance):
 
 
 def test_an_image_can_be_looked_up_by_its_name(demo, member):
-    """Although Glance takes the part before a colon for an operator."""
+    """Glance would take the part of the name before the colon for an operator."""
     assert list(listed(member, name="team/demo:1")) == ["team/demo:1"]
     assert not listed(member, name="team/demo:2")
 

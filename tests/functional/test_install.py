@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An unmodified Nova finds the driver after ``pip install``, and only then.
+"""Installing the project with pip lets an unmodified Nova find the driver.
 
 Each test has a new virtual environment, into which pip installs a Nova and this
-project. What both require is linked from the environment that runs the tests.
+project. Their requirements are linked from the environment that runs the tests.
 """
 
 import os
@@ -22,7 +22,7 @@ PIP = (sys.executable, "-m", "pip", "-q")
 NOVA = "nova==34.0.0"
 OLDER_NOVA = "nova==33.0.2"
 
-# Does what nova-compute does with its configuration until it has a driver.
+# Loads the driver as nova-compute does when it starts.
 LOAD = """
 import sys
 from nova import conf
@@ -37,9 +37,9 @@ print(nova.__file__, nova_docker.__file__, sep="\\n")
 
 
 class Environment:
-    """A virtual environment that has only the packages in a directory.
+    """A virtual environment with the packages of a directory.
 
-    :param dependencies: the directory, whose content may still change
+    :param dependencies: the directory; its content may change later
     """
 
     def __init__(self, path, dependencies):
@@ -73,7 +73,7 @@ class Environment:
         )
 
     def requirements(self, extra):
-        """Return what the installed project requires with an extra."""
+        """Return the requirements of the installed project with an extra."""
         (own,) = metadata.distributions(name="nova-docker", path=[str(self.packages)])
         return _applicable(own, {extra})
 
@@ -91,7 +91,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def dependencies(tmp_path_factory):
-    """Return a directory with all that Nova and this project require, without them."""
+    """A directory with the requirements of Nova and this project, without both."""
     directory = tmp_path_factory.mktemp("dependencies")
     for path in pathlib.Path(sysconfig.get_path("purelib")).iterdir():
         hidden = path.name.startswith(("nova", "__editable__", "_nova"))
@@ -102,7 +102,7 @@ def dependencies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Return a copy of this project, because pip leaves files where it builds."""
+    """A copy of this project, because pip leaves files where it builds."""
     copy = tmp_path_factory.mktemp("source") / "nova-docker"
     ignore = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, copy, ignore=ignore)
@@ -111,7 +111,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nova_source(tmp_path_factory):
-    """Return Nova's source tree, as a developer of Nova has it."""
+    """Nova's source tree, for an editable installation."""
     directory = tmp_path_factory.mktemp("nova")
     subprocess.run(
         [*PIP, "download", "--no-deps", "--no-binary", "nova", "-d", directory, NOVA],
@@ -123,7 +123,7 @@ def nova_source(tmp_path_factory):
 
 
 def link(requirements, directory):
-    """Link distributions of the tests' environment, and all that they require."""
+    """Link distributions from the tests' environment, with their requirements."""
     todo, seen = list(requirements), set()
     while todo:
         requirement = todo.pop()
@@ -140,7 +140,7 @@ def link(requirements, directory):
 
 
 def _applicable(distribution, extras):
-    """Return what a distribution requires here, with some of its extras."""
+    """Return a distribution's requirements on this platform, with some extras."""
     found = map(Requirement, distribution.requires or ())
     return [
         requirement
@@ -157,7 +157,7 @@ def environment(tmp_path, dependencies):
 
 @pytest.fixture
 def bare(tmp_path):
-    """Return an environment without dependencies, and the directory to link them to."""
+    """An environment without requirements, and the directory to link them to."""
     directory = tmp_path / "dependencies"
     directory.mkdir()
     return Environment(tmp_path / "venv", directory), directory
@@ -255,10 +255,10 @@ def test_python_imports_only_the_alias_when_it_starts(environment, source):
     assert after - before == {"nova_docker", "nova_docker.alias"}
 
 
-@pytest.mark.parametrize("gone", ["nova_docker", "nova_docker/alias.py"])
-def test_an_incomplete_removal_does_not_disturb_python(environment, source, gone):
+@pytest.mark.parametrize("removed", ["nova_docker", "nova_docker/alias.py"])
+def test_an_incomplete_removal_does_not_disturb_python(environment, source, removed):
     environment.install(source)
-    path = environment.packages / gone
+    path = environment.packages / removed
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DevStack scripts, with stand-ins for DevStack and the system's programs."""
+"""The DevStack plugin, with stand-ins for DevStack and the system's programs."""
 
 import configparser
 import json

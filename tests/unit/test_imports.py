@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports run one way: docker_engine knows neither Nova nor Glance, nor its users."""
+"""Imports run one way: docker_engine imports neither Nova nor Glance nor its users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import docker_engine
 
 ROOT = pathlib.Path(docker_engine.__file__).parent.parent
 
-# What the modules of a package must not import, at the top or inside a function.
+# Packages that a package must not import, at the top of a module or in a function.
 FORBIDDEN = {
     "docker_engine": {"nova", "glance", "glance_store", "glance_docker", "nova_docker"},
     "glance_docker": {"nova", "nova_docker"},
@@ -25,7 +25,7 @@ FORBIDDEN = {
 
 
 def modules(package: str) -> dict[str, pathlib.Path]:
-    """All modules of a package and its sub-packages, by dotted name."""
+    """Return the files of a package's modules, by dotted name, with sub-packages."""
     found = {}
     for path in sorted((ROOT / package).rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -34,7 +34,7 @@ def modules(package: str) -> dict[str, pathlib.Path]:
 
 
 def imported(path: pathlib.Path) -> Iterator[str]:
-    """Dotted names of the modules that a file imports."""
+    """Yield the dotted names of the modules that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -71,7 +71,7 @@ def test_imports_are_not_circular(package):
     graph = {
         name: {i for i in imported(path) if i in own} for name, path in own.items()
     }
-    # A package does not wait for the sub-modules that it is imported before.
+    # A module's implicit import of its parent package does not count.
     graphlib.TopologicalSorter(graph).prepare()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the installed project offers to Nova, to operators and to pip."""
+"""The installed project: entry points, options, requirements and the alias."""
 
 import ast
 import functools
@@ -24,7 +24,7 @@ import nova_docker.driver
 
 ROOT = pathlib.Path(nova_docker.__file__).parent.parent
 
-# What each package imports: docker_engine's file is also for the other packages.
+# The requirements file of each package; docker_engine's is for the others, too.
 FILES = {
     "docker_engine": "requirements.txt",
     "nova_docker": "requirements-compute.txt",
@@ -111,7 +111,7 @@ def test_services_are_not_requirements(name):
 @pytest.mark.parametrize("package", FILES)
 def test_every_import_is_required(package):
     required = _required(FILES["docker_engine"]) | _required(FILES[package])
-    # Nova and Glance's library are already installed where these packages run.
+    # Nova and glance_store are already installed on the hosts of these packages.
     known = {"nova": {"nova"}, "glance_store": {"glance-store"}}
     missing = {
         name: owners
@@ -125,7 +125,7 @@ def test_every_import_is_required(package):
 def test_every_requirement_is_imported(package):
     used = set().union(*_imported(package).values())
     if package == "docker_engine":
-        # Or by both other packages, so that every host needs it.
+        # Every host needs what both other packages import.
         others = ("nova_docker", "glance_docker")
         used |= set.intersection(*(set().union(*_imported(n).values()) for n in others))
     assert _required(FILES[package]) <= used
@@ -144,10 +144,9 @@ def _required(file):
 
 @functools.cache
 def _imported(package):
-    """Map each module that a package imports to the distributions that provide it.
+    """Map the top-level modules that a package imports to their distributions.
 
-    The names of modules are top-level ones. The standard library and this project's
-    own packages are left out.
+    Modules of the standard library and of this project are left out.
     """
     names = set()
     for path in (ROOT / package).rglob("*.py"):
