@@ -121,7 +121,7 @@ class Plugin(Way):
 
 @contextlib.contextmanager
 def plugged_into(client: DockerClient, container: str) -> Iterator[None]:
-    """Plug the NIC into a running container's namespace for the block."""
+    """Plug the NIC into a running container's namespace before the block."""
     name = f"nova-{uuidutils.generate_uuid()}"
     pid = client.inspect_container(container)["State"]["Pid"]
     netns.attach(name, pid)
