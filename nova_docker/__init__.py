@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenStack Nova servers as Docker containers.
+"""A Nova virt driver whose servers are Docker containers.
 
-Imported at every start of Python, by :mod:`nova_docker.alias`: it must import
-nothing, ``typing`` and ``__future__`` included.
+Python imports this module whenever it starts (see :mod:`nova_docker.alias`), so it must
+import nothing, not even ``typing`` or ``__future__``.
 """
 
 
 def __getattr__(name: str) -> type:
-    """Give Nova ``nova_docker.DockerDriver``, imported when it is asked for.
+    """Import ``nova_docker.DockerDriver`` on first use.
 
-    The options stay importable, and quickly, where Nova is not installed.
+    The options can thus be imported quickly, and without Nova.
     """
     if name == "DockerDriver":
         from nova_docker.driver import DockerDriver

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make this package importable as ``nova.virt.nova_docker``.
 
-Nova imports ``"nova.virt." + compute_driver`` and nothing else. A directory
-put below an installed ``nova/virt`` would serve it, but not a Nova that is
-installed in editable mode, whose files are elsewhere. So the import system is
-taught the one name instead: ``nova_docker.pth`` imports this module whenever
-Python starts with the environment's site-packages.
+Nova only imports drivers by the name ``"nova.virt." + compute_driver``. Installing a
+directory below ``nova/virt`` would not work with a Nova in editable mode, whose files
+are elsewhere. Instead, ``nova_docker.pth`` imports this module whenever Python starts
+with the environment's site-packages, and a finder adds that one name.
 
-It therefore runs in every program of that environment, which is why it imports
-nothing that Python has not loaded by then.
+This module therefore runs in every program of the environment. It imports only what
+Python has already loaded by then.
 """
 
 import sys
@@ -17,15 +16,15 @@ _ALIAS = "nova.virt.nova_docker"
 
 
 class AliasFinder:
-    """Finder and loader of ``nova.virt.nova_docker`` and what is below it.
+    """Finder and loader of ``nova.virt.nova_docker`` and its submodules.
 
-    The name gets the module that :mod:`nova_docker` is, not a second copy of
-    it, and so do its submodules: classes and options exist once.
+    These names refer to the modules of :mod:`nova_docker`, not to copies of them, so
+    that classes and options exist once.
     """
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        """Claim the alias alone; see importlib.abc.MetaPathFinder."""
+        """Find the alias and its submodules; see importlib.abc.MetaPathFinder."""
         if not name.startswith(_ALIAS):
             return None
         if name != _ALIAS and not name.startswith(_ALIAS + "."):
@@ -36,11 +35,11 @@ class AliasFinder:
 
     @staticmethod
     def create_module(spec):
-        """Leave the placeholder to Python; see importlib.abc.Loader."""
+        """Let Python create a placeholder; see importlib.abc.Loader."""
 
     @staticmethod
     def exec_module(module):
-        """Put the real module in the place of the placeholder."""
+        """Replace the placeholder with the real module."""
         from importlib import import_module
 
         name = module.__name__
@@ -48,9 +47,10 @@ class AliasFinder:
 
 
 def install():
-    """Add the finder, once, before the one that searches directories.
+    """Add the finder, unless it is there already.
 
-    That one would find the submodules too, and load them a second time.
+    It comes before the finder that searches directories, which would load the
+    submodules a second time.
     """
     if AliasFinder not in sys.meta_path:
         sys.meta_path.insert(0, AliasFinder)

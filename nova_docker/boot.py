@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a server comes into being: image, NICs and container, as much at once as can be.
+"""The boot of a server: its image, its NICs and its container, in parallel.
 
-While Neutron wires the ports, the image is fetched if necessary and the container is
-created. It starts once the ports are wired. A boot that fails leaves nothing behind.
+While the NICs are plugged and Neutron wires the ports, the image is fetched if the
+engine does not have it, and the container is created. It starts when the ports are
+wired. A boot that fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Boot:
-    """Makes servers, and removes them again. May be used from several threads."""
+    """Creates servers and removes them. Several threads may use it at the same time."""
 
     def __init__(
         self, client: DockerClient, host: Host, images: ImageStore, nics: Nics
@@ -51,7 +52,7 @@ class Boot:
         self._pool = futures.ThreadPoolExecutor(thread_name_prefix="docker")
 
     def close(self) -> None:
-        """Wait for what runs in other threads; nothing new can start."""
+        """Wait for plugging and removals that are under way; accept no others."""
         self._pool.shutdown()
 
     def check(
@@ -60,10 +61,10 @@ class Boot:
         image_meta: objects.ImageMeta,
         block_device_info: Any,
     ) -> None:
-        """Refuse a server that no container can be, before anything is done for it.
+        """Refuse a server that cannot be a container, before anything is done for it.
 
         :raises InvalidInput: for hardware or disks that a container cannot have
-        :raises ImageUnacceptable: if Glance describes an image that cannot boot
+        :raises ImageUnacceptable: if the image's properties show that it cannot boot
         :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
         """
         unsupported.refuse(instance.flavor, image_meta)
@@ -81,11 +82,11 @@ class Boot:
         admin_password: str | None,
         power_on: bool,
     ) -> None:
-        """Make a server; arguments as ComputeDriver.spawn receives them.
+        """Create and start a server. Serves ComputeDriver.spawn, with its arguments.
 
-        :param power_on: False to leave it stopped
-        :raises InstanceExists: if there is one already, which stays as it is
-        :raises NovaException: if it fails for another reason; nothing is left behind
+        :param power_on: False to leave the server stopped
+        :raises InstanceExists: if it exists already; it stays as it is
+        :raises NovaException: if the boot fails; nothing is left behind
         """
         with self._undone_on_failure(instance, network_info):
             with self._nics.wired(instance, network_info):
@@ -121,9 +122,10 @@ class Boot:
     ) -> None:
         """Create a server's container, stopped, with its files and SSH key.
 
-        :raises InstanceExists: if there is one already
-        :raises ImageUnacceptable: if the image cannot be used, or has no place for a
-            file
+        :param mounts: as :mod:`nova_docker.storage.mounts` returns them
+        :raises InstanceExists: if it exists already
+        :raises ImageUnacceptable: if the image cannot be used, or has no place for an
+            injected file
         """
         image = self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
@@ -159,10 +161,10 @@ class Boot:
     def undo(
         self, instance: objects.Instance, network_info: Any, *, unplug: bool = True
     ) -> None:
-        """Remove a server, or whatever there is of it.
+        """Remove a server, complete or not. Serves ComputeDriver.cleanup.
 
-        :param unplug: whether to remove its NICs and network namespace
-        :raises VirtualInterfaceUnplugException: if the virtual switch refuses
+        :param unplug: whether to remove its NICs and network namespace too
+        :raises VirtualInterfaceUnplugException: if the virtual switch fails
         :raises NovaException: if the engine fails
         """
         removing = self._pool.submit(Guest(self._client, instance).remove)
@@ -180,7 +182,7 @@ class Boot:
         try:
             yield
         except exception.InstanceExists:
-            # What is there belongs to the server that exists.
+            # Container and NICs belong to the server that exists.
             raise
         except Exception:
             with excutils.save_and_reraise_exception():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy of suspend and resume: on disk where that works, else in memory.
+"""The policy of suspend and resume: on disk if possible, otherwise in memory.
 
-Servers are suspended to disk by a checkpoint, if the engine is experimental and CRIU
-is installed. Otherwise, and if CRIU cannot write a server, it is frozen.
+A server is suspended to disk with a checkpoint, if the engine is experimental and CRIU
+is installed. Otherwise, or if CRIU cannot write this server, it is frozen in memory.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Checkpoints:
         self._nics = nics
 
     def suspend(self, instance: objects.Instance) -> None:
-        """Write a running server to disk and end its processes, or freeze it.
+        """Write a running server to disk and end its processes, or freeze them.
 
-        :raises InstanceNotRunning: if it is not running
+        :raises InstanceNotRunning: if the server is stopped
         """
         guest = Guest(self._client, instance)
         self.discard(instance)
@@ -51,11 +51,11 @@ class Checkpoints:
         guest.pause()
 
     def resume(self, instance: objects.Instance, network_info: Any) -> bool:
-        """Let a suspended server continue.
+        """Continue a suspended server.
 
-        :returns: False if its memory is lost: it must be started from its disk
+        :returns: False if its memory is lost, and it must be started from its disk
         :raises InstanceFaultRollback: if it cannot be restored; it stays suspended,
-            and can be rebooted
+            and a hard reboot starts it from its disk
         """
         guest = Guest(self._client, instance)
         if self._host.checkpoints and guest.is_saved():
@@ -75,7 +75,7 @@ class Checkpoints:
     def discard(self, instance: objects.Instance) -> None:
         """Remove a server's checkpoint, if it has one.
 
-        A checkpoint does not fit a disk that has changed since.
+        Once the server has run again, its files no longer match the checkpoint.
         """
         if self._host.checkpoints:
             Guest(self._client, instance).discard_saved()

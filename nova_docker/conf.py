@@ -13,9 +13,8 @@ docker_group = cfg.OptGroup(
     "docker",
     title="Docker driver options",
     help="""
-Options of the Docker virt driver, which runs servers as containers of a Docker
-engine on the same host. They are read when ``compute_driver`` is
-``nova_docker.DockerDriver``.
+Options of the Docker virt driver, which runs servers as containers of a Docker engine
+on the same host. They apply if ``compute_driver`` is ``nova_docker.DockerDriver``.
 """,
 )
 
@@ -30,65 +29,69 @@ socket (``docker``).
     cfg.StrOpt(
         "registry_auth_file",
         help="""
-Credentials for registries, in the form of Docker's ``~/.docker/config.json``: for
-images that Glance has not itself but knows in a registry. Nothing of an image can
-name other ones. Whom a registry's certificate must be signed by is the engine's
-matter (``/etc/docker/certs.d``).
+File with registry credentials, in the format of Docker's ``~/.docker/config.json``.
+
+Used for images that Glance only references. Image properties cannot override it. The
+engine verifies the certificates of registries (see ``/etc/docker/certs.d``).
 """,
     ),
     cfg.StrOpt(
         "runtime",
         default="nova",
         help="""
-Name under which the OCI runtime ``nova-docker-runtime`` is registered with the
-engine. It puts a container into the network namespace that nova-compute has
-made for it, before any process of it runs. Register it in
-``/etc/docker/daemon.json`` and restart the engine::
+Name under which the OCI runtime ``nova-docker-runtime`` is registered with the engine.
+
+The runtime puts a container into the network namespace that nova-compute has created
+for it, before any of its processes runs. Register it in ``/etc/docker/daemon.json`` and
+restart the engine::
 
     {"runtimes": {"nova": {"path": "/usr/local/bin/nova-docker-runtime"}}}
 
-nova-compute refuses to start when the engine does not list it.
+nova-compute refuses to start if the engine does not have this runtime.
 """,
     ),
     cfg.StrOpt(
         "network_mode",
         default="none",
         choices=[
-            ("none", "A server has the NICs that Neutron gives it, eth0 first."),
+            ("none", "Servers only have Neutron's ports, starting with eth0."),
             (
                 "bridge",
-                "A server also has an address of Docker's default bridge, on "
-                "eth0; Neutron's NICs follow from eth1. The engine's bridge is "
-                "shared by all tenants and knows no security groups.",
+                "Servers also have an address on Docker's default bridge, on eth0; "
+                "Neutron's ports start with eth1. All projects share this bridge, "
+                "and security groups do not apply to it.",
             ),
         ],
-        help="Whether Docker's own network is there beside Nova's.",
+        help="Whether servers are also connected to Docker's own network.",
     ),
     cfg.IntOpt(
         "pids_limit",
         default=4096,
         min=0,
         help="""
-How many processes and threads a server may have. 0 means no limit, which lets
-one server use up the process table of the host.
+Maximum number of processes and threads in a server.
+
+With 0 there is no limit, and one server can use up all process ids of the host.
 """,
     ),
     cfg.BoolOpt(
         "inject_key",
         default=True,
         help="""
-Put the SSH key of a new server into ``authorized_keys`` of the user that the
-image property ``os_admin_user`` names, root by default, so that an image needs
-an SSH server but no cloud-init.
+Add a new server's SSH key to the ``authorized_keys`` of its administrator: the user
+named by the image property ``os_admin_user``, by default root.
+
+With this, an image needs an SSH server but no cloud-init.
 """,
     ),
     cfg.BoolOpt(
         "inject_password",
         default=False,
         help="""
-Set the administrator's password of a new server by its image's ``chpasswd``, as
-soon as it runs. The password is in the config drive, if the server has one,
-whatever this option says.
+Set the administrator's password in a new server, with the image's ``chpasswd``, as soon
+as the server is running.
+
+A config drive contains the password regardless of this option.
 """,
     ),
     cfg.StrOpt(
@@ -97,9 +100,9 @@ whatever this option says.
         help="""
 Signal that ``openstack server dump create`` sends to a server's first process.
 
-Java, Go and others write the state of their threads to the console log on
-SIGQUIT; a program that does not handle it is not reached, as the first process
-of a container is shielded from signals that it has no handler for.
+On SIGQUIT, programs in Java, Go and some other languages write the state of their
+threads to the console log. A program that does not handle the signal does not notice
+it, because the kernel shields the first process of a container from such signals.
 """,
     ),
     cfg.IntOpt(
@@ -107,19 +110,18 @@ of a container is shielded from signals that it has no handler for.
         default=10,
         min=1,
         help="""
-How much of what a server's first process writes is kept for
-``openstack console log show``, in MiB; older output is dropped.
+Size of a server's console log, in MiB. When it is full, older output is dropped.
 """,
     ),
 ]
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the group on ``conf``; more than once does no harm."""
+    """Register the options; calling it again has no effect."""
     conf.register_group(docker_group)
     conf.register_opts(docker_opts, group=docker_group)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[Any]]]:
-    """What the ``oslo.config.opts`` entry point shows of this project."""
+    """Return the options, for the entry point ``oslo.config.opts``."""
     return [(docker_group, docker_opts)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's config drive: directories of the host that it sees read-only.
+"""A server's config drive: directories of the host, mounted read-only.
 
-They are mounted where cloud-init looks without being told to, as ConfigDrive
-and as NoCloud. On the host they lie below ``state_path``, which hosts do not
-share, unlike ``instances_path``.
+They are mounted where cloud-init's ConfigDrive and NoCloud data sources look by
+default. On the host they are below ``state_path``, which hosts do not share, unlike
+``instances_path``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ LOG = logging.getLogger(__name__)
 
 _DIRECTORY = "docker-config-drives"
 
-# Where cloud-init looks.
+# Where cloud-init looks for them
 _TARGETS = {
     "config_drive": "/var/lib/cloud/seed/config_drive",
     "nocloud": "/var/lib/cloud/seed/nocloud",
 }
 
-# Of what a server sees. Only root passes, as if it were a disk: the owner is
-# nova-compute's user, and the image may have one of the same number.
-_SEALED = 0o000
+# Only root can read a config drive, as if it were a disk. The owner is nova-compute's
+# user, and the image may have another user with the same uid.
+_MODE = 0o000
 
 
 def write(
@@ -48,10 +48,10 @@ def write(
     admin_password: str | None,
     network_info: Any,
 ) -> list[Mount]:
-    """Write the config drive that a server is to have, if it is to have one.
+    """Write a server's config drive, if it needs one.
 
-    :param injected_files: as ComputeDriver.spawn is given them
-    :returns: ``HostConfig.Mounts`` of its container; empty without one
+    :param injected_files: as ComputeDriver.spawn receives them
+    :returns: the mounts of its container; none if it needs no config drive
     """
     if not configdrive.required_by(instance):
         return []
@@ -67,33 +67,33 @@ def write(
 
 
 def remove(uuid: str) -> None:
-    """Remove a server's config drive, or what there is of it."""
+    """Remove a server's config drive, complete or not, if it exists."""
     with contextlib.suppress(FileNotFoundError):
-        for sealed in _path(uuid).iterdir():
-            sealed.chmod(0o700)
+        for directory in _path(uuid).iterdir():
+            directory.chmod(0o700)
         shutil.rmtree(_path(uuid))
 
 
 def sweep(servers: Contains[str]) -> None:
-    """Remove the config drives of servers that are not there.
+    """Remove the config drives of servers that do not exist.
 
-    A nova-compute killed before it created the container leaves one.
+    A nova-compute that is killed before it creates the container leaves one behind.
 
-    :param servers: uuids of the servers that the engine has
+    :param servers: UUIDs of the servers that the engine has
     """
     with contextlib.suppress(FileNotFoundError):
         for found in _path("").iterdir():
             if found.name not in servers:
-                LOG.warning("Removing %s: no server uses it any more", found)
+                LOG.warning("Removing %s, which no server uses", found)
                 remove(found.name)
 
 
 def device_metadata(
     context: Any, instance: objects.Instance
 ) -> objects.InstanceDeviceMetadata | None:
-    """Say which NIC has which tag, for the metadata of a server.
+    """Return the tags of a server's NICs, for its metadata.
 
-    A veth is on no bus. As in libvirt's driver, NICs without a tag are not named.
+    NICs without a tag are left out, as in libvirt's driver. A veth has no bus.
     """
     vifs = objects.VirtualInterfaceList.get_by_instance_uuid(context, instance.uuid)
     devices = [
@@ -105,10 +105,10 @@ def device_metadata(
 
 
 def nocloud(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What of a config drive's files cloud-init's NoCloud source reads.
+    """Convert a config drive's files for cloud-init's NoCloud data source.
 
-    :param files: content by path, as OpenStack has them
-    :returns: content by name
+    :param files: content by path, in OpenStack's layout
+    :returns: content by file name
     """
     server = json.loads(files["openstack/latest/meta_data.json"])
     vendor = json.loads(files.get("openstack/latest/vendor_data.json", b"{}"))
@@ -124,20 +124,20 @@ def nocloud(files: Mapping[str, bytes]) -> dict[str, bytes]:
         ),
         "user-data": files.get("openstack/latest/user_data", b""),
         "vendor-data": _vendor_data(vendor.get("cloud-init")),
-        # The NICs are configured before the first process runs.
+        # The NICs are already configured when the first process starts.
         "network-config": _json({"config": "disabled"}),
     }
 
 
 def _vendor_data(value: Any) -> bytes:
-    """As cloud-init's OpenStack sources take it: a part, or a list of them."""
+    """Return vendor data as user data; cloud-init also accepts a list of parts."""
     if isinstance(value, list):
         return b"#cloud-config-archive\n" + _json(value)
     return value.encode() if isinstance(value, str) else b""
 
 
 def _json(value: Any) -> bytes:
-    # JSON is YAML.
+    # cloud-init expects YAML, of which JSON is a subset.
     return json.dumps(value).encode() + b"\n"
 
 
@@ -166,7 +166,7 @@ def _write(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    directory.chmod(_SEALED)
+    directory.chmod(_MODE)
 
 
 def _path(uuid: str) -> pathlib.Path:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interactive serial consoles, as nova-serialproxy connects to them.
+"""Interactive serial consoles, to which nova-serialproxy connects.
 
-One port serves all servers of this host. The proxy says which server it is for,
-and that Nova has let its user in, by a path that nobody else knows: Nova's
-``internal_access_path``, by HTTP's CONNECT (nova.console.websocketproxy).
+One port serves all servers of this host. The proxy names the server with an HTTP
+CONNECT to its ``internal_access_path`` (nova.console.websocketproxy). That path is
+secret, so knowing it also proves that Nova has authorized the viewer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hmac
+import itertools
 import re
 import secrets
 import selectors
@@ -34,27 +35,27 @@ from nova_docker.terminal import Terminal
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
-MAX_VIEWERS = 16  # of one server
+MAX_VIEWERS = 16  # per server
 
-_GREETING_SECONDS = 10
-_MAX_GREETING = 1024
+_REQUEST_SECONDS = 10
+_MAX_REQUEST = 1024  # bytes
 _FLUSH_SECONDS = 5
 _CHUNK = 64 * units.Ki
-_MAX_SHOWN = units.Mi  # waiting for one viewer
-_MAX_TYPED = 64 * units.Ki
-_PATIENCE = 60  # seconds for a server to take what is typed
+_MAX_OUTPUT = units.Mi  # waiting for one viewer
+_MAX_INPUT = 64 * units.Ki  # waiting for the server
+_INPUT_SECONDS = 60  # for the server to read any of it
 
-# How a terminal tells its size: there is no other way through nova-serialproxy.
+# A terminal's report of its size: nova-serialproxy has no other way to pass it.
 _SIZE = re.compile(rb"\x1b\[8;(\d{1,4});(\d{1,4})t")
-_SIZE_BEGUN = re.compile(rb"\x1b\[8(;\d{0,4}){0,2}\Z")
+_PARTIAL_SIZE = re.compile(rb"\x1b\[8(;\d{0,4}){0,2}\Z")
 
 
 class SerialConsoles:
-    """The consoles of this host's servers."""
+    """The serial consoles of this host's servers."""
 
     def __init__(self, client: DockerClient) -> None:
         self._client = client
-        # A nova-compute that is started anew knows no console of before.
+        # Paths are valid until nova-compute restarts.
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
@@ -64,9 +65,12 @@ class SerialConsoles:
         )
 
     def console(self, uuid: str) -> ConsoleSerial:
-        """Where a server's console is: the same at each call.
+        """Return the address of a server's console, the same on each call.
 
-        :raises SocketPortRangeExhaustedException: when there is no port left
+        Nova compares the port before it admits a viewer. Serves
+        ComputeDriver.get_serial_console.
+
+        :raises SocketPortRangeExhaustedException: if no port is free
         """
         with self._lock:
             if self._listener is None:
@@ -76,10 +80,10 @@ class SerialConsoles:
         return ConsoleSerial(host, port, internal_access_path=self._path(uuid))
 
     def stop(self) -> None:
-        """End all sessions; the servers go on."""
+        """End all sessions; the servers keep running."""
         with self._lock:
             listener, self._listener = self._listener, None
-            viewers = [one for found in self._viewers.values() for one in found]
+            viewers = list(itertools.chain(*self._viewers.values()))
         if listener and self._accepting:
             host, port = listener.getsockname()[:2]
             _hang_up(listener)
@@ -98,54 +102,58 @@ class SerialConsoles:
                     viewer, _ = listener.accept()
                 except OSError:
                     if listener is self._listener:
-                        LOG.exception("Taking a connection to a serial console")
+                        LOG.exception("Failed to accept a serial console connection")
                         time.sleep(1)
                     continue
                 _start(self._serve, viewer)
 
     def _serve(self, viewer: socket.socket) -> None:
         with viewer, contextlib.suppress(OSError):
-            uuid = self._wanted(viewer)
+            uuid = self._authorized(viewer)
             if uuid is None:
                 viewer.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
                 return
             viewer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            # Nobody would tell of a proxy whose host is gone.
+            # Otherwise a proxy whose host has died would stay connected for ever.
             viewer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             try:
-                with self._seat(uuid, viewer):
-                    shown = terminal.open_terminal(self._client, uuid)
-                    with contextlib.closing(shown):
-                        _relay(viewer, shown)
+                with self._counted(uuid, viewer):
+                    opened = terminal.open_terminal(self._client, uuid)
+                    with contextlib.closing(opened):
+                        _relay(viewer, opened)
             except terminal.Unavailable as error:
                 viewer.sendall(f"{error}\r\n".encode())
             except OSError as error:
-                LOG.debug("A serial console of server %s broke off: %s", uuid, error)
+                LOG.debug("Serial console of server %s disconnected: %s", uuid, error)
             except Exception:
-                LOG.exception("The serial console of server %s failed", uuid)
-                viewer.sendall(b"The console does not work.\r\n")
+                LOG.exception("Serial console of server %s failed", uuid)
+                # The reason may name the operator's files or addresses.
+                viewer.sendall(b"Console failed; see the nova-compute log.\r\n")
 
-    def _wanted(self, viewer: socket.socket) -> str | None:
-        """The uuid of the server whose path the proxy knows, if it does."""
-        viewer.settimeout(_GREETING_SECONDS)
-        greeting = b""
-        # What follows is for the server already.
-        while not greeting.endswith(b"\r\n\r\n"):
+    def _authorized(self, viewer: socket.socket) -> str | None:
+        """Return the UUID of the server whose secret path the proxy requests."""
+        viewer.settimeout(_REQUEST_SECONDS)
+        request = b""
+        # Byte by byte: whatever follows the request is input for the server.
+        while not request.endswith(b"\r\n\r\n"):
             byte = viewer.recv(1)
-            if not byte or len(greeting) == _MAX_GREETING:
+            if not byte or len(request) == _MAX_REQUEST:
                 return None
-            greeting += byte
-        verb, _, rest = greeting.decode("latin-1").partition(" ")
+            request += byte
+        method, _, rest = request.decode("latin-1").partition(" ")
         path = rest.partition(" ")[0]
         uuid = path[1:].partition("/")[0]
-        known = self._path(uuid).encode()
-        if verb == "CONNECT" and hmac.compare_digest(path.encode(), known):
+        secret = self._path(uuid).encode()
+        if method == "CONNECT" and hmac.compare_digest(path.encode(), secret):
             return uuid
         return None
 
     @contextlib.contextmanager
-    def _seat(self, uuid: str, viewer: socket.socket) -> Iterator[None]:
-        """Count a viewer of a server in, for as long as this is entered."""
+    def _counted(self, uuid: str, viewer: socket.socket) -> Iterator[None]:
+        """Count a viewer of a server during the block.
+
+        :raises Unavailable: if the server has too many viewers already
+        """
         with self._lock:
             if len(self._viewers[uuid]) >= MAX_VIEWERS:
                 raise terminal.Unavailable("The console has too many viewers.")
@@ -162,7 +170,7 @@ class SerialConsoles:
 def _listen(host: str) -> socket.socket:
     while True:
         port = serial.acquire_port(host)
-        # Another process may have taken it since.
+        # Nova only knows the ports of this process: another one may use it.
         with contextlib.suppress(OSError):
             return socket.create_server((host, port))
 
@@ -178,54 +186,56 @@ def _start(
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """Wake the thread that waits for a socket, which closes it."""
+    """Wake the thread that waits for a socket; that thread closes it."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
 
-class Typed:
-    """What a viewer types, less the sizes that its terminal tells."""
+class ViewerInput:
+    """Separates what a viewer types from the sizes that its terminal reports."""
 
     def __init__(self) -> None:
         self._held = b""
 
     def take(self, chunk: bytes) -> tuple[bytes, tuple[int, int] | None]:
-        """What is for the server, and the last size in rows and columns, if any.
+        """Return the input for the server, and the last size in rows and columns.
 
-        What may be the beginning of a size waits for the next chunk.
+        The possible beginning of a size is held back until the next chunk.
         """
         chunk = self._held + chunk
         sizes = _SIZE.findall(chunk)
         chunk = _SIZE.sub(b"", chunk)
-        begun = _SIZE_BEGUN.search(chunk)
-        end = begun.start() if begun else len(chunk)
+        partial = _PARTIAL_SIZE.search(chunk)
+        end = partial.start() if partial else len(chunk)
         self._held = chunk[end:]
         size = (int(sizes[-1][0]), int(sizes[-1][1])) if sizes else None
         return chunk[:end], size
 
 
-def _relay(viewer: socket.socket, shown: Terminal) -> None:
-    """Carry bytes both ways until one end closes.
+def _relay(viewer: socket.socket, opened: Terminal) -> None:
+    """Carry bytes both ways until either side closes.
 
-    A viewer who does not keep up misses what a terminal shows that others share,
-    for whose process would wait otherwise; a shell waits for its only viewer.
+    If a viewer does not keep up, a shared terminal drops output for it, so that the
+    server's process and other viewers need not wait. A shell waits for its viewer.
     """
-    stream = shown.stream
-    keys = Typed()
+    stream = opened.stream
+    viewer_input = ViewerInput()
     to_viewer = bytearray(terminal.ASK_SIZE)
     to_server = bytearray()
     viewer.setblocking(False)
     stream.setblocking(False)
     with selectors.DefaultSelector() as selector:
         while True:
-            shows = shown.shared or len(to_viewer) < _MAX_SHOWN
-            types = len(to_server) < _MAX_TYPED
-            _watch(selector, viewer, types, bool(to_viewer))
-            _watch(selector, stream, shows, bool(to_server))
-            # Who must not type shows no end either.
+            read_stream = opened.shared or len(to_viewer) < _MAX_OUTPUT
+            read_viewer = len(to_server) < _MAX_INPUT
+            _watch(selector, viewer, read_viewer, bool(to_viewer))
+            _watch(selector, stream, read_stream, bool(to_server))
+            # While the viewer is not read, its end would go unnoticed.
             ready = {
                 key.fileobj: events
-                for key, events in selector.select(None if types else _PATIENCE)
+                for key, events in selector.select(
+                    None if read_viewer else _INPUT_SECONDS
+                )
             }
             if not ready:
                 return
@@ -233,16 +243,16 @@ def _relay(viewer: socket.socket, shown: Terminal) -> None:
                 chunk = _receive(stream)
                 if chunk == b"":
                     break
-                if len(to_viewer) < _MAX_SHOWN:
+                if len(to_viewer) < _MAX_OUTPUT:
                     to_viewer += chunk or b""
             if ready.get(viewer, 0) & selectors.EVENT_READ:
                 chunk = _receive(viewer)
                 if chunk == b"":
                     return
-                typed, size = keys.take(chunk or b"")
+                typed, size = viewer_input.take(chunk or b"")
                 to_server += typed
                 if size:
-                    _resize(shown, *size)
+                    _resize(opened, *size)
             if ready.get(viewer, 0) & selectors.EVENT_WRITE:
                 del to_viewer[: _send(viewer, to_viewer)]
             if ready.get(stream, 0) & selectors.EVENT_WRITE:
@@ -262,7 +272,7 @@ def _watch(
 
 
 def _receive(sock: socket.socket) -> bytes | None:
-    """What is there; None for nothing yet, and empty at the end."""
+    """Return what a socket has received: None for nothing yet, empty at its end."""
     try:
         return sock.recv(_CHUNK)
     except BlockingIOError:
@@ -272,15 +282,16 @@ def _receive(sock: socket.socket) -> bytes | None:
 
 
 def _send(sock: socket.socket, waiting: bytearray) -> int:
-    """How much of it was taken."""
+    """Send the beginning of ``waiting``, and return how many bytes were sent."""
     try:
         return sock.send(waiting[:_CHUNK])
     except BlockingIOError:
         return 0
 
 
-def _resize(shown: Terminal, rows: int, columns: int) -> None:
-    # A size of 0 has no meaning, and one that the engine refuses does no harm.
+def _resize(opened: Terminal, rows: int, columns: int) -> None:
+    # A terminal of unknown size reports 0. A size that the engine rejects is no reason
+    # to end the session.
     if rows and columns:
         with contextlib.suppress(errors.DockerError):
-            shown.resize(rows, columns)
+            opened.resize(rows, columns)

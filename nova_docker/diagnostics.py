@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server uses, in Nova's two forms: pure functions.
+"""A server's resource usage, in Nova's two forms: pure functions.
 
-CPU, memory and disk are the engine's account of the container. Its NICs are
-not the engine's: they are counted at their host ends.
+CPU, memory and disk are the engine's statistics of the container. NICs are counted at
+their ends on the host, because the engine does not know them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Counters = Mapping[str, Any]
 
 
 def legacy(stats: Stats, vifs: Any, counters: Counters) -> dict[str, int]:
-    """As ComputeDriver.get_diagnostics returns; named as libvirt's driver does.
+    """Return the answer of ComputeDriver.get_diagnostics, with libvirt's driver's keys.
 
-    :param stats: what the engine answers to GET /containers/{id}/stats
+    :param stats: the answer of GET /containers/{id}/stats
     :param vifs: the server's VIFs
-    :param counters: of the host's devices, as psutil.net_io_counters has them
-    :returns: CPU times in ns, memory in KiB, the rest in bytes and in numbers
+    :param counters: of the host's devices, by name: ``psutil.net_io_counters(True)``
+    :returns: CPU times in ns, memory in KiB, traffic and I/O in bytes
     """
     memory = stats["memory_stats"]
     found = {f"cpu{number}_time": used for number, used in enumerate(_cpu_times(stats))}
@@ -45,11 +45,11 @@ def legacy(stats: Stats, vifs: Any, counters: Counters) -> dict[str, int]:
 def standard(
     stats: Stats, instance: objects.Instance, state: str, vifs: Any, counters: Counters
 ) -> diagnostics.Diagnostics:
-    """As ComputeDriver.get_instance_diagnostics returns.
+    """Return the answer of ComputeDriver.get_instance_diagnostics.
 
-    ``driver`` is not set: Nova's list of drivers has none for others.
+    ``driver`` is not set, because Nova accepts only the drivers that it knows.
 
-    :param state: one of ``power_state.STATE_MAP``
+    :param state: a value of ``power_state.STATE_MAP``
     """
     found = diagnostics.Diagnostics(
         state=state,
@@ -79,29 +79,29 @@ def standard(
 
 
 def memory_used(stats: Stats) -> int:
-    """Bytes that a server cannot do without: no file cache that may go.
+    """Return the bytes that a server uses, without reclaimable file cache.
 
-    As the Docker CLI counts it, for both versions of cgroups.
+    The Docker CLI computes it in the same way, for cgroups v1 and v2.
     """
     memory = stats["memory_stats"]
     details = memory.get("stats", {})
     cache = details.get("total_inactive_file", details.get("inactive_file", 0))
-    # One that does not run has no usage.
+    # A stopped server has no usage.
     return max(memory.get("usage", 0) - cache, 0)
 
 
-# Names of NicDiagnostics that are not those of the legacy form.
+# Where field names of NicDiagnostics differ from the legacy form's
 _FIELDS = {"rx": "rx_octets", "tx": "tx_octets"}
 
 
 def _cpu_times(stats: Stats) -> list[int]:
-    """Nanoseconds by CPU of the host, or together where the kernel counts so."""
+    """Return nanoseconds per CPU of the host; only their sum under cgroups v2."""
     usage = stats["cpu_stats"]["cpu_usage"]
     return usage.get("percpu_usage") or [usage["total_usage"]]
 
 
 def _disk(stats: Stats) -> tuple[int, int]:
-    """Bytes read and written."""
+    """Return the bytes read and written."""
     entries = stats.get("blkio_stats", {}).get("io_service_bytes_recursive") or []
     read, written = (
         sum(entry["value"] for entry in entries if entry["op"].lower() == operation)
@@ -111,7 +111,7 @@ def _disk(stats: Stats) -> tuple[int, int]:
 
 
 def _nic(host_end: Any) -> dict[str, int]:
-    """A server's counters: it receives what its host end sends."""
+    """Return a NIC's counters: it receives what its end on the host sends."""
     return {
         "rx": host_end.bytes_sent,
         "rx_packets": host_end.packets_sent,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One server as the container that it is on the engine."""
+"""One server's container on the engine."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ from nova_docker.errors import translated
 
 CONF = nova_conf.CONF
 
-# As much as Nova's other drivers return.
+# The same limit as in Nova's other drivers.
 MAX_CONSOLE_BYTES = 100 * 1024
 
-_SAVED = "suspended"  # the engine's name for a checkpoint
-_CLEARED = 90  # seconds
-# Where programs of an image are, whatever its PATH is.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NO_COMMAND = (126, 127)  # as shells say it
+# Hosts have checkpoints with this name: it must not change.
+_CHECKPOINT = "suspended"
+_RESTORE_SECONDS = 90
 
-# Of a program that is run beside the first process.
-_SECONDS = 30
-_MAX_OUTPUT = 4096
-_LOOKS = 20
+# Directories of an image's programs: its PATH may name others, or none.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RUN_SECONDS = 30
+_MAX_OUTPUT = 4096  # bytes
+_EXIT_CODE_POLLS = 20  # in one second
 
 
 def list_servers(client: DockerClient) -> dict[str, dict[str, Any]]:
@@ -55,10 +54,10 @@ def list_servers(client: DockerClient) -> dict[str, dict[str, Any]]:
 
 
 class Guest:
-    """What can be done with one server's container.
+    """One server's container, and what Nova does with it.
 
-    :raises InstanceNotFound: from each method, when the engine has none
-    :raises NovaException: from each, when the engine fails, with its message
+    :raises InstanceNotFound: from each method, if the engine has no such container
+    :raises NovaException: from each method, if the engine fails; with its message
     """
 
     def __init__(self, client: DockerClient, instance: objects.Instance) -> None:
@@ -67,6 +66,7 @@ class Guest:
         self._name = naming.name_of(instance.uuid)
 
     def exists(self) -> bool:
+        """Return whether the engine has the container."""
         try:
             self.info()
         except exception.InstanceNotFound:
@@ -74,7 +74,7 @@ class Guest:
         return True
 
     def info(self) -> InstanceInfo:
-        """Power state and container id, as ComputeDriver.get_info returns."""
+        """Return power state and container id, for ComputeDriver.get_info."""
         with self._engine():
             found = self._client.inspect_container(self._name)
         return InstanceInfo(
@@ -85,10 +85,10 @@ class Guest:
     def create(self, config: dict[str, Any]) -> None:
         """Create the container, stopped.
 
-        :param config: what :func:`nova_docker.container.spec.specification` returned
-        :raises InstanceExists: when there is one
-        :raises ImageNotFound: when its image has gone from the engine
-        :raises InvalidInput: when the engine takes no such container
+        :param config: as :func:`nova_docker.container.spec.specification` returns it
+        :raises InstanceExists: if there is one already
+        :raises ImageNotFound: if the engine no longer has the image
+        :raises InvalidInput: if the engine rejects the configuration
         """
         with self._engine():
             try:
@@ -99,10 +99,12 @@ class Guest:
                 raise exception.ImageNotFound(image_id=config["Image"]) from error
 
     def start(self) -> None:
-        """Run the container's command, or let it run on when it is paused.
+        """Run the container's command, or unpause the container.
 
-        :raises InvalidInput: when there is no such command in the image
-        :raises InstancePowerOnFailure: when it cannot be run for another reason
+        A container that is running already keeps running.
+
+        :raises InvalidInput: if the image does not have the command
+        :raises InstancePowerOnFailure: if the command cannot run for another reason
         """
         with self._engine(exception.InstancePowerOnFailure):
             try:
@@ -111,63 +113,65 @@ class Guest:
                 self._client.unpause_container(self._name)
 
     def stop(self, timeout: int) -> None:
-        """Send the image's stop signal, and kill what runs after ``timeout`` s.
+        """Send the image's stop signal, and SIGKILL after a time-out.
 
-        :raises InstancePowerOffFailure: when it cannot be stopped
+        :param timeout: seconds; 0 to kill at once
+        :raises InstancePowerOffFailure: if the container cannot be stopped
         """
         with self._engine(exception.InstancePowerOffFailure):
-            # A frozen process would use the time up and do nothing with it.
-            if timeout and self.info().state == power_state.PAUSED:
+            # A frozen process cannot handle the signal.
+            if timeout and self._is_paused():
                 self._client.unpause_container(self._name)
             self._client.stop_container(self._name, timeout)
 
     def pause(self) -> None:
-        """Freeze its processes; nothing happens to one that is frozen.
+        """Freeze the processes; calling it again has no effect.
 
-        :raises InstanceNotRunning: when there are none
+        :raises InstanceNotRunning: if the container is stopped
         """
         with self._engine(), self._running():
-            if self.info().state != power_state.PAUSED:
+            if not self._is_paused():
                 self._client.pause_container(self._name)
 
     def unpause(self) -> None:
-        """Let it run on; nothing happens to one that runs.
+        """Thaw the processes; calling it again has no effect.
 
-        :raises InstanceNotRunning: when it was not frozen, but has ended
+        :raises InstanceNotRunning: if the container is stopped
         """
         with self._engine(), self._running():
             current = self.info().state
             if current == power_state.PAUSED:
                 self._client.unpause_container(self._name)
             elif current != power_state.RUNNING:
-                raise exception.InstanceNotRunning(instance_id=self._instance.uuid)
+                raise self._not_running()
 
     def save(self) -> None:
-        """Write its processes to disk, and end them.
+        """Write the processes to disk and end them.
 
-        :raises InstanceSuspendFailure: when they cannot be written: they run on
+        :raises InstanceSuspendFailure: if they cannot be written; they keep running
         """
         with self._engine(exception.InstanceSuspendFailure):
-            self._client.create_checkpoint(self._name, _SAVED)
+            self._client.create_checkpoint(self._name, _CHECKPOINT)
 
     def is_saved(self) -> bool:
-        """Whether there is what :meth:`save` has written."""
+        """Return whether there is a checkpoint that :meth:`save` has written."""
         with self._engine():
-            return _SAVED in self._client.list_checkpoints(self._name)
+            return _CHECKPOINT in self._client.list_checkpoints(self._name)
 
     def restore(self) -> None:
-        """Let run on what was saved.
+        """Continue the processes that :meth:`save` has written.
 
-        :raises InstanceResumeFailure: when it cannot: it is saved as before
+        :raises InstanceResumeFailure: if they cannot be restored; the checkpoint
+            remains
         """
         with self._engine(exception.InstanceResumeFailure):
-            # An engine whose own copy of what it wrote a moment ago is not
-            # cleared away yet refuses to take another (Docker before 25). It
-            # clears up by and by, and sooner the more it is asked to do.
-            deadline = time.monotonic() + _CLEARED
+            # Docker before 25 keeps its own copy of a checkpoint for some time, and
+            # rejects the checkpoint as long as the copy exists. It collects its
+            # garbage sooner when it is busy, so trying again helps.
+            deadline = time.monotonic() + _RESTORE_SECONDS
             while True:
                 try:
-                    self._client.start_container(self._name, checkpoint=_SAVED)
+                    self._client.start_container(self._name, checkpoint=_CHECKPOINT)
                 except errors.EngineError as error:
                     late = time.monotonic() > deadline
                     if late or "already exists" not in error.message:
@@ -177,83 +181,63 @@ class Guest:
                     return
 
     def discard_saved(self) -> None:
-        """Forget what was saved, if anything was."""
+        """Remove the checkpoint, if there is one."""
         if self.is_saved():
             with self._engine():
-                self._client.delete_checkpoint(self._name, _SAVED)
+                self._client.delete_checkpoint(self._name, _CHECKPOINT)
 
     def signal(self, signal: str) -> None:
         """Send a signal to the first process.
 
-        :param signal: as the engine takes it, for example ``SIGQUIT``
-        :raises InstanceNotRunning: when there is none, or it is frozen
+        :param signal: name in the engine's form, for example ``SIGQUIT``
+        :raises InstanceNotRunning: if the container is stopped or paused
         """
         with self._engine(), self._running():
-            # The engine would wake a frozen one for its own stop signal.
-            if self.info().state == power_state.PAUSED:
-                raise exception.InstanceNotRunning(instance_id=self._instance.uuid)
+            # The engine would unpause it if this is the image's stop signal.
+            if self._is_paused():
+                raise self._not_running()
             self._client.kill_container(self._name, signal)
 
     def limit(self, flavor: objects.Flavor) -> None:
-        """Change its limits; its processes run on.
+        """Change the container's limits to a flavor's; its processes keep running.
 
         Engine calls: GET /containers/{id}/stats, GET /containers/{id}/json, POST
-        /containers/{id}/update.
+        /containers/{id}/update
 
-        :raises ResizeError: when it uses more memory than it would have, and when
-            the engine fails; the limits are the old ones then
+        :raises ResizeError: if the server uses more memory than the flavor has, or
+            the engine fails; the limits stay as they were
         """
         wanted = limits.limits(flavor, pids=CONF.docker.pids_limit)
         used = diagnostics.memory_used(self.stats())
         if used > wanted["Memory"]:
             raise exception.ResizeError(
-                reason=f"the server uses {-(-used // units.Mi)} MiB of memory, "
-                f"the flavor has {wanted['Memory'] // units.Mi}"
+                reason=f"the server uses {-(-used // units.Mi)} MiB of memory, but the "
+                f"flavor only has {wanted['Memory'] // units.Mi} MiB; free memory in "
+                "the server or choose a larger flavor"
             )
         with self._engine(exception.ResizeError):
             before = self._client.inspect_container(self._name)["HostConfig"]
             try:
                 self._client.update_container(self._name, wanted)
             except errors.DockerError:
-                # One that did not answer in time may have done it.
+                # After a time-out, the engine may have changed them all the same.
                 with contextlib.suppress(errors.DockerError):
                     self._client.update_container(
                         self._name, {name: before[name] for name in wanted}
                     )
                 raise
 
-    def set_password(self, user: str, password: str) -> None:
-        """Have the image's chpasswd set a user's password.
-
-        :raises SetAdminPasswdNotSupported: when the image has none
-        :raises InstancePasswordSetFailed: when it fails, with its words, or does
-            not end in time
-        """
-        if any(mark in user + password for mark in "\r\n\0") or ":" in user:
-            raise exception.InstancePasswordSetFailed(
-                instance=self._instance.uuid, reason="it has a line break or colon"
-            )
-        code, output = self._run(["chpasswd"], f"{user}:{password}\n".encode())
-        if code in _NO_COMMAND:
-            raise exception.SetAdminPasswdNotSupported(
-                instance=self._instance.uuid, reason="the image has no chpasswd"
-            )
-        if code != 0:
-            raise exception.InstancePasswordSetFailed(
-                instance=self._instance.uuid, reason=output
-            )
-
-    def _run(self, command: list[str], typed: bytes) -> tuple[int | None, str]:
-        """Run a program of the image as root.
+    def run(self, command: list[str], stdin: bytes) -> tuple[int | None, str]:
+        """Run a program of the image as root, beside the first process.
 
         Engine calls: POST /containers/{id}/exec, POST /exec/{id}/start and GET
-        /exec/{id}/json.
+        /exec/{id}/json
 
-        :param typed: what it reads, which no process list shows
-        :returns: its exit code, None when it is silent for too long or writes
-            too much, and what it wrote
+        :param stdin: its input, which no process list shows
+        :returns: its exit code, or None if it writes too much or does not end in
+            time; and its output
         """
-        with translated(self._instance.uuid):
+        with self._engine():
             run = self._client.create_exec(
                 self._name,
                 {
@@ -266,39 +250,40 @@ class Guest:
                 },
             )
             with self._client.start_exec(run, tty=False) as stream:
-                output = _converse(stream, typed)
+                output = _converse(stream, stdin)
             found = self._client.inspect_exec(run)
-            # The engine closes the output a moment before it knows the code.
-            for _ in range(_LOOKS):
+            # The engine closes the output shortly before it knows the exit code.
+            for _ in range(_EXIT_CODE_POLLS):
                 if not found["Running"]:
                     break
-                time.sleep(1 / _LOOKS)
+                time.sleep(1 / _EXIT_CODE_POLLS)
                 found = self._client.inspect_exec(run)
         return found["ExitCode"], output.decode(errors="replace")
 
     def stats(self) -> dict[str, Any]:
-        """What it uses, as GET /containers/{id}/stats has it."""
+        """Return the resources that it uses: GET /containers/{id}/stats."""
         with self._engine():
             return self._client.container_stats(self._name)
 
     def remove(self) -> None:
-        """Kill and remove the container with its anonymous volumes, if it is.
+        """Kill and remove the container and its anonymous volumes, if they exist.
 
-        The one that is set aside for a rescue comes second: it is in use.
+        In rescue, this includes the server's own container. It is removed last,
+        because the rescue container mounts its files.
         """
         for name in (self._name, naming.aside_name_of(self._instance.uuid)):
             with contextlib.suppress(exception.InstanceNotFound), self._engine():
                 self._client.remove_container(name, force=True, volumes=True)
 
     def console_output(self) -> str:
-        """The last of what the first process wrote, a character for each byte.
+        """Return the end of the first process's output, one character per byte.
 
-        Nova turns a str into bytes by Latin-1 again.
+        Nova encodes the text as Latin-1, so bytes pass unchanged.
         """
         with self._engine():
-            # No line is shorter than its line feed, so these hold the bytes.
+            # A line has at least its line feed, so this many lines are enough.
             output = self._client.container_logs(self._name, tail=MAX_CONSOLE_BYTES)
-        # Nova counts what follows the last line feed as a line.
+        # Nova would count an empty line after the last line feed.
         return output.removesuffix(b"\n")[-MAX_CONSOLE_BYTES:].decode("latin-1")
 
     def _engine(
@@ -306,24 +291,28 @@ class Guest:
     ) -> contextlib.AbstractContextManager[None]:
         return translated(self._instance.uuid, failure)
 
+    def _is_paused(self) -> bool:
+        return self.info().state == power_state.PAUSED
+
+    def _not_running(self) -> exception.InstanceNotRunning:
+        return exception.InstanceNotRunning(instance_id=self._instance.uuid)
+
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
-        """Say so when the engine refuses what only a running server can do."""
+        """Translate the conflict of a call that only a running container allows."""
         try:
             yield
         except errors.Conflict as error:
-            raise exception.InstanceNotRunning(
-                instance_id=self._instance.uuid
-            ) from error
+            raise self._not_running() from error
 
 
-def _converse(stream: socket.socket, typed: bytes) -> bytes:
-    """What a program answers to ``typed``, framed, and cut off if need be."""
-    deadline = time.monotonic() + _SECONDS
+def _converse(stream: socket.socket, stdin: bytes) -> bytes:
+    """Send a program its input and return its output, cut off if too long or late."""
+    deadline = time.monotonic() + _RUN_SECONDS
     output = b""
     with contextlib.suppress(OSError):
-        stream.settimeout(_SECONDS)
-        stream.sendall(typed)
+        stream.settimeout(_RUN_SECONDS)
+        stream.sendall(stdin)
         stream.shutdown(socket.SHUT_WR)
         while len(output) < _MAX_OUTPUT and (chunk := stream.recv(_MAX_OUTPUT)):
             output += chunk

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and SSH keys put into a server before its first process runs.
+"""Injection of files and SSH keys into a server before its first process runs.
 
-The engine unpacks them, with the container's root as its own: whatever links an
-image has made lead to places inside of it.
+The engine unpacks them inside the container's root file system, so an image's links
+cannot lead to files of the host.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from nova_docker.container import naming
 
 LOG = logging.getLogger(__name__)
 
-# Of files of an image that are read: they are small, or no such files at all.
+# Of an image's /etc/passwd and authorized_keys, in bytes
 _MAX_SIZE = 1024 * 1024
 
 
 class User(NamedTuple):
-    """Whom a file is for."""
+    """The owner of a file."""
 
     home: str
     uid: int
@@ -45,13 +45,14 @@ def inject_files(
     instance: objects.Instance,
     files: Sequence[tuple[str, bytes]],
 ) -> None:
-    """Put a user's files into a server that has not started yet.
+    """Inject a user's files into a server that has not started yet.
 
-    Missing directories are made. What is there is replaced, a directory
-    excepted.
+    Missing directories are created. Existing files are replaced, directories are not.
 
-    :param files: as ComputeDriver.spawn is given them
-    :raises ImageUnacceptable: when they find no place in its image
+    Engine call: PUT /containers/{id}/archive
+
+    :param files: as ComputeDriver.spawn receives them
+    :raises ImageUnacceptable: if the image has no place for one of them
     """
     if not files:
         return
@@ -61,19 +62,21 @@ def inject_files(
     except (errors.DockerError, ValueError) as error:
         raise exception.ImageUnacceptable(
             image_id=instance.image_ref,
-            reason=f"the files to inject cannot be put into it: {error}",
+            reason=f"cannot inject files into it: {error}",
         ) from error
 
 
 def inject_key(
     client: DockerClient, instance: objects.Instance, key: str, user: str
 ) -> None:
-    """Let an SSH key log in to a server that has not started yet.
+    """Inject an SSH key into a server that has not started yet.
 
-    Keys that the image trusts are kept. A server whose image has no place for
-    it boots nevertheless, as it may have other ways in.
+    The image's own authorized keys remain. If the image has no place for the key, a
+    warning is logged and the server boots without it.
 
-    :param key: a line of authorized_keys
+    Engine calls: GET and PUT /containers/{id}/archive
+
+    :param key: a line for authorized_keys
     :param user: name of the user in the image
     """
     name = naming.name_of(instance.uuid)
@@ -91,13 +94,13 @@ def inject_key(
         ]
         client.put_archive(name, "/", _tar(entries))
     except (errors.DockerError, tarfile.TarError, ValueError) as error:
-        LOG.warning("The SSH key is not injected: %s", error, instance=instance)
+        LOG.warning("Failed to inject the SSH key: %s", error, instance=instance)
 
 
 def _read(client: DockerClient, name: str, path: str) -> bytes:
-    """The content of a file of an image; nothing for what is no regular file.
+    """Return the content of a file; empty if there is no regular file.
 
-    :raises DockerError: when it is too large
+    :raises DockerError: if it is larger than ``_MAX_SIZE``
     """
     try:
         content = client.get_archive(name, path, max_size=_MAX_SIZE)
@@ -110,9 +113,9 @@ def _read(client: DockerClient, name: str, path: str) -> bytes:
 
 
 def _user(passwd: bytes, name: str) -> User:
-    """Find a user in an image's /etc/passwd.
+    """Find a user in the content of /etc/passwd; root always exists.
 
-    :raises ValueError: when there is none, or no such home
+    :raises ValueError: if there is no such user, or the entry is malformed
     """
     for line in passwd.decode(errors="replace").splitlines():
         fields = line.split(":")
@@ -142,10 +145,10 @@ def _directory(path: str, owner: User) -> Entry:
 
 
 def _entry(path: str, owner: User, mode: int) -> tarfile.TarInfo:
-    # The engine would refuse what leads out of the root, a shell does not.
+    # The engine would reject "..", which for a shell stays inside the root.
     name = posixpath.normpath(f"/{path}").lstrip("/")
     if not name or "\0" in name:
-        raise ValueError(f"not a path of a file: {path!r}")
+        raise ValueError(f"{path!r} is not the path of a file")
     entry = tarfile.TarInfo(name)
     entry.mode, entry.uid, entry.gid = mode, owner.uid, owner.gid
     entry.mtime = int(time.time())

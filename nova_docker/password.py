@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The administrator's password of a server: set when asked to, and at its boot."""
+"""The administrator's password, set by the image's ``chpasswd``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,22 @@ from nova_docker.image import properties
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
+# chpasswd reads lines of "user:password", and as a C program, up to a NUL.
+_LINE_ENDS = ("\r", "\n", "\0")
+
+_NOT_EXECUTABLE = (126, 127)  # exit codes of shells and of the engine
+
 
 def change(guest: Guest, instance: objects.Instance, password: str) -> None:
-    """Set it, and keep it for ``nova get-password``, as libvirt's driver does.
+    """Set the password, and keep it for ``nova get-password`` as libvirt's driver does.
 
-    :raises NovaException: what :meth:`Guest.set_password` raises
+    Serves ComputeDriver.set_admin_password.
+
+    :raises SetAdminPasswdNotSupported: if the image has no chpasswd
+    :raises InstancePasswordSetFailed: if chpasswd fails or does not end in time
+    :raises NovaException: if the server is not running, or the engine fails
     """
-    guest.set_password(properties.admin_user(instance.image_meta), password)
+    _set(guest, instance, properties.admin_user(instance.image_meta), password)
     if instance.key_data and instance.key_data.startswith("ssh-rsa"):
         secret = crypto.ssh_encrypt_text(instance.key_data, password)
         encoded = base64.b64encode(secret).decode()
@@ -38,13 +47,37 @@ def inject(
     image_meta: objects.ImageMeta,
     password: str | None,
 ) -> None:
-    """Set that of a server that has just started, if nova.conf asks for it.
+    """Set the password of a server that has just started, if nova.conf asks for it.
 
-    A server whose password cannot be set has booted all the same.
+    A failure is logged: it does not fail the boot.
     """
     if not CONF.docker.inject_password or not password:
         return
     try:
-        guest.set_password(properties.admin_user(image_meta), password)
+        _set(guest, instance, properties.admin_user(image_meta), password)
     except exception.NovaException as error:
-        LOG.warning("The password is not set: %s", error, instance=instance)
+        LOG.warning("Failed to inject the password: %s", error, instance=instance)
+
+
+def _set(guest: Guest, instance: objects.Instance, user: str, password: str) -> None:
+    def failed(reason: str) -> exception.InstancePasswordSetFailed:
+        return exception.InstancePasswordSetFailed(
+            instance=instance.uuid, reason=reason
+        )
+
+    if any(mark in password for mark in _LINE_ENDS):
+        raise failed("the password contains a forbidden character (line break or NUL)")
+    if any(mark in user for mark in (*_LINE_ENDS, ":")):
+        raise failed(
+            f"the user name {user!r}, from the image property os_admin_user, contains "
+            "a forbidden character (line break, NUL or colon)"
+        )
+    code, output = guest.run(["chpasswd"], f"{user}:{password}\n".encode())
+    if code in _NOT_EXECUTABLE:
+        raise exception.SetAdminPasswdNotSupported(
+            "Set admin password is not supported: the image has no chpasswd program"
+        )
+    if code is None:
+        raise failed("chpasswd wrote too much output or did not end in time")
+    if code != 0:
+        raise failed(f"chpasswd exited with status {code}: {output}")

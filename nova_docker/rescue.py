@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A broken server set aside, and a rescue container in its place.
+"""Rescue: a second container takes the place of a broken server.
 
-The rescue container has the server's name, labels and namespace, so that every
-verb acts on it as on any server. The server's own container is renamed and has
-its root file system mounted in the other one, at :data:`MOUNT_POINT`, by a
-volume that the engine makes, mounts while the rescue container runs, and
-removes with it.
+The rescue container has the server's name, labels and namespace, so that every verb
+acts on it as on any server. The server's own container is renamed, and its root file
+system is mounted in the rescue container at :data:`MOUNT_POINT`. The mount is an
+anonymous volume: the engine mounts it while the rescue container runs, and removes it
+together with that container.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker.container import naming
 from nova_docker.errors import translated
-from nova_docker.storage import mounts as storage
 from nova_docker.storage import overlay
+from nova_docker.storage.mounts import Mount
+from nova_docker.storage.mounts import existing_volume
+from nova_docker.storage.mounts import overlay_volume
 
 LOG = logging.getLogger(__name__)
 
@@ -34,14 +36,15 @@ MOUNT_POINT = "/mnt/rescue"
 
 
 def check(instance: objects.Instance, image_meta: objects.ImageMeta) -> None:
-    """Refuse an image that asks for a device of its own to rescue from.
+    """Refuse an image that requests a rescue device.
 
-    :raises InstanceNotRescuable: as Nova's libvirt driver does for LXC
+    :raises InstanceNotRescuable: if it does, as in Nova's libvirt driver for LXC
     """
     if hardware.check_hw_rescue_props(image_meta):
         raise exception.InstanceNotRescuable(
             instance_id=instance.uuid,
-            reason="a container has no devices for stable device rescue",
+            reason="a container has no devices for stable device rescue; choose a "
+            "rescue image without the properties hw_rescue_device and hw_rescue_bus",
         )
 
 
@@ -49,21 +52,21 @@ def check(instance: objects.Instance, image_meta: objects.ImageMeta) -> None:
 def set_aside(
     client: DockerClient, instance: objects.Instance
 ) -> Iterator[dict[str, Any]]:
-    """Free a server's name in the block, for its rescue naming.
+    """Stop and rename a server's own container, to make way for a rescue container.
 
-    It is back, and the rescue container removed, when the block fails.
+    If the block fails, the rescue container is removed and the name restored.
 
-    :returns: the server's own container, as GET /containers/{id}/json has it
-    :raises InstanceNotFound: when there is none
+    :yields: the server's own container: the answer of GET /containers/{id}/json
+    :raises InstanceNotFound: if the engine does not have it
     """
     name = naming.name_of(instance.uuid)
     aside = naming.aside_name_of(instance.uuid)
     with translated(instance.uuid):
         if _exists(client, aside):
-            # An attempt before this one was cut off in the middle.
+            # An earlier attempt was interrupted.
             _remove(client, name)
         else:
-            # A file system is not to be mounted twice.
+            # Two containers must not write to one overlay at the same time.
             client.stop_container(name, 0)
             client.rename_container(name, aside)
     try:
@@ -75,13 +78,17 @@ def set_aside(
             try:
                 bring_back(client, instance)
             except exception.NovaException:
-                LOG.exception("Ending a failed rescue", instance=instance)
+                LOG.exception(
+                    "Failed to clean up after a failed rescue", instance=instance
+                )
 
 
 def bring_back(client: DockerClient, instance: objects.Instance) -> None:
-    """Put a server's own container in the place of its rescue naming.
+    """Remove a server's rescue container, and restore the name of its own container.
 
-    Nothing happens to a server that is not set aside.
+    A server that is not in rescue stays as it is.
+
+    :raises NovaException: if the engine fails; calling it again continues
     """
     name = naming.name_of(instance.uuid)
     aside = naming.aside_name_of(instance.uuid)
@@ -92,9 +99,9 @@ def bring_back(client: DockerClient, instance: objects.Instance) -> None:
 
 
 def mend(client: DockerClient) -> None:
-    """Give servers their names back that a killed nova-compute has set aside.
+    """Restore the names of servers whose rescue a killed nova-compute has not finished.
 
-    :raises NovaException: when the engine fails
+    :raises NovaException: if the engine fails
     """
     with translated():
         listed = client.list_containers(filters=naming.SERVERS)
@@ -102,17 +109,15 @@ def mend(client: DockerClient) -> None:
         for uuid in naming.by_uuid(listed):
             name, aside = naming.name_of(uuid), naming.aside_name_of(uuid)
             if aside in names and name not in names:
-                LOG.warning("Ending the rescue of %s, which was interrupted", name)
+                LOG.warning("Rolling back the interrupted rescue of %s", name)
                 client.rename_container(aside, name)
 
 
-def mounts(
-    instance: objects.Instance, broken: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """HostConfig.Mounts of a rescue container: the broken server's files.
+def mounts(instance: objects.Instance, broken: Mapping[str, Any]) -> list[Mount]:
+    """Return the mounts of a rescue container: the broken server's files and volumes.
 
-    :param broken: as :func:`set_aside` returns it
-    :raises InstanceNotRescuable: when its root file system cannot be mounted
+    :param broken: as :func:`set_aside` yields it
+    :raises InstanceNotRescuable: if the root file system cannot be mounted
     """
     try:
         options = overlay.mount_options(broken.get("GraphDriver") or {})
@@ -121,9 +126,9 @@ def mounts(
             instance_id=instance.uuid, reason=str(error)
         ) from error
     return [
-        storage.overlay_volume(options, MOUNT_POINT),
+        overlay_volume(options, MOUNT_POINT),
         *(
-            storage.existing_volume(mount["Name"], MOUNT_POINT + mount["Destination"])
+            existing_volume(mount["Name"], MOUNT_POINT + mount["Destination"])
             for mount in broken.get("Mounts", ())
             if mount["Type"] == "volume"
         ),

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A terminal in a server: of its first process, or a shell of one's own."""
+"""A terminal in a server: that of its first process, or a shell's.
+
+A server whose first process is a shell or a login shows that one's terminal, which
+all viewers share. In other servers each viewer gets a shell.
+"""
 
 from __future__ import annotations
 
@@ -15,77 +19,80 @@ from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker.container import naming
 
-# Typed, it leaves a terminal; the Docker CLI's own.
+# An image may choose the terminal of its serial console: "attach" for that of the
+# first process, "shell" for a shell.
+CONSOLE_LABEL = "org.openstack.nova-docker.console"
+
+# Typing these leaves a terminal, as in the Docker CLI.
 DETACH_KEYS = "ctrl-p,ctrl-q"
-# A terminal answers it with its size, in the same form as console.py takes.
+# A terminal answers this with its size, in the form that console.py recognizes.
 ASK_SIZE = b"\x1b[18t"
 
-_ROWS, _COLUMNS = 24, 80  # until the viewer tells
-_SECONDS = 10  # for a shell to start
-_OFF = "The server does not run."
+_ROWS, _COLUMNS = 24, 80  # until the viewer's terminal reports its size
+_START_SECONDS = 10
 
-# What comes first out of a shell tells that there is one.
+# Programs that are meant to be used at a terminal.
+_SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
+_LOGINS = ("agetty", "getty", "init", "login", "systemd")
+
+# Its first output, ASK_SIZE, proves that the image has a shell.
 _SHELL = """\
 printf '\\033[18t'
 if command -v bash >/dev/null 2>&1; then exec bash -l; fi
 exec sh -l
 """
-# A shell ends when it is hung up, unless the image's does not.
+# Some shells ignore SIGHUP.
 _HANG_UP = "kill -HUP $0; sleep 1; kill -KILL $0"
 
-
-# An image may say which terminal its serial console shows: "attach" or "shell".
-CONSOLE_LABEL = "org.openstack.nova-docker.console"
-
-# First processes with whose terminal one can work.
-_SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
-_LOGINS = ("agetty", "getty", "init", "login", "systemd")
+_NOT_RUNNING = "The server is not running."
 
 
 class Unavailable(Exception):
-    """There is no terminal; the message is for who wanted it."""
+    """There is no terminal; the message is for the viewer."""
 
 
 class Terminal(Protocol):
-    """:ivar stream: what is typed, and what is shown
-    :ivar shared: whether others see it too, who must not wait for this viewer
+    """A terminal, opened for one viewer.
+
+    :ivar stream: takes input and gives output
+    :ivar shared: whether other viewers see it too, and must not wait for this one
     """
 
     stream: socket.socket
     shared: bool
 
     def resize(self, rows: int, columns: int) -> None:
-        """Give it the size of its viewer's."""
+        """Change the size."""
 
     def close(self) -> None:
-        """Leave it as it was found."""
+        """Leave a shared terminal as it is; end a shell."""
 
 
 def has_interactive_process(found: Mapping[str, Any]) -> bool:
-    """Whether one can work at the terminal of a container's first process.
+    """Return whether a container's first process is meant to be used at a terminal.
 
-    :param found: what GET /containers/{id}/json answered
+    :param found: the answer of GET /containers/{id}/json
     """
-    wish = found["Config"]["Labels"].get(CONSOLE_LABEL)
-    if wish in ("attach", "shell"):
-        return bool(wish == "attach")
+    choice = found["Config"]["Labels"].get(CONSOLE_LABEL)
+    if choice in ("attach", "shell"):
+        return bool(choice == "attach")
     program = found["Path"].rpartition("/")[2]
-    # A shell that has a script does what that says.
-    options = all(
+    # With a script, as a file or after -c, a shell is not interactive.
+    only_options = all(
         word.startswith("--") or (word.startswith("-") and "c" not in word)
         for word in found["Args"]
     )
-    return program in _LOGINS or (program in _SHELLS and options)
+    return program in _LOGINS or (program in _SHELLS and only_options)
 
 
 def open_terminal(client: DockerClient, uuid: str) -> Terminal:
-    """A terminal in a server.
+    """Open a terminal in a server.
 
     Engine calls: GET /containers/{id}/json, then POST /containers/{id}/attach, or
-    POST /containers/{id}/exec and POST /exec/{id}/start.
+    POST /containers/{id}/exec and POST /exec/{id}/start
 
-    :raises Unavailable: when the server does not run
-    :raises DockerError: when the engine fails
+    :raises Unavailable: if the server is not running
+    :raises DockerError: if the engine fails
     """
     name = naming.name_of(uuid)
     try:
@@ -93,18 +100,18 @@ def open_terminal(client: DockerClient, uuid: str) -> Terminal:
         if found["State"]["Paused"]:
             raise Unavailable("The server is paused.")
         if not found["State"]["Running"]:
-            # To its first process the engine would connect when it starts.
-            raise Unavailable(_OFF)
+            # The engine would attach to the process that starts next.
+            raise Unavailable(_NOT_RUNNING)
         if not has_interactive_process(found):
             with contextlib.suppress(_NoShell):
                 return _Shell(client, name, found.get("ExecIDs") or ())
         return _FirstProcess(client, name)
     except (errors.NotFound, errors.Conflict) as error:
-        raise Unavailable(_OFF) from error
+        raise Unavailable(_NOT_RUNNING) from error
 
 
 class _FirstProcess:
-    """The terminal that the server was started with: it outlives its viewers."""
+    """The terminal of the first process, which outlives its viewers."""
 
     shared = True
 
@@ -121,27 +128,26 @@ class _FirstProcess:
 
 
 class _NoShell(Exception):
-    """The image has none."""
+    """The image has no shell."""
 
 
 class _Shell:
-    """A shell of root's, beside the first process, for one viewer.
+    """A shell of root for one viewer, beside the first process.
 
-    Another one after it ends those that a nova-compute has left that was killed.
+    Opening it also ends the shells that a killed nova-compute has left behind.
     """
 
     shared = False
-    _live: set[str] = set()  # of this nova-compute
+    _live: set[str] = set()  # execs of this nova-compute
 
-    def __init__(self, client: DockerClient, name: str, others: Iterable[str]) -> None:
-        """:param others: ids of the container's execs"""
+    def __init__(self, client: DockerClient, name: str, execs: Iterable[str]) -> None:
+        """
+        :param execs: ids of all execs of the container
+        :raises _NoShell: if the image has no shell
+        """
         self._client = client
         self._name = name
-        for left in set(others) - self._live:
-            with contextlib.suppress(errors.DockerError, OSError):
-                state = client.inspect_exec(left)
-                if state["ProcessConfig"]["arguments"] == ["-c", _SHELL]:
-                    self._hang_up(state)
+        self._hang_up_leftovers(execs)
         self._exec = client.create_exec(
             name,
             {
@@ -154,18 +160,29 @@ class _Shell:
                 "DetachKeys": DETACH_KEYS,
             },
         )
-        self._live.add(self._exec)
-        self.stream = client.start_exec(self._exec, tty=True)
-        try:
-            if not self._has_begun():
+        with contextlib.ExitStack() as on_failure:
+            # Before it starts: another viewer must not take it for a leftover.
+            self._live.add(self._exec)
+            on_failure.callback(self._live.discard, self._exec)
+            self.stream = client.start_exec(self._exec, tty=True)
+            on_failure.callback(self.close)
+            if not self._has_started():
                 raise _NoShell
             self.resize(_ROWS, _COLUMNS)
-        except BaseException:
-            self.close()
-            raise
+            on_failure.pop_all()
 
-    def _has_begun(self) -> bool:
-        self.stream.settimeout(_SECONDS)
+    def resize(self, rows: int, columns: int) -> None:
+        self._client.resize_exec(self._exec, rows, columns)
+
+    def close(self) -> None:
+        self.stream.close()
+        # The engine keeps the terminal open, so the shell would live on.
+        with contextlib.suppress(errors.DockerError, OSError):
+            self._hang_up(self._client.inspect_exec(self._exec))
+        self._live.discard(self._exec)
+
+    def _has_started(self) -> bool:
+        self.stream.settimeout(_START_SECONDS)
         shown = b""
         try:
             while len(shown) < len(ASK_SIZE):
@@ -177,17 +194,18 @@ class _Shell:
             return False
         return shown == ASK_SIZE
 
-    def resize(self, rows: int, columns: int) -> None:
-        self._client.resize_exec(self._exec, rows, columns)
+    def _hang_up_leftovers(self, execs: Iterable[str]) -> None:
+        for found in set(execs) - self._live:
+            with contextlib.suppress(errors.DockerError, OSError):
+                state = self._client.inspect_exec(found)
+                if state["ProcessConfig"]["arguments"] == ["-c", _SHELL]:
+                    self._hang_up(state)
 
-    def close(self) -> None:
-        self.stream.close()
-        # It would go on without a viewer: the engine keeps its terminal open.
-        with contextlib.suppress(errors.DockerError, OSError):
-            self._hang_up(self._client.inspect_exec(self._exec))
-        self._live.discard(self._exec)
+    def _hang_up(self, state: Mapping[str, Any]) -> None:
+        """End a shell.
 
-    def _hang_up(self, state: dict[str, Any]) -> None:
+        :param state: the answer of GET /exec/{id}/json
+        """
         if not state["Running"]:
             return
         run = self._client.create_exec(
@@ -202,9 +220,9 @@ class _Shell:
 
 
 def _pid_in_container(pid: int) -> str:
-    """What a process of a container calls itself.
+    """Return the id that a process of a container has in it.
 
-    :param pid: what the host calls it
+    :param pid: its id on the host
     """
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith("NSpid:")]

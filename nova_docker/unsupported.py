@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a flavor or an image may ask of Nova and a container cannot have.
+"""Requests of flavors and images that a container cannot fulfil.
 
-The scheduler says no before a host is tried where Nova turns the wish into a
-trait, a resource or a filter (secure boot, vTPM, SEV, dedicated CPUs, PCI
-devices, ephemeral encryption, …): the driver reports none of these. Nova passes
-on the rest, emulated devices and firmware above all, and this module refuses it
-by name, so that nothing is silently missing.
+Nova turns some of them into a trait, a resource or a filter (secure boot, vTPM, SEV,
+dedicated CPUs, PCI devices, ephemeral encryption, …), and the scheduler finds no host,
+because the driver reports none of these. Nova passes on all others, above all emulated
+devices and firmware. This module refuses those by name, so that nothing is silently
+missing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 from nova import exception
 from nova import objects
 
-# Image properties that say how the hardware is to be, but for what a container
-# fulfils: its scheduler filters have checked the first two, and the driver needs
-# no agent for what one is for.
+# Image properties with this prefix describe hardware. The exceptions can be fulfilled:
+# Nova's scheduler has checked the first two, and the driver needs no guest agent.
 _IMAGE = "hw_"
 _FULFILLED = {
     "hw_architecture",
@@ -28,28 +27,28 @@ _FULFILLED = {
 }
 _FIRMWARE = "os_secure_boot"
 
-# Extra specs of flavors that do the same, and those that limit what is not
-# limited yet.
+# Extra specs that request hardware, and limits that the driver does not support yet
 _EXTRA_SPECS = ("hw:", "os:secure_boot", "pci_passthrough:", "accel:", "quota:")
 
-# Values that ask for nothing: "no", in the words of each property.
+# Values that request nothing
 _NOTHING = {"", "0", "false", "no", "off", "none", "disabled", "optional", "shared"}
 
 
 def refuse(flavor: objects.Flavor, image_meta: objects.ImageMeta) -> None:
-    """Refuse a server that would be without what it asks for.
+    """Refuse a server that would not get what its flavor and image request.
 
-    :raises InvalidInput: with the name of each property and extra spec
+    :raises InvalidInput: naming each such property and extra spec
     """
-    if wishes := [*_of_flavor(flavor), *_of_image(image_meta)]:
+    if requests := [*_of_flavor(flavor), *_of_image(image_meta)]:
         raise exception.InvalidInput(
-            reason=f"a container cannot have {', '.join(wishes)}"
+            reason=f"a container cannot have {', '.join(requests)}; use an image and a "
+            "flavor without these properties"
         )
 
 
 def _of_flavor(flavor: objects.Flavor) -> Iterable[str]:
     for name, value in sorted(flavor.extra_specs.items()):
-        if name.startswith(_EXTRA_SPECS) and _asks(value):
+        if name.startswith(_EXTRA_SPECS) and _requested(value):
             yield f"{name}={value} (flavor)"
 
 
@@ -58,10 +57,10 @@ def _of_image(image_meta: objects.ImageMeta) -> Iterable[str]:
         if (
             (name.startswith(_IMAGE) or name == _FIRMWARE)
             and name not in _FULFILLED
-            and _asks(value)
+            and _requested(value)
         ):
             yield f"{name}={value} (image)"
 
 
-def _asks(value: Any) -> bool:
+def _requested(value: Any) -> bool:
     return str(value).lower() not in _NOTHING

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resizes on this host; moves of servers between hosts belong here."""
+"""Resizing servers in place; migration between hosts belongs here."""

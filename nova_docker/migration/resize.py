@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which resizes can be done, and how Nova hears of those that cannot.
+"""Which resizes are possible, and how Nova learns that one is not.
 
-A server gets its new limits while it runs on. So nothing is moved, copied or
-kept beside: reverting sets the old limits, and confirming has nothing to do.
+A resize changes the limits of the running container. Nothing is moved or copied:
+reverting restores the old limits, and confirming has nothing to do.
 """
 
 from __future__ import annotations
@@ -26,41 +26,48 @@ def refuse(
     *,
     disk_quota: bool,
 ) -> None:
-    """Refuse what the driver cannot do.
+    """Refuse a resize that the driver cannot do.
 
-    :param flavor: the new one
-    :param dest: address of the host to be on, as ComputeDriver.get_host_ip_addr
-    :param disk_quota: whether the storage driver limits the size of a container
-    :raises MigrationPreCheckError: for another host
-    :raises ResizeError: for disks that would have to change
-    :raises InvalidInput: as :func:`unsupported.refuse` does
+    :param flavor: the new flavor
+    :param dest: address of the destination, as ComputeDriver.get_host_ip_addr returns
+    :param disk_quota: whether the engine limits the root disk
+    :raises MigrationPreCheckError: if the destination is another host
+    :raises ResizeError: if a disk would have to change
+    :raises InvalidInput: if :func:`unsupported.refuse` does
     """
     if dest != CONF.my_ip:
         raise exception.MigrationPreCheckError(
-            reason="the Docker driver does not move servers between hosts"
+            reason="the Docker driver does not move servers between hosts, and "
+            f"{dest} is another host; set [DEFAULT]allow_resize_to_same_host"
         )
     unsupported.refuse(flavor, instance.image_meta)
     old, new = instance.flavor.root_gb, flavor.root_gb
     if new < old:
         raise exception.ResizeError(
-            reason=f"the root disk cannot shrink from {old} to {new} GB"
+            reason=f"the root disk cannot shrink from {old} to {new} GB; choose a "
+            f"flavor with a root disk of at least {old} GB"
         )
     if disk_quota and new != old:
         raise exception.ResizeError(
-            reason=f"the root disk cannot grow from {old} to {new} GB: the engine "
-            "sets its size when it creates the container"
+            reason=f"the root disk cannot grow from {old} to {new} GB, because the "
+            "engine sets its size when it creates the container; choose a flavor "
+            f"with a root disk of {old} GB"
         )
     if flavor.ephemeral_gb > instance.flavor.ephemeral_gb:
         raise exception.ResizeError(
-            reason="the Docker driver does not support ephemeral disks"
+            reason="the Docker driver does not support ephemeral disks; choose a "
+            "flavor without one"
         )
 
 
 @contextlib.contextmanager
 def rolled_back() -> Iterator[None]:
-    """Let Nova leave the server as it was, and keep the reason with the action.
+    """Make Nova restore the server's state if the block fails.
 
-    What else a driver raises, Nova takes for a server that is broken.
+    Nova records the reason in the server's action event. After any other exception, it
+    would put the server into ERROR.
+
+    :raises InstanceFaultRollback: if the block fails
     """
     try:
         yield

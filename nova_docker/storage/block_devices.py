@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block devices that Nova gives a server: none of them is supported yet."""
+"""Block devices that Nova requests for a server: none is supported yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nova import exception
 
 
 def refuse(block_device_info: Any) -> None:
-    """Refuse volumes and disks, which would otherwise be silently missing.
+    """Refuse volumes and ephemeral disks, which would otherwise be silently missing.
 
     :param block_device_info: as ComputeDriver.spawn receives it
     :raises InvalidInput: naming the first kind found
@@ -21,5 +21,6 @@ def refuse(block_device_info: Any) -> None:
     ):
         if requested:
             raise exception.InvalidInput(
-                reason=f"the Docker driver does not support {kind}"
+                reason=f"the Docker driver does not support {kind}; create the server "
+                f"without {kind}"
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mounts of a server's container, in the engine's form: ``HostConfig.Mounts``."""
+"""Mounts of a container, as items of the engine's ``HostConfig.Mounts``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Mount = dict[str, Any]
 
 
 def read_only_directory(source: str, target: str) -> Mount:
-    """Mount a directory of the host.
+    """Return a read-only mount of a directory of the host.
 
     :param source: absolute path on the host
     :param target: absolute path in the container
@@ -18,7 +18,11 @@ def read_only_directory(source: str, target: str) -> Mount:
 
 
 def existing_volume(name: str, target: str) -> Mount:
-    """Mount a volume of the engine that another container has."""
+    """Return a mount of a volume of the engine, which keeps its content.
+
+    :param name: the volume's name
+    :param target: absolute path in the container
+    """
     return {
         "Type": "volume",
         "Source": name,
@@ -28,15 +32,16 @@ def existing_volume(name: str, target: str) -> Mount:
 
 
 def overlay_volume(options: str, target: str) -> Mount:
-    """Mount an overlay, as an anonymous volume that goes with the container.
+    """Return a mount of an overlay: an anonymous volume, removed with the container.
 
     :param options: of mount(8), comma-separated
+    :param target: absolute path in the container
     """
     return {
         "Type": "volume",
         "Target": target,
         "VolumeOptions": {
-            # The engine would otherwise copy the image's content at that path into it.
+            # Otherwise the engine copies the image's files at ``target`` into it.
             "NoCopy": True,
             "DriverConfig": {
                 "Name": "local",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The root file system of a stopped container, mounted a second time."""
+"""Mount options for the root file system of a stopped container."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def mount_options(graph_driver: Mapping[str, Any]) -> str:
     """
     if graph_driver.get("Name") != "overlay2":
         raise NotMountable(
-            f"the storage driver {graph_driver.get('Name')} of the Docker engine does "
-            "not report where the server's files are; use overlay2"
+            f"the Docker engine's storage driver {graph_driver.get('Name')} does not "
+            "report where the server's files are; use overlay2"
         )
     layers = graph_driver["Data"]["LowerDir"]
     options = [
@@ -37,12 +37,13 @@ def mount_options(graph_driver: Mapping[str, Any]) -> str:
         "nodev",
     ]
     if os.path.exists(_OVERLAY_INDEX):
-        # As the engine mounts it; the upper layer would otherwise be rejected.
+        # As the engine mounts it: the kernel rejects an upper layer used otherwise.
         options.append("index=off")
     text = ",".join(options)
     if len(text) > _MAX_OPTIONS:
         raise NotMountable(
-            f"the image has {layers.count(':')} layers, too many to mount: the mount "
-            f"options are {len(text)} bytes long, the kernel's limit is {_MAX_OPTIONS}"
+            f"the server's image has {layers.count(':')} layers, too many to mount: "
+            f"the mount options are {len(text)} bytes long, the kernel's limit is "
+            f"{_MAX_OPTIONS}; build the image with fewer layers"
         )
     return text

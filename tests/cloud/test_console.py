@@ -128,7 +128,7 @@ def test_the_console_reports_a_stopped_or_paused_server(boot, view):
     shown(viewer, b"\x1b[18t")
     server.act("stop_server", until="SHUTOFF")
     rest(viewer)
-    assert b"The server does not run" in rest(view(server))
+    assert b"The server is not running" in rest(view(server))
     server.act("start_server", until="ACTIVE")
     server.act("pause_server", until="PAUSED")
     assert b"The server is paused" in rest(view(server))

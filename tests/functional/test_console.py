@@ -215,7 +215,7 @@ def test_a_server_that_does_not_run_says_so(driver, shell, open_console):
     assert b"The server is paused" in rest(open_console(shell))
     driver.unpause(shell.instance)
     driver.power_off(shell.instance)
-    assert b"The server does not run" in rest(open_console(shell))
+    assert b"The server is not running" in rest(open_console(shell))
 
 
 def test_a_viewer_sees_the_end_of_its_server(driver, shell, open_console):

@@ -56,7 +56,7 @@ def test_an_image_without_the_program_says_so(driver, server_with):
     "program", [CHPASSWD % 1, b"#!/bin/sh\nexec yes\n", b"#!/bin/sh\nsleep 100\n"]
 )
 def test_a_program_that_fails_is_no_success(driver, server_with, program, monkeypatch):
-    monkeypatch.setattr("nova_docker.guest._SECONDS", 1)
+    monkeypatch.setattr("nova_docker.guest._RUN_SECONDS", 1)
     server = server_with(program)
     with pytest.raises(exception.InstancePasswordSetFailed):
         driver.set_admin_password(server.instance, "secret")

@@ -91,7 +91,7 @@ def test_what_cannot_be_written_is_frozen(driver, boot, image, caplog):
 
     driver.suspend(None, server.instance)
     assert state(driver, server) == power_state.PAUSED
-    assert "stays frozen in memory" in caplog.text
+    assert "Checkpoint failed; the server stays frozen in memory" in caplog.text
     driver.resume(None, server.instance, server.network_info)
     assert state(driver, server) == power_state.RUNNING
     assert server.inspect()["State"]["Pid"] == pid

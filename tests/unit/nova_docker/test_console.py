@@ -32,7 +32,7 @@ UUID = samples.uuid()
     ],
 )
 def test_sizes_are_taken_out_of_what_is_typed(chunks, typed, size):
-    keys = console.Typed()
+    keys = console.ViewerInput()
     taken = [keys.take(chunk) for chunk in chunks]
     assert b"".join(part for part, _ in taken) == typed
     assert [found for _, found in taken if found] == ([size] if size else [])
@@ -102,7 +102,7 @@ def test_who_does_not_greet_well_is_sent_away(client, consoles, greeting):
 def test_an_engine_that_fails_is_not_quoted_to_tenants(client, consoles, caplog):
     client.fail_next("inspect_container", RuntimeError("/secret/path"))
     seen = rest(connect(consoles.console(UUID)))
-    assert seen.endswith(b"The console does not work.\r\n")
+    assert seen.endswith(b"Console failed; see the nova-compute log.\r\n")
     assert "/secret/path" in caplog.text
 
 
