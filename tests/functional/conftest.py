@@ -26,7 +26,7 @@ from tests.functional import ovs
 from tests.functional.host import Glance
 from tests.functional.host import Server
 
-# What Docker calls an image that has no name.
+# Docker's tag of an image without a name
 NO_TAG = "<none>:<none>"
 
 
@@ -55,7 +55,7 @@ def glance() -> Glance:
 def make_driver(
     configuration: None, glance: Glance, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], DockerDriver]]:
-    """Starts a driver, as a start of nova-compute does."""
+    """Starts a driver, as nova-compute does when it starts."""
     host.without_openstack(monkeypatch, glance)
     started = []
 
@@ -77,7 +77,7 @@ def driver(make_driver: Callable[[], DockerDriver]) -> DockerDriver:
 
 @pytest.fixture
 def image(glance: Glance) -> Callable[..., objects.ImageMeta]:
-    """Uploads an image; arguments are :func:`archives.busybox_archive`'s."""
+    """Uploads an image; takes the arguments of :func:`archives.busybox_archive`."""
 
     def upload(
         archive: bytes | None = None,
@@ -95,7 +95,7 @@ def image(glance: Glance) -> Callable[..., objects.ImageMeta]:
 
 @pytest.fixture
 def nic() -> Callable[..., model.VIF]:
-    """A port on the private switch."""
+    """Makes a port on the private switch."""
 
     def port(*subnets: model.Subnet, **values: Any) -> model.VIF:
         vif = samples.vif(*subnets, **values)
@@ -116,7 +116,7 @@ def boot(
 ) -> Iterator[Callable[..., Server]]:
     """Boots a server, which is destroyed when the test ends.
 
-    With no ``nics`` it has one, 192.0.2.N.
+    Without ``nics`` it has one, with the address 192.0.2.N.
     """
     servers: list[Server] = []
     default = image()
@@ -152,24 +152,24 @@ def boot(
 
 @pytest.fixture
 def images(engine: Engine) -> Iterator[None]:
-    """Removes the images that a test has left, and the names it gave to others."""
+    """Removes the images and tags that a test has created."""
 
-    def there() -> tuple[set[str], set[str]]:
+    def present() -> tuple[set[str], set[str]]:
         found = engine.client.list_images()
         tags = {tag for image in found for tag in image["RepoTags"] or ()}
         return {image["Id"] for image in found}, tags - {NO_TAG}
 
-    ids, tags = there()
+    ids, tags = present()
     yield
-    for tag in there()[1] - tags:
+    for tag in present()[1] - tags:
         engine.client.remove_image(tag)
-    for image_id in there()[0] - ids:
+    for image_id in present()[0] - ids:
         engine.client.remove_image(image_id, force=True)
 
 
 @pytest.fixture
 def configure() -> Iterator[Callable[[str, Any], None]]:
-    """Sets an option of [docker] for a test."""
+    """Sets an option of [docker] during a test."""
     changed: list[str] = []
 
     def override(name: str, value: Any) -> None:
@@ -183,16 +183,16 @@ def configure() -> Iterator[Callable[[str, Any], None]]:
 
 @pytest.fixture
 def nothing_is_left(engine: Engine, switch: ovs.OpenVSwitch) -> Iterator[None]:
-    """Fails a test that leaves a container, namespace, port or volume."""
-    before = _what_is_there(engine, switch)
+    """Fails a test that leaves a container, namespace, port or volume behind."""
+    before = _resources(engine, switch)
     yield
-    assert _what_is_there(engine, switch) == before
+    assert _resources(engine, switch) == before
 
 
-def _what_is_there(engine: Engine, switch: ovs.OpenVSwitch) -> dict[str, set[str]]:
-    """What is of this engine and switch: the host may have others at work.
+def _resources(engine: Engine, switch: ovs.OpenVSwitch) -> dict[str, set[str]]:
+    """Return what this engine and this switch have; the host may have others.
 
-    A veth is there for as long as its namespace.
+    A veth exists as long as its namespace.
     """
     volumes = ["docker", "--host", engine.host, "volume", "ls", "--quiet"]
     listed = subprocess.run(volumes, check=True, capture_output=True, text=True)

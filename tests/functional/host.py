@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host for the driver without OpenStack: who stands for Glance, and how to
-configure it for a private engine and a private switch."""
+"""A host for the driver without OpenStack, and helpers for the tests on it.
+
+The configuration is for a private engine and a private switch; Glance has a stand-in.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 import subprocess
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,15 +22,18 @@ from vif_plug_ovs import ovs as vif_plug_ovs
 from vif_plug_ovs import privsep as vif_plug_privsep
 
 from nova_docker.container import naming
+from nova_docker.driver import DockerDriver
 from nova_docker.privsep import netns_admin
 from tests.engine import Engine
 from tests.functional import ovs
 
 CONF = nova_conf.CONF
 
+TIMEOUT = 20  # seconds
+
 
 class Glance:
-    """Stands for ``nova.image.glance.API``: one archive for each image."""
+    """A stand-in for ``nova.image.glance.API``: one archive per image."""
 
     def __init__(self) -> None:
         self.archives: dict[str, bytes] = {}
@@ -61,7 +68,7 @@ class Server:
         return naming.name_of(self.instance.uuid)
 
     def run(self, script: str) -> str:
-        """The output of a shell script in the running server."""
+        """Run a shell script in the server and return its output."""
         command = ["docker", "--host", self.engine.host, "exec", self.name]
         return subprocess.run(
             [*command, "sh", "-c", script],
@@ -75,8 +82,27 @@ class Server:
         return self.engine.client.inspect_container(self.name)
 
 
+def state(driver: DockerDriver, server: Server) -> int:
+    """Return the power state of a server."""
+    return driver.get_info(server.instance).state
+
+
+def eventually(condition: Callable[[], Any]) -> Any:
+    """Wait until a condition is true, and return whether it is.
+
+    It counts as false if the server has stopped.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        while not (met := condition()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    except subprocess.CalledProcessError:
+        return False
+    return met
+
+
 def without_openstack(monkeypatch: pytest.MonkeyPatch, glance: Glance) -> None:
-    """Have no database, and this Glance."""
+    """Replace Nova's database and image API."""
     monkeypatch.setattr("nova.image.glance.API", lambda: glance)
     monkeypatch.setattr(
         "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
@@ -85,16 +111,16 @@ def without_openstack(monkeypatch: pytest.MonkeyPatch, glance: Glance) -> None:
 
 
 def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> None:
-    """nova.conf for the private engine and switch."""
+    """Set the options that nova.conf would have."""
     CONF([], project="nova", default_config_files=[])
     lockutils.set_defaults(str(state))
     CONF.set_override("state_path", str(state))
     CONF.set_override("host", "test-host")
     CONF.set_override("host", engine.host, "docker")
     CONF.set_override("ovs_bridge", ovs.BRIDGE, "neutron")
-    # os-vif registers and reads these when it loads its plugins.
+    # os-vif registers these only when it loads its plugins.
     CONF.register_opts(vif_plug_ovs.OvsPlugin.CONFIG_OPTS, "os_vif_ovs")
     CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
-    # The tests are root: no daemon in between. tests/cloud has it.
+    # The tests run as root and need no privsep daemon; tests/cloud has one.
     netns_admin.set_client_mode(False)
     vif_plug_privsep.vif_plug.set_client_mode(False)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private Open vSwitch on a userspace datapath, with one bridge.
 
-Its database and its control sockets lie in a directory of the test's own, so
-that it runs beside any other Open vSwitch of the host.
+Its database and control sockets are in a directory of the test, so that it runs beside
+any other Open vSwitch of the host.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from ovsdbapp.backend.ovs_idl import connection
 from ovsdbapp.schema.open_vswitch import impl_idl
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-# The userspace datapath, but for its own device, of which a host has one only:
-# Open vSwitch has it for its tests.
+# Open vSwitch's test datapath: the userspace datapath without a device of its own, of
+# which a host can only have one.
 DATAPATH = "dummy"
 BRIDGE = "br-" + uuidutils.generate_uuid()[:8]
 
 
 class OpenVSwitch:
-    """:ivar connection: what os-vif's ``ovsdb_connection`` takes"""
+    """A running Open vSwitch.
+
+    :ivar connection: value for os-vif's option ``ovsdb_connection``
+    """
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._socket = directory / "db.sock"
@@ -46,7 +49,7 @@ class OpenVSwitch:
         self._spawn("ovs-vswitchd", self.connection, "--enable-dummy")
         schema = connection.OvsdbIdl.from_server(self.connection, "Open_vSwitch")
         self.api = impl_idl.OvsdbIdl(connection.Connection(schema, timeout=20))
-        # Returns when ovs-vswitchd has made the bridge.
+        # Returns when ovs-vswitchd has created the bridge.
         self.api.add_br(BRIDGE, datapath_type=DATAPATH).execute(check_error=True)
 
     def stop(self) -> None:
@@ -60,7 +63,7 @@ class OpenVSwitch:
         return set(self.api.list_ports(BRIDGE).execute(check_error=True))
 
     def interface(self, name: str) -> dict[str, str]:
-        """The ``external_ids`` of an interface."""
+        """Return the ``external_ids`` of an interface."""
         return self.api.db_get("Interface", name, "external_ids").execute(
             check_error=True
         )
@@ -79,7 +82,7 @@ class OpenVSwitch:
     def _check(self) -> None:
         for process in self._processes:
             if process.poll() is not None:
-                raise RuntimeError(f"{process.args!r} ended: see {self._directory}")
+                raise RuntimeError(f"{process.args!r} exited; see {self._directory}")
         time.sleep(0.01)
 
 

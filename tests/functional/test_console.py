@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serial consoles on a real engine, as nova-serialproxy uses them."""
+"""Serial consoles on a real engine, used as nova-serialproxy uses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nova import exception
 
 from nova_docker import console
 from nova_docker import terminal
-from tests.functional.test_driver import eventually
+from tests.functional.host import eventually
 
 FOREVER = ["sh", "-c", "while :; do sleep 1; done"]
 SECONDS = 20
@@ -20,7 +20,7 @@ SECONDS = 20
 
 @pytest.fixture
 def open_console(driver):
-    """Connects to a server's console."""
+    """Connects to a server's console; with a ``path``, returns the answer instead."""
     with contextlib.ExitStack() as viewers:
 
         def connect(server, path=None):
@@ -48,12 +48,12 @@ def shell(boot, image):
 
 @pytest.fixture
 def service(boot, image):
-    """A server whose first process nobody can work at."""
+    """A server whose first process is not interactive."""
     return boot(image(config={"Entrypoint": FOREVER}))
 
 
 def shown(viewer, expected):
-    """What a viewer sees, until that has ``expected`` in it."""
+    """Return what a viewer sees up to ``expected``."""
     seen = bytearray()
     last = 0
     while seen.find(expected, last) < 0:
@@ -65,7 +65,7 @@ def shown(viewer, expected):
 
 
 def rest(viewer):
-    """What a viewer sees to the end."""
+    """Return what a viewer sees until the session ends."""
     return b"".join(iter(lambda: viewer.recv(4096), b""))
 
 
@@ -73,22 +73,22 @@ def shells(server):
     return server.run("ps -o args").count("sh -l")
 
 
-def test_one_works_at_the_terminal_of_the_first_process(shell, open_console):
+def test_a_shell_as_first_process_is_used_at_its_own_terminal(shell, open_console):
     viewer = open_console(shell)
     viewer.sendall(b"echo pid $$\n")
     shown(viewer, b"pid 1\r\n")
 
 
-def test_a_server_that_runs_something_else_gives_a_shell(service, open_console):
+def test_a_server_that_runs_a_service_opens_a_shell(service, open_console):
     viewer = open_console(service)
     viewer.sendall(b"echo $((40 + 2)); id -u; grep NoNewPrivs /proc/self/status\n")
     seen = shown(viewer, b"NoNewPrivs:\t1")
     assert b"\r\n42\r\n0\r\n" in seen
-    # Its first process does not see what is typed.
+    # The first process does not receive the input.
     assert b"42" not in service.engine.client.container_logs(service.name)
 
 
-def test_the_image_says_which_of_them_it_wants(boot, image, open_console):
+def test_the_image_label_chooses_a_shell(boot, image, open_console):
     label = {terminal.CONSOLE_LABEL: "shell"}
     server = boot(image(config={"Cmd": ["sh"], "Labels": label}))
     viewer = open_console(server)
@@ -96,7 +96,7 @@ def test_the_image_says_which_of_them_it_wants(boot, image, open_console):
     assert b"pid 1 42" not in shown(viewer, b" 42\r\n")
 
 
-def test_an_image_without_a_shell_has_its_terminal(boot, image, open_console):
+def test_an_image_without_a_shell_shows_the_first_process(boot, image, open_console):
     script = "rm /bin/sh; exec cat"
     server = boot(image(config={"Entrypoint": ["sh", "-c", script]}))
     assert eventually(lambda: b"cat" in ps(server))
@@ -111,7 +111,7 @@ def ps(server):
         return file.read()
 
 
-def test_all_viewers_see_the_same_terminal(shell, open_console):
+def test_viewers_of_the_first_process_share_its_terminal(shell, open_console):
     first, second = open_console(shell), open_console(shell)
     first.sendall(b"echo to $((1 + 1))\n")
     shown(second, b"to 2\r\n")
@@ -119,10 +119,12 @@ def test_all_viewers_see_the_same_terminal(shell, open_console):
     shown(first, b"from 2\r\n")
 
 
-def test_the_terminal_has_the_size_of_the_viewers(shell, service, open_console):
+def test_the_terminal_gets_the_size_of_the_viewers_terminal(
+    shell, service, open_console
+):
     for server in (shell, service):
         viewer = open_console(server)
-        # It is asked for its size, and tells it in pieces.
+        # The console asks for the size; the answer comes in two pieces.
         shown(viewer, b"\x1b[18t")
         viewer.sendall(b"\x1b[8;4")
         viewer.sendall(b"3;121tstty size\n")
@@ -130,7 +132,9 @@ def test_the_terminal_has_the_size_of_the_viewers(shell, service, open_console):
 
 
 @pytest.mark.parametrize("leave", ["close", "keys"])
-def test_a_server_goes_on_when_its_viewer_leaves(shell, open_console, leave):
+def test_the_first_process_keeps_running_when_its_viewer_leaves(
+    shell, open_console, leave
+):
     before = shell.inspect()["State"]["Pid"]
     viewer = open_console(shell)
     shown(viewer, b"\x1b[18t")
@@ -152,7 +156,7 @@ def test_a_shell_ends_with_its_viewer(driver, service, open_console, leave):
     shown(viewer, b"\r\n2\r\n")
     assert shells(service) == 1
     if leave == "keys":
-        # Only what reads sees them.
+        # First end the sleep: the keys are only noticed when they are read.
         viewer.sendall(b"\x03\x10\x11")
         rest(viewer)
     elif leave == "stop":
@@ -162,9 +166,7 @@ def test_a_shell_ends_with_its_viewer(driver, service, open_console, leave):
     assert service.inspect()["State"]["Pid"] == before
 
 
-def test_a_shell_of_a_nova_compute_that_was_killed_ends(
-    service, open_console, monkeypatch
-):
+def test_a_shell_left_by_a_killed_nova_compute_ends(service, open_console, monkeypatch):
     with monkeypatch.context() as killed:
         killed.setattr("nova_docker.terminal._Shell._hang_up", lambda *args: None)
         viewer = open_console(service)
@@ -177,7 +179,7 @@ def test_a_shell_of_a_nova_compute_that_was_killed_ends(
     assert eventually(lambda: shells(service) == 1)
 
 
-def test_who_does_not_look_holds_nobody_up(shell, open_console):
+def test_a_viewer_who_does_not_read_does_not_block_the_server(shell, open_console):
     viewer = open_console(shell)
     viewer.sendall(b"yes 0123456789abcdef | head -c 8000000; touch /done\n")
     assert eventually(lambda: shell.run("ls /done || true"))
@@ -192,7 +194,7 @@ def test_a_shell_waits_for_its_viewer(service, open_console):
 
 
 @pytest.mark.parametrize("path", ["/", "/{uuid}", "/{uuid}/", "/{uuid}/{wrong}"])
-def test_nobody_comes_in_without_the_path(shell, open_console, path):
+def test_a_wrong_path_is_forbidden(shell, open_console, path):
     made = path.format(uuid=shell.instance.uuid, wrong="0" * 64)
     assert b"403" in open_console(shell, made)
 
@@ -204,13 +206,13 @@ def test_one_servers_path_does_not_open_another(driver, boot, open_console):
     assert b"403" in open_console(second, mixed)
 
 
-def test_a_servers_console_is_the_same_when_asked_for_again(driver, shell):
-    """Nova compares the port before it lets a viewer in."""
+def test_the_address_of_a_console_does_not_change(driver, shell):
+    """Nova compares the port before it admits a viewer."""
     found = [driver.get_serial_console(None, shell.instance) for _ in range(2)]
     assert vars(found[0]) == vars(found[1])
 
 
-def test_a_server_that_does_not_run_says_so(driver, shell, open_console):
+def test_the_viewer_is_told_that_the_server_is_not_running(driver, shell, open_console):
     driver.pause(shell.instance)
     assert b"The server is paused" in rest(open_console(shell))
     driver.unpause(shell.instance)
@@ -218,7 +220,7 @@ def test_a_server_that_does_not_run_says_so(driver, shell, open_console):
     assert b"The server is not running" in rest(open_console(shell))
 
 
-def test_a_viewer_sees_the_end_of_its_server(driver, shell, open_console):
+def test_a_reboot_ends_the_session_and_a_new_one_works(driver, shell, open_console):
     viewer = open_console(shell)
     shown(viewer, b"\x1b[18t")
     driver.reboot(None, shell.instance, shell.network_info, "HARD")
@@ -228,13 +230,13 @@ def test_a_viewer_sees_the_end_of_its_server(driver, shell, open_console):
     shown(viewer, b"pid 1\r\n")
 
 
-def test_a_server_that_is_not_there_has_no_console(driver, shell):
+def test_a_deleted_server_has_no_console(driver, shell):
     driver.destroy(None, shell.instance, shell.network_info)
     with pytest.raises(exception.InstanceNotFound):
         driver.get_serial_console(None, shell.instance)
 
 
-def test_one_server_does_not_take_all_seats(shell, open_console):
+def test_the_number_of_viewers_per_server_is_limited(shell, open_console):
     viewers = [open_console(shell) for _ in range(console.MAX_VIEWERS)]
     for viewer in viewers:
         shown(viewer, b"\x1b[18t")

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's life on a real engine, with its NICs on a real switch."""
+"""The life of a server on a real engine, with its NICs on a real switch."""
 
 from __future__ import annotations
 
 import functools
 import pathlib
 import queue
-import subprocess
 import time
 
 import pytest
@@ -14,47 +13,33 @@ from nova import exception
 from nova.compute import power_state
 from nova.virt import event as virtevent
 
-from nova_docker import nics
 from nova_docker.driver import CONF
+from nova_docker.privsep import network
 from tests import samples
+from tests.functional.host import TIMEOUT
 from tests.functional.host import Server
+from tests.functional.host import eventually
+from tests.functional.host import state
 
-TIMEOUT = 20
-
-# Exits 1 unless eth0 has its address already.
+# Exits with 1 unless eth0 already has its address.
 IMPATIENT = """#!/bin/sh
 ip -o addr show dev eth0 | grep -q 'inet 192.0.2.10/24' || exit 1
 exec sleep 1000
 """
 
 
-def eventually(happens):
-    """Whether a condition comes true; a server that is gone has failed it."""
-    deadline = time.monotonic() + TIMEOUT
-    try:
-        while not (true := happens()) and time.monotonic() < deadline:
-            time.sleep(0.02)
-    except subprocess.CalledProcessError:
-        return False
-    return true
-
-
 def is_sleeping(server):
     return server.run("cat /proc/1/comm") == "sleep\n"
 
 
-def state(driver, server):
-    return driver.get_info(server.instance).state
-
-
 @pytest.fixture
-def told(driver):
-    """A queue of (uuid, transition) that the driver has told Nova."""
-    events = queue.Queue()
+def events(driver):
+    """A queue of (uuid, transition) that the driver has reported to Nova."""
+    reported = queue.Queue()
     driver.register_event_listener(
-        lambda event: events.put((event.get_instance_uuid(), event.get_transition()))
+        lambda event: reported.put((event.get_instance_uuid(), event.get_transition()))
     )
-    return events
+    return reported
 
 
 def wait_for(events, uuid, transition):
@@ -66,7 +51,7 @@ def wait_for(events, uuid, transition):
         pass
 
 
-def test_a_server_boots_with_what_neutron_and_nova_say(driver, boot, nic):
+def test_a_server_boots_with_its_ports_addresses_routes_and_dns(driver, boot, nic):
     first = nic(
         samples.subnet(
             "192.0.2.0/24",
@@ -103,7 +88,7 @@ def test_a_server_boots_with_what_neutron_and_nova_say(driver, boot, nic):
     assert "192.0.2.10\tweb-1" in server.run("cat /etc/hosts")
 
 
-def test_a_port_of_the_switch_is_neutrons(boot, switch):
+def test_the_switch_port_carries_the_ids_of_neutrons_port(boot, switch):
     server = boot()
     [vif] = server.network_info
     assert switch.ports() == {vif["devname"]}
@@ -120,7 +105,7 @@ def test_servers_reach_each_other_over_tcp(boot):
     assert client.run(f"{request} | nc -w 10 192.0.2.10 80").endswith("\n\nhello\n")
 
 
-def test_no_process_runs_before_its_nics(driver, boot, image, nic):
+def test_no_process_runs_before_its_nics_are_configured(driver, boot, image, nic):
     impatient = image(
         files={"impatient": IMPATIENT.encode()}, config={"Entrypoint": ["/impatient"]}
     )
@@ -128,14 +113,14 @@ def test_no_process_runs_before_its_nics(driver, boot, image, nic):
     for _ in range(50):
         port = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
         server = boot(impatient, nics=[port])
-        # It has looked at its NIC when it has become the sleep.
+        # It becomes the sleep after it has checked its NIC.
         up.append(eventually(functools.partial(is_sleeping, server)))
         driver.destroy(None, server.instance, server.network_info)
     assert up == [True] * 50
 
 
-def test_an_impatient_server_without_its_address_does_exit(driver, boot, image, nic):
-    """The test before this one can fail."""
+def test_the_impatient_server_exits_without_its_address(driver, boot, image, nic):
+    """Otherwise the preceding test could not fail."""
     impatient = image(
         files={"impatient": IMPATIENT.encode()}, config={"Entrypoint": ["/impatient"]}
     )
@@ -151,7 +136,7 @@ def test_a_server_without_a_network_boots(driver, boot):
 
 
 @pytest.mark.parametrize("reboot_type", ["SOFT", "HARD"])
-def test_a_rebooted_server_has_its_nics(driver, boot, monkeypatch, reboot_type):
+def test_a_rebooted_server_keeps_its_nics(driver, boot, monkeypatch, reboot_type):
     monkeypatch.setattr(type(CONF), "shutdown_timeout", 1, raising=False)
     server = boot()
     before = server.inspect()["State"]
@@ -161,11 +146,11 @@ def test_a_rebooted_server_has_its_nics(driver, boot, monkeypatch, reboot_type):
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
 
 
-def test_a_stopped_server_is_cut_off_and_comes_back(driver, boot):
+def test_a_stopped_server_is_disconnected_until_it_starts(driver, boot):
     server, neighbour = boot(), boot()
 
     def answers():
-        """Whether the kernel answers for the address: nothing listens there."""
+        """Return whether the server's kernel answers; no program listens there."""
         tried = neighbour.run("nc -w 1 192.0.2.10 9 < /dev/null 2>&1 || true")
         return "refused" in tried
 
@@ -190,36 +175,38 @@ def test_stop_sends_the_images_signal_and_waits(driver, boot, image):
     assert time.monotonic() - begun < TIMEOUT
 
 
-def test_stop_kills_what_does_not_listen(driver, boot):
+def test_stop_kills_a_process_that_ignores_the_signal(driver, boot):
     server = boot()
     driver.power_off(server.instance, timeout=1)
     assert server.inspect()["State"]["ExitCode"] == 137
 
 
-def test_nova_hears_at_once_that_the_first_process_has_exited(driver, boot, told):
+def test_nova_learns_within_a_second_that_the_first_process_has_exited(
+    driver, boot, events
+):
     server = boot()
-    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
+    wait_for(events, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
     server.run("kill -9 -1 || true; exit 0")
     server.engine.client.kill_container(server.name)
     begun = time.monotonic()
-    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
+    wait_for(events, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
     assert time.monotonic() - begun < 1
 
 
-def test_an_engine_restart_is_noticed_and_nics_survive_it(driver, boot, told, engine):
+def test_an_engine_restart_is_noticed_and_nics_survive_it(driver, boot, events, engine):
     server = boot()
-    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
+    wait_for(events, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
 
     engine.restart()
 
-    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
+    wait_for(events, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
     driver.power_on(None, server.instance, server.network_info)
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
-    # The stream is followed again.
-    wait_for(told, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
+    # The driver follows the event stream again.
+    wait_for(events, server.instance.uuid, virtevent.EVENT_LIFECYCLE_STARTED)
 
 
-def test_the_engine_alone_restarts_a_server_with_its_nics(boot):
+def test_a_restart_through_the_engine_keeps_the_nics(boot):
     server = boot()
     server.engine.client.restart_container(server.name, 0)
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
@@ -234,7 +221,7 @@ def test_a_restarted_nova_compute_leaves_servers_alone(make_driver, driver, boot
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
 
 
-def test_what_a_killed_nova_compute_left_is_removed(
+def test_nics_left_by_a_killed_nova_compute_are_removed(
     make_driver, driver, nic, nothing_is_left
 ):
     vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
@@ -242,7 +229,7 @@ def test_what_a_killed_nova_compute_left_is_removed(
     make_driver()
 
 
-def test_containers_that_are_not_novas_are_not_touched(
+def test_containers_without_novas_label_are_left_alone(
     driver, boot, engine, make_driver
 ):
     name = "nova-not-really"
@@ -262,7 +249,7 @@ def test_containers_that_are_not_novas_are_not_touched(
         engine.client.remove_container(name)
 
 
-def test_a_server_that_is_there_is_not_replaced(driver, boot, image):
+def test_spawning_an_existing_server_leaves_it_running(driver, boot, image):
     server = boot()
     pid = server.inspect()["State"]["Pid"]
     with pytest.raises(exception.InstanceExists):
@@ -278,7 +265,7 @@ def test_a_server_that_is_there_is_not_replaced(driver, boot, image):
     assert server.inspect()["State"]["Pid"] == pid
 
 
-def test_the_command_of_the_image_property_runs(boot, image):
+def test_os_command_line_replaces_the_images_command(boot, image):
     server = boot(image(properties={"os_command_line": "sleep '1000'"}))
     assert server.run("cat /proc/1/cmdline") == "sleep\x001000\x00"
 
@@ -291,7 +278,7 @@ def test_the_command_of_the_image_property_runs(boot, image):
         ({"archive": b""}, exception.ImageUnacceptable),
     ],
 )
-def test_a_failed_boot_says_why_and_leaves_nothing(
+def test_a_failed_boot_raises_the_reason_and_leaves_nothing(
     driver, image, nic, nothing_is_left, broken, error
 ):
     network_info = samples.nics(nic(samples.subnet("192.0.2.0/24", "192.0.2.10")))
@@ -315,7 +302,7 @@ def test_a_failed_boot_says_why_and_leaves_nothing(
         {"archive": b"not an archive" * 99},
     ],
 )
-def test_a_server_is_not_lost_to_an_image_that_cannot_be_loaded(
+def test_a_rebuild_with_a_broken_image_leaves_the_server_running(
     driver, boot, image, broken
 ):
     server = boot()
@@ -325,7 +312,7 @@ def test_a_server_is_not_lost_to_an_image_that_cannot_be_loaded(
     assert server.inspect()["State"] == before
 
 
-def test_a_server_is_rebuilt_by_nova_with_an_image_that_is_there(
+def test_a_rebuild_fetches_the_image_before_nova_destroys_the_server(
     driver, boot, image, glance
 ):
     server, image_meta = boot(), image(files={"other": b""})
@@ -349,7 +336,7 @@ def rebuild(driver, server, image_meta):
     )
 
 
-def test_a_second_boot_moves_no_image(boot, image, glance):
+def test_an_image_is_downloaded_once_per_host(boot, image, glance):
     once = image(files={"once": b"once"})
     boot(once), boot(once)
     assert glance.downloads.count(once.id) == 1
@@ -363,7 +350,7 @@ def test_the_flavor_limits_the_server(boot):
     assert limits["PidsLimit"] == 4096
 
 
-def test_root_in_a_server_has_few_rights(boot):
+def test_root_in_a_server_has_ten_capabilities(boot):
     server = boot()
     status = dict(
         line.split(":\t", 1)
@@ -373,12 +360,12 @@ def test_root_in_a_server_has_few_rights(boot):
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
     # AUDIT_WRITE, CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, NET_BIND_SERVICE,
-    # SETGID, SETUID, SYS_CHROOT by their numbers in linux/capability.h.
+    # SETGID, SETUID, SYS_CHROOT: their numbers in linux/capability.h.
     expected = sum(1 << bit for bit in (29, 0, 1, 3, 4, 5, 10, 6, 7, 18))
     assert int(status["CapBnd"], 16) == expected
 
 
-def test_the_console_shows_the_last_bytes_whatever_they_are(driver, boot, image):
+def test_the_console_log_is_limited_to_its_last_bytes(driver, boot, image):
     noise = bytes(range(128, 256))
     script = "cat /noise; for i in $(seq 20000); do echo line $i; done; cat"
     noisy = image(
@@ -394,7 +381,7 @@ def test_the_console_shows_the_last_bytes_whatever_they_are(driver, boot, image)
     assert len(output) <= 100 * 1024
 
 
-def test_bytes_of_the_console_are_kept(driver, boot, image):
+def test_the_console_log_keeps_bytes_that_are_not_text(driver, boot, image):
     noise = bytes(range(128, 256))
     script = ["sh", "-c", "cat /noise; echo; cat"]
     server = boot(image(files={"noise": noise}, config={"Entrypoint": script}))
@@ -403,7 +390,7 @@ def test_bytes_of_the_console_are_kept(driver, boot, image):
     assert output.encode("latin-1") == noise + b"\r"
 
 
-def test_a_server_that_is_gone_is_not_found(driver):
+def test_calls_about_a_deleted_server_raise_instance_not_found(driver):
     instance = samples.instance()
     for call in (
         lambda: driver.get_info(instance),
@@ -416,7 +403,7 @@ def test_a_server_that_is_gone_is_not_found(driver):
     driver.destroy(None, instance, samples.nics())
 
 
-def test_bridge_mode_gives_dockers_address_first(
+def test_in_bridge_mode_dockers_network_is_eth0(
     make_driver, image, nic, engine, nothing_is_left
 ):
     CONF.set_override("network_mode", "bridge", "docker")
@@ -438,35 +425,33 @@ def test_bridge_mode_gives_dockers_address_first(
         CONF.clear_override("network_mode", "docker")
 
 
-def test_a_nic_that_the_engine_takes_away_meanwhile_is_passed(
-    driver, boot, monkeypatch
-):
+def test_a_nic_that_disappears_during_a_listing_is_skipped(driver, boot, monkeypatch):
     server = boot()
 
-    class Late(nics.network.IPRoute):
+    class Late(network.IPRoute):
         def get_links(self, *args, **kwargs):
             found = list(self.__getattr__("get_links")(*args, **kwargs))
             gone = {"index": 999999, "link": 999999}
             return [*found, gone] if kwargs.get("kind") == "veth" else found
 
     with monkeypatch.context() as late:
-        late.setattr(nics.network, "IPRoute", Late)
+        late.setattr(network, "IPRoute", Late)
         driver.power_off(server.instance)
-        assert len(nics.network.describe(server.name)[1]) == 1
-        nics.network.unplug(server.name)
+        assert len(network.describe(server.name)[1]) == 1
+        network.unplug(server.name)
     driver.power_on(None, server.instance, server.network_info)
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
 
 
-def test_the_engines_network_takes_no_part_otherwise(boot):
+def test_without_bridge_mode_there_is_no_docker_network(boot):
     networks = boot().inspect()["NetworkSettings"]["Networks"]
     assert list(networks) == ["none"]
 
 
-def test_servers_come_back_after_a_boot_of_the_host(driver, boot, engine):
+def test_servers_start_again_after_a_host_boot(driver, boot, engine):
     server = boot()
     engine.stop()
-    nics.network.unplug(server.name)
+    network.unplug(server.name)
     engine.start()
     driver.resume_state_on_host_boot(None, server.instance, server.network_info)
     assert state(driver, server) == power_state.RUNNING
@@ -475,7 +460,7 @@ def test_servers_come_back_after_a_boot_of_the_host(driver, boot, engine):
     assert state(driver, server) == power_state.RUNNING
 
 
-def test_the_hosts_own_ip_stack_takes_nothing_from_a_server(boot):
+def test_the_hosts_ip_stack_ignores_a_servers_traffic(boot):
     [vif] = boot().network_info
 
     def setting(name):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is put into a server before it starts, whatever its image is like."""
+"""Injection of files, keys and config drives, with friendly and hostile images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ PASSWD = b"root:x:0:0:root:/root:/bin/sh\nadmin:x:1000:1000::/home/admin:/bin/sh
 
 @pytest.fixture
 def booted(boot, image):
-    """Boots a server whose image has these files, too."""
+    """Boots a server whose image has additional files."""
 
-    def start(there=None, *, members=(), properties=None, **values):
-        layers = [archives.busybox_layer({"etc/passwd": PASSWD} | (there or {}))]
+    def start(files_in_image=None, *, members=(), properties=None, **values):
+        layers = [
+            archives.busybox_layer({"etc/passwd": PASSWD} | (files_in_image or {}))
+        ]
         if members:
             layers.append(layer(*members))
         found = image(archives.archive(layers), properties=properties)
@@ -44,7 +46,7 @@ def layer(*members):
     return target.getvalue()
 
 
-def test_files_are_where_the_user_wants_them(booted):
+def test_files_are_injected_at_their_paths(booted):
     server = booted(
         {"etc/motd": b"old"},
         files=[("/etc/motd", b"new"), ("/srv/a/b", b"deep"), ("../../up", b"top")],
@@ -54,7 +56,7 @@ def test_files_are_where_the_user_wants_them(booted):
 
 
 @pytest.mark.parametrize("way", ["{}", "../../../../../../../..{}", "/proc/1/root{}"])
-def test_links_of_an_image_lead_to_nothing_of_the_host(booted, tmp_path, way):
+def test_an_images_links_cannot_reach_files_of_the_host(booted, tmp_path, way):
     target = way.format(tmp_path)
     (tmp_path / "there").write_text("the host's")
     try:
@@ -70,19 +72,19 @@ def test_links_of_an_image_lead_to_nothing_of_the_host(booted, tmp_path, way):
     assert (tmp_path / "there").read_text() == "the host's"
 
 
-def test_a_file_replaces_what_is_no_file(booted):
+def test_a_file_replaces_a_fifo_and_a_link(booted):
     kinds = [("srv/fifo", tarfile.FIFOTYPE, ""), ("srv/link", tarfile.SYMTYPE, "fifo")]
     server = booted(members=kinds, files=[("/srv/fifo", b"one"), ("/srv/link", b"two")])
     assert server.run("cat /srv/fifo /srv/link") == "onetwo"
 
 
 @pytest.mark.parametrize("path", ["/etc", "/", "/etc/passwd/below"])
-def test_a_file_without_a_place_fails_the_boot(booted, path):
+def test_a_file_that_cannot_be_injected_fails_the_boot(booted, path):
     with pytest.raises(exception.ImageUnacceptable, match="inject"):
         booted(files=[(path, b"")])
 
 
-def test_a_key_is_added_to_those_of_the_image(booted):
+def test_a_key_is_added_to_the_images_authorized_keys(booted):
     trusted = {"root/.ssh/authorized_keys": OTHER.encode()}
     server = booted(trusted, key_data=KEY + "\n")
     found = server.run("cat /root/.ssh/authorized_keys")
@@ -90,7 +92,7 @@ def test_a_key_is_added_to_those_of_the_image(booted):
     assert server.run("ls -lnd /root/.ssh").split()[:4:3] == ["drwx------", "0"]
 
 
-def test_a_key_is_for_the_administrator_that_the_image_names(booted):
+def test_a_key_is_injected_for_the_images_os_admin_user(booted):
     server = booted(properties={"os_admin_user": "admin"}, key_data=KEY)
     assert server.run("cat /home/admin/.ssh/authorized_keys") == f"{KEY}\n"
     owner = server.run("ls -ln /home/admin/.ssh/authorized_keys").split()
@@ -110,12 +112,14 @@ def test_a_key_is_for_the_administrator_that_the_image_names(booted):
         ({}, {"os_admin_user": "no\nbody"}),
     ],
 )
-def test_a_key_without_a_place_does_not_fail_the_boot(booted, files, properties):
+def test_a_key_that_cannot_be_injected_does_not_fail_the_boot(
+    booted, files, properties
+):
     server = booted(files, properties=properties, key_data=KEY)
     assert server.inspect()["State"]["Running"]
 
 
-def test_a_key_goes_where_there_is_no_home(booted):
+def test_a_key_is_injected_when_the_home_directory_is_missing(booted):
     kinds = [("root/.ssh", tarfile.DIRTYPE, "")]
     kinds.append(("root/.ssh/authorized_keys", tarfile.FIFOTYPE, ""))
     for members in ([], kinds):
@@ -123,14 +127,14 @@ def test_a_key_goes_where_there_is_no_home(booted):
         assert server.run("cat /root/.ssh/authorized_keys") == f"{KEY}\n"
 
 
-def test_keys_may_be_left_out(booted, configure):
+def test_key_injection_can_be_switched_off(booted, configure):
     configure("inject_key", False)
     assert booted(key_data=KEY).run("ls -a /").split().count("root") == 0
 
 
 @pytest.fixture
 def contents(monkeypatch):
-    """Stands for what Nova has of a server in its database."""
+    """Replaces the metadata that Nova would read from its database."""
     files = {
         "openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}',
         "openstack/latest/user_data": b"#cloud-config",
@@ -147,7 +151,9 @@ def drives():
 SEED = "/var/lib/cloud/seed"
 
 
-def test_a_config_drive_is_there_before_the_first_process(booted, contents, driver):
+def test_a_config_drive_is_mounted_read_only_and_removed_with_the_server(
+    booted, contents, driver
+):
     server = booted(config_drive="True")
     seen = server.run(f"cat {SEED}/config_drive/openstack/latest/user_data")
     assert seen == "#cloud-config"
@@ -159,14 +165,14 @@ def test_a_config_drive_is_there_before_the_first_process(booted, contents, driv
     assert server.instance.uuid not in drives()
 
 
-def test_a_config_drive_is_for_root_alone(booted, contents):
+def test_only_root_can_read_a_config_drive(booted, contents):
     server = booted(config_drive="True")
     for directory in ("config_drive", "nocloud"):
         assert server.run(f"ls -ld {SEED}/{directory}").startswith("d---------")
 
 
 @pytest.mark.parametrize("seed", ["{}", "../../../../../../../..{}"])
-def test_a_link_does_not_mount_a_config_drive_on_the_host(
+def test_an_images_link_does_not_mount_a_config_drive_on_the_host(
     booted, contents, tmp_path, seed
 ):
     server = booted(
@@ -178,13 +184,15 @@ def test_a_link_does_not_mount_a_config_drive_on_the_host(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_cannot_be_put_into_a_config_drive(booted, contents):
+def test_files_cannot_be_injected_into_a_config_drive(booted, contents):
     with pytest.raises(exception.ImageUnacceptable):
         booted(files=[(f"{SEED}/config_drive/evil", b"")], config_drive="True")
     assert drives() == []
 
 
-def test_a_killed_boot_leaves_no_config_drive(driver, make_driver, contents):
+def test_the_config_drive_of_an_interrupted_boot_is_removed(
+    driver, make_driver, contents
+):
     instance = samples.instance(config_drive="True")
     config_drive.write(instance, [], None, samples.nics())
     assert drives() == [instance.uuid]

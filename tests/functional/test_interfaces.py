@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NICs that come, go and come back, on a real engine and switch."""
+"""Attaching and detaching NICs on a real engine and switch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from nova_docker.privsep import network
 from tests import samples
-from tests.functional.test_driver import eventually
+from tests.functional.host import eventually
 
 
 def links(server):
@@ -32,7 +32,7 @@ def answers(client, address):
 
 
 @pytest.mark.parametrize("state", ["running", "paused", "stopped"])
-def test_a_nic_is_attached_in_each_state(driver, boot, nic, state):
+def test_a_nic_is_attached_in_every_state(driver, boot, nic, state):
     server, client = boot(), boot()
     vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.100"))
     if state == "paused":
@@ -49,13 +49,13 @@ def test_a_nic_is_attached_in_each_state(driver, boot, nic, state):
         driver.power_on(None, server.instance, server.network_info)
     assert links(server) == ["eth0", "eth1", "lo"]
     assert "192.0.2.100/24" in server.run("ip -o addr show dev eth1")
-    # By the new address alone: the other NIC goes.
+    # Only the new NIC is left to answer.
     driver.detach_interface(None, server.instance, server.network_info.pop(0))
     serve(server)
     assert eventually(lambda: answers(client, "192.0.2.100"))
 
 
-def test_what_is_detached_leaves_and_the_rest_keeps_its_name(driver, boot, nic, switch):
+def test_the_remaining_nics_keep_their_names(driver, boot, nic, switch):
     first = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
     second = nic(samples.subnet("203.0.113.0/24", "203.0.113.5"))
     server = boot(nics=[first, second])
@@ -73,7 +73,7 @@ def test_what_is_detached_leaves_and_the_rest_keeps_its_name(driver, boot, nic, 
     assert links(server) == ["eth0", "eth1", "lo"]
 
 
-def test_detaching_again_does_no_harm(driver, boot):
+def test_detaching_twice_has_no_effect(driver, boot):
     server = boot()
     [vif] = server.network_info
     for _ in range(2):
@@ -81,7 +81,7 @@ def test_detaching_again_does_no_harm(driver, boot):
     assert links(server) == ["lo"]
 
 
-def test_a_port_that_cannot_be_attached_leaves_nothing(driver, boot, nic, switch):
+def test_a_failed_attachment_leaves_nothing(driver, boot, nic, switch):
     server = boot()
     before = switch.ports()
     vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.100"), vnic_type="direct")
@@ -92,7 +92,7 @@ def test_a_port_that_cannot_be_attached_leaves_nothing(driver, boot, nic, switch
     assert switch.ports() == before
 
 
-def test_an_attachment_that_cannot_be_recorded_leaves_nothing(
+def test_an_attachment_that_cannot_be_saved_leaves_nothing(
     driver, boot, nic, switch, monkeypatch
 ):
     server = boot()
@@ -109,10 +109,10 @@ def test_an_attachment_that_cannot_be_recorded_leaves_nothing(
     assert switch.ports() == before
 
 
-def test_a_server_is_reached_again_after_its_namespace_was_lost(driver, boot):
+def test_a_server_is_reachable_again_after_its_namespace_is_lost(driver, boot):
     server, client = boot(), boot()
     driver.power_off(server.instance)
-    # What a restart of the host does to it; the switch still has the port.
+    # As a restart of the host does; the switch still has the port.
     network.unplug(server.name)
 
     driver.power_on(None, server.instance, server.network_info)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Freezing, waking and signalling servers on a real engine."""
+"""Pausing, suspending and signalling servers on a real engine."""
 
 from __future__ import annotations
 
@@ -11,24 +11,21 @@ from nova.compute import power_state
 from nova_docker.driver import CONF
 from tests import archives
 from tests.counter import counted
-from tests.functional.test_driver import eventually
+from tests.functional.host import eventually
+from tests.functional.host import state
 
 
 @pytest.fixture
 def counting(boot, image):
-    """A server that counts as long as it runs."""
+    """A server that counts while it runs."""
     script = "i=0; while :; do i=$((i+1)); echo $i > /count; done"
     archive = archives.busybox_archive(config={"Entrypoint": ["sh", "-c", script]})
     return boot(image(archive))
 
 
-def state(driver, server):
-    return driver.get_info(server.instance).state
-
-
-def test_a_paused_server_does_nothing_until_it_is_unpaused(driver, counting):
+def test_a_paused_server_is_frozen_until_it_is_unpaused(driver, counting):
     before = counting.inspect()["State"]["Pid"]
-    for _ in range(2):  # again does no harm
+    for _ in range(2):  # the second call has no effect
         driver.pause(counting.instance)
         assert state(driver, counting) == power_state.PAUSED
     for _ in range(2):
@@ -39,7 +36,7 @@ def test_a_paused_server_does_nothing_until_it_is_unpaused(driver, counting):
     assert counting.inspect()["State"]["Pid"] == before
 
 
-def test_what_needs_a_running_server_says_so(driver, boot):
+def test_pause_unpause_and_crash_dump_need_a_running_server(driver, boot):
     server = boot()
     driver.power_off(server.instance)
     for verb in (driver.pause, driver.unpause, driver.trigger_crash_dump):
@@ -49,7 +46,7 @@ def test_what_needs_a_running_server_says_so(driver, boot):
 
 
 @pytest.mark.parametrize("verb", ["power_off", "reboot", "destroy"])
-def test_a_paused_server_can_be_stopped_and_more(driver, boot, verb):
+def test_a_paused_server_can_be_stopped_rebooted_and_deleted(driver, boot, verb):
     server = boot()
     driver.pause(server.instance)
     ctxt, nics = context.get_admin_context(), server.network_info
@@ -64,7 +61,7 @@ def test_a_paused_server_can_be_stopped_and_more(driver, boot, verb):
         assert state(driver, server) == power_state.RUNNING
 
 
-def test_a_suspended_server_goes_on_where_it_was(driver, counting):
+def test_a_suspended_server_resumes_where_it_was(driver, counting):
     before = counting.inspect()["State"]["StartedAt"]
     driver.suspend(None, counting.instance)
     assert state(driver, counting) == power_state.PAUSED
@@ -73,7 +70,7 @@ def test_a_suspended_server_goes_on_where_it_was(driver, counting):
     assert counting.inspect()["State"]["StartedAt"] == before
 
 
-def test_a_suspended_server_outlives_a_restart_of_the_host(
+def test_a_suspended_server_starts_from_disk_after_a_host_restart(
     driver, boot, engine, caplog
 ):
     server = boot()
@@ -91,27 +88,27 @@ def test_a_suspended_server_outlives_a_restart_of_the_host(
     assert "starts from its disk" in caplog.text
 
 
-def test_a_crash_dump_is_the_signal_that_the_operator_chose(driver, boot, image):
+def test_a_crash_dump_sends_the_configured_signal(driver, boot, image):
     script = (
         "trap 'echo dumped' QUIT; trap 'echo other' USR1; while :; do sleep 0.1; done"
     )
     archive = archives.busybox_archive(config={"Entrypoint": ["sh", "-c", script]})
     server = boot(image(archive))
 
-    def shown():
+    def console_log():
         return driver.get_console_output(None, server.instance)
 
     driver.trigger_crash_dump(server.instance)
-    assert eventually(lambda: "dumped" in shown())
+    assert eventually(lambda: "dumped" in console_log())
     CONF.set_override("crash_dump_signal", "SIGUSR1", "docker")
     try:
         driver.trigger_crash_dump(server.instance)
-        assert eventually(lambda: "other" in shown())
+        assert eventually(lambda: "other" in console_log())
     finally:
         CONF.clear_override("crash_dump_signal", "docker")
 
 
-def test_a_paused_server_is_not_woken_for_a_crash_dump(driver, boot, image):
+def test_a_crash_dump_does_not_unpause_a_server(driver, boot, image):
     archive = archives.busybox_archive(config={"StopSignal": "SIGQUIT"})
     server = boot(image(archive))
     driver.pause(server.instance)

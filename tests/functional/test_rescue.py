@@ -20,7 +20,7 @@ MOUNT_POINT = rescue.MOUNT_POINT
 
 @pytest.fixture
 def broken(boot, image):
-    """A server whose file must be mended, with a volume of its image."""
+    """A server with a file to repair, and a volume of its image."""
     server = boot(image(config={"Cmd": ["cat"], "Volumes": {"/data": {}}}))
     server.run("echo broken > /state; echo kept > /data/file; busybox chmod 600 /state")
     return server
@@ -28,13 +28,13 @@ def broken(boot, image):
 
 @pytest.fixture
 def tools(image):
-    """An image to rescue with, which has something where the server is mounted."""
+    """A rescue image that has a file where the server will be mounted."""
     return image(files={"tool": b"", "mnt/rescue/of-the-image": b""})
 
 
 @pytest.fixture
 def to_rescue(driver):
-    """Does what Nova's manager does: switches off, then rescues."""
+    """Rescues a server as Nova's manager does: it powers the server off first."""
 
     def call(server, image_meta):
         driver.power_off(server.instance, 0)
@@ -62,7 +62,9 @@ def to_unrescue(driver, mocker):
     return call
 
 
-def test_a_broken_server_is_mended(driver, broken, tools, to_rescue, to_unrescue):
+def test_a_rescue_repairs_a_broken_server(
+    driver, broken, tools, to_rescue, to_unrescue
+):
     before = broken.inspect()["Id"]
 
     to_rescue(broken, tools)
@@ -75,19 +77,21 @@ def test_a_broken_server_is_mended(driver, broken, tools, to_rescue, to_unrescue
     listed = broken.run(f"ls /tool {MOUNT_POINT}")
     assert "of-the-image" not in listed
     assert broken.run(f"cat {MOUNT_POINT}/data/file") == "kept\n"
-    broken.run(f"echo mended > {MOUNT_POINT}/state")
+    broken.run(f"echo repaired > {MOUNT_POINT}/state")
 
     to_unrescue(broken)
 
     assert broken.inspect()["Id"] == before
     assert driver.get_info(broken.instance).state == power_state.RUNNING
-    assert broken.run("cat /state /data/file") == "mended\nkept\n"
+    assert broken.run("cat /state /data/file") == "repaired\nkept\n"
     assert broken.run("ls -l /state").startswith("-rw-------")
     assert "192.0.2.10/24" in broken.run("ip -o addr show dev eth0")
     assert not broken.run("ls").count("of-the-image")
 
 
-def test_nothing_in_the_broken_root_runs_with_more_rights(broken, tools, to_rescue):
+def test_the_broken_root_is_mounted_without_setuid_and_devices(
+    broken, tools, to_rescue
+):
     to_rescue(broken, tools)
     [options] = [
         line
@@ -98,7 +102,7 @@ def test_nothing_in_the_broken_root_runs_with_more_rights(broken, tools, to_resc
 
 
 @pytest.mark.parametrize("reboot_type", ["SOFT", "HARD"])
-def test_a_reboot_stays_in_the_rescue(
+def test_a_server_in_rescue_stays_in_rescue_after_a_reboot(
     driver, broken, tools, to_rescue, to_unrescue, reboot_type, monkeypatch
 ):
     monkeypatch.setattr(type(CONF), "shutdown_timeout", 1, raising=False)
@@ -111,7 +115,7 @@ def test_a_reboot_stays_in_the_rescue(
     assert broken.run("cat /state") == "broken\n"
 
 
-def test_a_rescue_outlives_a_restart_of_the_host(
+def test_a_rescue_survives_a_host_restart(
     driver, make_driver, broken, tools, to_rescue, to_unrescue, engine
 ):
     to_rescue(broken, tools)
@@ -125,14 +129,16 @@ def test_a_rescue_outlives_a_restart_of_the_host(
     assert broken.run("cat /state") == "broken\n"
 
 
-def test_a_server_in_rescue_is_deleted_whole(driver, broken, tools, to_rescue):
+def test_deleting_a_server_in_rescue_removes_both_containers(
+    driver, broken, tools, to_rescue
+):
     to_rescue(broken, tools)
     driver.destroy(None, broken.instance, broken.network_info)
-    # And nothing_is_left says the rest.
+    # The fixture nothing_is_left checks the rest.
     assert driver.list_instances() == []
 
 
-def test_a_failed_rescue_leaves_the_server_as_it_was(
+def test_a_failed_rescue_restores_the_server(
     driver, broken, image, to_rescue, monkeypatch
 ):
     before = broken.inspect()["Id"]
@@ -143,19 +149,19 @@ def test_a_failed_rescue_leaves_the_server_as_it_was(
     driver.power_on(None, broken.instance, broken.network_info)
     assert broken.run("cat /state") == "broken\n"
 
-    monkeypatch.setattr(overlay, "_MAX_OPTIONS", 100)
+    monkeypatch.setattr("nova_docker.storage.overlay._MAX_OPTIONS", 100)
     with pytest.raises(exception.InstanceNotRescuable, match="layers"):
         to_rescue(broken, image())
     assert broken.inspect()["Id"] == before
 
 
-@pytest.mark.parametrize("container_made", [False, True])
-def test_a_rescue_cut_off_in_the_middle_is_mended(
-    driver, make_driver, broken, tools, to_rescue, to_unrescue, container_made
+@pytest.mark.parametrize("rescue_container_exists", [False, True])
+def test_an_interrupted_rescue_is_rolled_back_at_the_next_start(
+    driver, make_driver, broken, tools, to_rescue, to_unrescue, rescue_container_exists
 ):
-    """nova-compute was killed when it had set the server aside."""
+    """nova-compute is killed after it has set the server's own container aside."""
     before = broken.inspect()["Id"]
-    if container_made:
+    if rescue_container_exists:
         to_rescue(broken, tools)
     else:
         driver.power_off(broken.instance, 0)
@@ -165,7 +171,7 @@ def test_a_rescue_cut_off_in_the_middle_is_mended(
     restarted = make_driver()
 
     assert restarted.list_instance_uuids() == [broken.instance.uuid]
-    if not container_made:
+    if not rescue_container_exists:
         assert broken.inspect()["Id"] == before
     to_rescue(broken, tools)
     assert broken.run(f"cat {MOUNT_POINT}/state") == "broken\n"
@@ -173,7 +179,7 @@ def test_a_rescue_cut_off_in_the_middle_is_mended(
     assert broken.inspect()["Id"] == before
 
 
-def test_an_unrescue_that_failed_may_be_repeated(
+def test_unrescue_can_be_repeated(
     driver, broken, tools, to_rescue, to_unrescue, monkeypatch
 ):
     before = broken.inspect()["Id"]
@@ -192,7 +198,7 @@ def test_an_unrescue_that_failed_may_be_repeated(
     assert broken.inspect()["Id"] == before
 
 
-def test_a_server_that_is_gone_cannot_be_rescued(driver, image):
+def test_a_deleted_server_cannot_be_rescued(driver, image):
     with pytest.raises(exception.InstanceNotFound):
         driver.rescue(
             samples.request_context(),

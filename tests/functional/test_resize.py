@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resizing a server in place, on a real engine."""
+"""Resizing servers in place on a real engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE = samples.flavor(name="large", memory_mb=256, swap=64, vcpus=2)
 
 
 def resize(driver, server, flavor, **values):
-    """What Nova calls on this host, until the user confirms or reverts."""
+    """Make Nova's calls of a resize, until the user confirms or reverts it."""
     arguments = {"dest": CONF.my_ip, "network_info": server.network_info} | values
     driver.migrate_disk_and_power_off(None, server.instance, flavor=flavor, **arguments)
     server.instance.old_flavor = server.instance.flavor
@@ -40,7 +40,7 @@ def finish(driver, server, power_on=True):
 
 
 def revert(driver, server, power_on=True):
-    # As Nova finds out what to keep, and the rest of revert_resize.
+    # Nova first finds out whether to keep the disk, then calls the rest.
     data = driver.check_instance_shared_storage_local(None, server.instance)
     shared = driver.check_instance_shared_storage_remote(None, data)
     driver.destroy(None, server.instance, server.network_info, destroy_disks=not shared)
@@ -51,7 +51,7 @@ def revert(driver, server, power_on=True):
 
 
 def limits(server):
-    """Of memory in MiB, memory with swap, and CPUs: the engine's and the kernel's."""
+    """Return memory and memory with swap in MiB, and CPUs; check the kernel's limit."""
     host_config = server.inspect()["HostConfig"]
     found = (
         host_config["Memory"] // units.Mi,
@@ -59,15 +59,15 @@ def limits(server):
         host_config["CpuQuota"] // host_config["CpuPeriod"],
     )
     if server.inspect()["State"]["Running"]:
-        read = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
-        other = "cat /sys/fs/cgroup/memory.max"
-        kernel = int(server.run(f"{read} 2>/dev/null || {other}"))
+        v1 = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
+        v2 = "cat /sys/fs/cgroup/memory.max"
+        kernel = int(server.run(f"{v1} 2>/dev/null || {v2}"))
         assert kernel // units.Mi == found[0]
     return found
 
 
 def use_memory(server, mib):
-    """Let the server keep memory, in a file system that lies in it."""
+    """Make the server use memory, with a file in a tmpfs."""
     server.run(f"dd if=/dev/zero of=/dev/shm/kept bs=1M count={mib}")
 
 
@@ -76,7 +76,7 @@ def process(server):
     return state["Pid"], state["StartedAt"]
 
 
-def test_limits_change_while_the_process_runs_on(driver, boot):
+def test_limits_change_while_the_process_keeps_running(driver, boot):
     server = boot(flavor=SMALL)
     before = process(server)
     assert limits(server) == (32, 32, 1)
@@ -119,7 +119,7 @@ def test_a_stopped_server_stays_stopped(driver, boot):
     assert limits(server) == (32, 32, 1)
 
 
-def test_a_server_is_not_shrunk_below_what_it_uses(driver, boot):
+def test_memory_cannot_shrink_below_its_use(driver, boot):
     server = boot(flavor=LARGE)
     use_memory(server, 60)
     before = process(server)
@@ -132,9 +132,7 @@ def test_a_server_is_not_shrunk_below_what_it_uses(driver, boot):
     assert process(server) == before
 
 
-def test_a_revert_that_does_not_fit_harms_nothing_and_a_hard_reboot_does_it(
-    driver, boot
-):
+def test_a_refused_revert_has_no_effect_and_a_hard_reboot_completes_it(driver, boot):
     server = boot(flavor=SMALL)
     resize(driver, server, LARGE)
     use_memory(server, 60)
@@ -159,7 +157,7 @@ def test_a_revert_that_does_not_fit_harms_nothing_and_a_hard_reboot_does_it(
         ),
     ],
 )
-def test_what_cannot_be_done_is_refused_without_harm(
+def test_an_unsupported_resize_leaves_the_server_as_it_was(
     driver, boot, flavor, arguments, error
 ):
     server = boot(flavor=SMALL)
@@ -171,7 +169,7 @@ def test_what_cannot_be_done_is_refused_without_harm(
     assert process(server) == before
 
 
-def test_an_engine_that_fails_leaves_the_old_limits(driver, boot, monkeypatch):
+def test_a_timeout_of_the_engine_restores_the_old_limits(driver, boot, monkeypatch):
     server = boot(flavor=SMALL)
     client = driver._client
     update = client.update_container
@@ -188,8 +186,8 @@ def test_an_engine_that_fails_leaves_the_old_limits(driver, boot, monkeypatch):
     assert limits(server) == (32, 32, 1)
 
 
-def test_a_nova_compute_that_was_killed_goes_back(make_driver, driver, boot):
-    """It finds the server in RESIZE_MIGRATING, with the old flavor."""
+def test_an_interrupted_resize_is_reverted_at_the_next_start(make_driver, driver, boot):
+    """Nova finds the server in RESIZE_MIGRATING, with its old flavor."""
     server = boot(flavor=SMALL)
     before = process(server)
     driver.migrate_disk_and_power_off(

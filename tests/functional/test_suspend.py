@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suspending servers to disk on a real engine."""
+"""Suspending servers to disk on a real engine with CRIU."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from nova_docker.privsep import network
 from tests import criu
 from tests.counter import COUNT
 from tests.counter import counted
-from tests.functional.test_driver import eventually
+from tests.functional.host import eventually
+from tests.functional.host import state
 
 
 @pytest.fixture(autouse=True)
 def program(engine, criu_tree, monkeypatch):
-    """CRIU, where the engine and the driver find it."""
+    """CRIU, in the PATH of the engine and of the driver."""
     monkeypatch.setenv("PATH", str(engine.programs), prepend=":")
-    made = criu.install(criu_tree, engine.programs)
-    yield made
-    made.unlink(missing_ok=True)
+    installed = criu.install(criu_tree, engine.programs)
+    yield installed
+    installed.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -30,15 +31,11 @@ def counting(program, boot, image):
     return server
 
 
-def state(driver, server):
-    return driver.get_info(server.instance).state
-
-
 def saved(server):
     return server.engine.client.list_checkpoints(server.name)
 
 
-def test_a_server_is_written_to_disk_and_goes_on_where_it_was(driver, counting):
+def test_a_server_is_suspended_to_disk_and_resumes_where_it_was(driver, counting):
     before = counted(counting)
     driver.suspend(None, counting.instance)
     assert state(driver, counting) == power_state.SHUTDOWN
@@ -51,12 +48,14 @@ def test_a_server_is_written_to_disk_and_goes_on_where_it_was(driver, counting):
     assert eventually(lambda: counted(counting) > before + 50)
     assert "192.0.2.10/24" in counting.run("ip -o addr show dev eth0")
     assert saved(counting) == []
-    # It has no more rights than before.
+    # The restored process has no additional privileges.
     status = counting.run("cat /proc/1/status")
     assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
 
 
-def test_it_goes_on_after_a_restart_of_the_host(driver, make_driver, counting, engine):
+def test_a_server_suspended_to_disk_resumes_after_a_host_restart(
+    driver, make_driver, counting, engine
+):
     before = counted(counting)
     driver.suspend(None, counting.instance)
     engine.stop()
@@ -70,7 +69,7 @@ def test_it_goes_on_after_a_restart_of_the_host(driver, make_driver, counting, e
 
 
 @pytest.mark.parametrize("verb", ["reboot", "power_on"])
-def test_another_start_forgets_what_was_saved(driver, counting, verb):
+def test_starting_a_suspended_server_discards_the_checkpoint(driver, counting, verb):
     driver.suspend(None, counting.instance)
     if verb == "reboot":
         driver.reboot(None, counting.instance, counting.network_info, "HARD")
@@ -81,8 +80,8 @@ def test_another_start_forgets_what_was_saved(driver, counting, verb):
     assert saved(counting) == []
 
 
-def test_what_cannot_be_written_is_frozen(driver, boot, image, caplog):
-    """The engine does not let CRIU write connections."""
+def test_a_server_that_cannot_be_checkpointed_is_frozen(driver, boot, image, caplog):
+    """The engine does not let CRIU checkpoint established TCP connections."""
     script = "httpd -p 80; while :; do sleep 1000 | nc 127.0.0.1 80; done"
     server = boot(image(config={"Entrypoint": ["sh", "-c", script]}))
     established = "grep -c ' 01 00000000' /proc/net/tcp || true"

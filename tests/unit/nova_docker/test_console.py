@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passes through a serial console, and to whom."""
+"""Serial consoles: what is relayed, and to whom."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ UUID = samples.uuid()
         ([b"\x1b[8;40000;1t"], b"\x1b[8;40000;1t", None),
     ],
 )
-def test_sizes_are_taken_out_of_what_is_typed(chunks, typed, size):
-    keys = console.ViewerInput()
-    taken = [keys.take(chunk) for chunk in chunks]
+def test_terminal_sizes_are_separated_from_input(chunks, typed, size):
+    viewer_input = console.ViewerInput()
+    taken = [viewer_input.take(chunk) for chunk in chunks]
     assert b"".join(part for part, _ in taken) == typed
     assert [found for _, found in taken if found] == ([size] if size else [])
 
@@ -53,15 +53,15 @@ def consoles(client):
     made.stop()
 
 
-def connect(found, greeting=None):
+def connect(found, request=None):
     viewer = socket.create_connection((found.host, found.port), 20)
-    greeting = greeting or f"CONNECT {found.internal_access_path} HTTP/1.1\r\n\r\n"
-    viewer.sendall(greeting.encode())
+    request = request or f"CONNECT {found.internal_access_path} HTTP/1.1\r\n\r\n"
+    viewer.sendall(request.encode())
     return viewer
 
 
 def rest(viewer):
-    """What a viewer sees to the end, which may be a reset."""
+    """Return what a viewer sees until the session ends or is reset."""
     seen = b""
     with viewer, contextlib.suppress(ConnectionResetError):
         while chunk := viewer.recv(4096):
@@ -69,7 +69,7 @@ def rest(viewer):
     return seen
 
 
-def test_a_viewer_and_a_server_speak_with_each_other(client, consoles):
+def test_input_and_output_are_relayed(client, consoles):
     client.start_container(f"nova-{UUID}")
     with connect(consoles.console(UUID)) as viewer:
         viewer.sendall(b"hello")
@@ -82,7 +82,7 @@ def test_a_viewer_and_a_server_speak_with_each_other(client, consoles):
 
 
 @pytest.mark.parametrize(
-    "greeting",
+    "request_text",
     [
         "\r\n\r\n",
         "CONNECT\r\n\r\n",
@@ -92,21 +92,21 @@ def test_a_viewer_and_a_server_speak_with_each_other(client, consoles):
         "CONNECT {path}0 HTTP/1.1\r\n\r\n",
     ],
 )
-def test_who_does_not_greet_well_is_sent_away(client, consoles, greeting):
+def test_a_wrong_request_is_rejected(client, consoles, request_text):
     client.start_container(f"nova-{UUID}")
     found = consoles.console(UUID)
-    viewer = connect(found, greeting.format(path=found.internal_access_path))
+    viewer = connect(found, request_text.format(path=found.internal_access_path))
     assert b"200" not in rest(viewer)
 
 
-def test_an_engine_that_fails_is_not_quoted_to_tenants(client, consoles, caplog):
+def test_engine_errors_are_logged_but_not_shown_to_viewers(client, consoles, caplog):
     client.fail_next("inspect_container", RuntimeError("/secret/path"))
     seen = rest(connect(consoles.console(UUID)))
     assert seen.endswith(b"Console failed; see the nova-compute log.\r\n")
     assert "/secret/path" in caplog.text
 
 
-def test_a_port_is_given_back(client, monkeypatch):
+def test_the_port_is_released(client, monkeypatch):
     monkeypatch.setattr("nova.console.serial.ALLOCATED_PORTS", set())
     monkeypatch.setattr("nova.console.serial._get_port_range", lambda: (28383, 28384))
     for _ in range(2):

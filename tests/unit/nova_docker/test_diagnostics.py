@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server uses, in Nova's two forms."""
+"""A server's resource usage, in Nova's two forms."""
 
 import collections
 
@@ -37,7 +37,7 @@ def stats(**cpu_usage):
     }
 
 
-def test_the_legacy_form_has_libvirts_names():
+def test_the_legacy_form_has_libvirts_keys():
     assert diagnostics.legacy(stats(percpu_usage=[10, 20]), [VIF], COUNTERS) == {
         "cpu0_time": 10,
         "cpu1_time": 20,
@@ -57,7 +57,7 @@ def test_the_legacy_form_has_libvirts_names():
     }
 
 
-def test_the_standard_form():
+def test_the_standard_form_has_cpu_memory_disk_and_nics():
     instance = samples.instance(launched_at=timeutils.utcnow())
     found = diagnostics.standard(stats(), instance, "running", [VIF], COUNTERS)
     assert (found.state, found.hypervisor, found.hypervisor_os) == (
@@ -77,13 +77,13 @@ def test_the_standard_form():
 
 
 @pytest.mark.parametrize("counters", [{}, COUNTERS])
-def test_a_nic_that_is_not_plugged_has_no_figures(counters):
+def test_an_unplugged_nic_has_no_counters(counters):
     other = samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.11"))
     found = diagnostics.legacy(stats(), [other], counters)
     assert not [name for name in found if name.startswith("tap")]
 
 
-def test_memory_in_use_leaves_out_what_the_kernel_may_drop_with_both_cgroups():
+def test_used_memory_excludes_file_cache_in_both_cgroup_versions():
     v2 = {"memory_stats": {"usage": 10, "limit": 20, "stats": {"inactive_file": 4}}}
     assert diagnostics.memory_used(v2) == 6
     assert diagnostics.memory_used(stats()) == 32 * MIB

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which terminal of a server its console shows."""
+"""The choice of a server's terminal, and the life of a shell."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nova_docker import terminal
         (["/usr/sbin/sshd", "-D"], False),
     ],
 )
-def test_shells_and_logins_are_worked_at(words, interactive):
+def test_shells_and_logins_are_interactive(words, interactive):
     found = {"Path": words[0], "Args": words[1:], "Config": {"Labels": {}}}
     assert terminal.has_interactive_process(found) == interactive
-    for wish in ("attach", "shell"):
-        found["Config"]["Labels"] = {terminal.CONSOLE_LABEL: wish}
-        assert terminal.has_interactive_process(found) == (wish == "attach")
+    for choice in ("attach", "shell"):
+        found["Config"]["Labels"] = {terminal.CONSOLE_LABEL: choice}
+        assert terminal.has_interactive_process(found) == (choice == "attach")

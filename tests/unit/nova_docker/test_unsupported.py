@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a container cannot have is refused by name."""
+"""Requests that a container cannot fulfil are refused by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests import samples
         {"hw_watchdog_action": "reset"},
     ],
 )
-def test_emulated_hardware_is_refused_by_name(properties):
+def test_hardware_properties_of_an_image_are_refused_by_name(properties):
     image_meta = samples.image_meta(properties=properties)
     with pytest.raises(exception.InvalidInput) as refused:
         unsupported.refuse(samples.flavor(), image_meta)
@@ -52,14 +52,14 @@ def test_emulated_hardware_is_refused_by_name(properties):
         {"quota:cpu_shares": "2048"},
     ],
 )
-def test_so_is_what_a_flavor_asks_for(extra_specs):
+def test_hardware_extra_specs_of_a_flavor_are_refused_by_name(extra_specs):
     flavor = samples.flavor(extra_specs=extra_specs)
     [(name, value)] = extra_specs.items()
     with pytest.raises(exception.InvalidInput, match=f"{name}={value} "):
         unsupported.refuse(flavor, samples.image_meta())
 
 
-def test_what_asks_for_nothing_and_what_a_container_has_pass():
+def test_requests_that_a_container_fulfils_are_accepted():
     image_meta = samples.image_meta(
         properties={
             "hw_architecture": "x86_64",
