@@ -3,9 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import pytest
 
+from docker_engine import errors
+from docker_engine.mock.client import MockDockerClient
 from nova_docker import terminal
+from nova_docker.container import naming
+from tests import archives
+from tests import samples
+
+UUID = samples.uuid()
+NAME = naming.name_of(UUID)
 
 
 @pytest.mark.parametrize(
@@ -28,3 +39,65 @@ def test_shells_and_logins_are_interactive(words, interactive):
     for choice in ("attach", "shell"):
         found["Config"]["Labels"] = {terminal.CONSOLE_LABEL: choice}
         assert terminal.has_interactive_process(found) == (choice == "attach")
+
+
+@pytest.fixture
+def client():
+    """An engine with one running server, whose image asks for a shell."""
+    mock = MockDockerClient()
+    mock.load_image([archives.busybox_archive(tags=["image"])])
+    labels = {terminal.CONSOLE_LABEL: "shell"}
+    mock.create_container(NAME, {"Image": "image", "Labels": labels})
+    mock.start_container(NAME)
+    return mock
+
+
+@pytest.fixture
+def exec_that_prints(client, monkeypatch):
+    """Makes every exec print something, as the engine's execs do."""
+
+    def prints(output):
+        def start_exec(exec_id, *, tty):
+            ours, theirs = socket.socketpair()
+            with theirs:
+                theirs.sendall(output)
+            return ours
+
+        monkeypatch.setattr(client, "start_exec", start_exec)
+
+    return prints
+
+
+def test_a_shell_is_live_until_it_is_closed(client, exec_that_prints):
+    exec_that_prints(terminal.ASK_SIZE)
+    with contextlib.closing(terminal.open_terminal(client, UUID)) as opened:
+        assert not opened.shared
+        assert len(terminal._Shell._live) == 1
+    assert terminal._Shell._live == set()
+
+
+def test_an_image_without_a_shell_shows_the_first_process(client, exec_that_prints):
+    exec_that_prints(b"OCI runtime exec failed")
+    with contextlib.closing(terminal.open_terminal(client, UUID)) as opened:
+        assert opened.shared
+    assert terminal._Shell._live == set()
+
+
+def test_a_shell_that_the_engine_does_not_start_is_forgotten(client):
+    client.fail_next("start_exec", errors.for_status(500, "no space left"))
+    with pytest.raises(errors.EngineError):
+        terminal.open_terminal(client, UUID)
+    assert terminal._Shell._live == set()
+
+
+def test_a_stopped_or_paused_server_has_no_terminal(client):
+    client.pause_container(NAME)
+    with pytest.raises(terminal.Unavailable, match="is paused"):
+        terminal.open_terminal(client, UUID)
+    client.unpause_container(NAME)
+    client.exit(NAME)
+    with pytest.raises(terminal.Unavailable, match="is not running"):
+        terminal.open_terminal(client, UUID)
+    client.remove_container(NAME)
+    with pytest.raises(terminal.Unavailable, match="is not running"):
+        terminal.open_terminal(client, UUID)

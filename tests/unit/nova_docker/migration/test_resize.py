@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which resizes are possible."""
+
+from __future__ import annotations
+
+import pytest
+from nova import conf as nova_conf
+from nova import exception
+
+from nova_docker.migration import resize
+from tests import samples
+
+CONF = nova_conf.CONF
+
+
+@pytest.fixture
+def refuse():
+    """Checks a resize, by default on this host and without a disk quota."""
+
+    def check(old, new, *, dest=None, disk_quota=False):
+        instance = samples.instance(flavor=samples.flavor(**old))
+        flavor = samples.flavor(**new)
+        resize.refuse(instance, flavor, dest or CONF.my_ip, disk_quota=disk_quota)
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {"memory_mb": 128, "vcpus": 2}),
+        ({}, {"root_gb": 2}),
+        ({"ephemeral_gb": 1}, {}),
+    ],
+)
+def test_limits_and_an_unenforced_root_disk_can_change(refuse, old, new):
+    refuse(old, new)
+
+
+def test_another_host_is_refused(refuse):
+    with pytest.raises(exception.MigrationPreCheckError, match=r"192\.0\.2\.99"):
+        refuse({}, {}, dest="192.0.2.99")
+
+
+def test_a_smaller_root_disk_is_refused(refuse):
+    with pytest.raises(exception.ResizeError, match="cannot shrink from 2 to 1 GB"):
+        refuse({"root_gb": 2}, {"root_gb": 1})
+
+
+def test_a_root_disk_that_the_engine_limits_cannot_grow(refuse):
+    with pytest.raises(exception.ResizeError, match="cannot grow from 1 to 2 GB"):
+        refuse({"root_gb": 1}, {"root_gb": 2}, disk_quota=True)
+    refuse({"root_gb": 1}, {"root_gb": 1}, disk_quota=True)
+
+
+def test_a_larger_ephemeral_disk_is_refused(refuse):
+    with pytest.raises(exception.ResizeError, match="ephemeral disks"):
+        refuse({"ephemeral_gb": 1}, {"ephemeral_gb": 2})
+
+
+def test_a_flavor_that_no_container_can_have_is_refused(refuse):
+    with pytest.raises(exception.InvalidInput, match="hw:cpu_policy=dedicated"):
+        refuse({}, {"extra_specs": {"hw:cpu_policy": "dedicated"}})
+
+
+def test_a_failure_becomes_a_rollback_with_its_reason():
+    reason = exception.ResizeError(reason="too small")
+    with (
+        pytest.raises(exception.InstanceFaultRollback) as raised,
+        resize.rolled_back(),
+    ):
+        raise reason
+    assert raised.value.inner_exception is reason
+
+
+def test_success_is_not_rolled_back():
+    with resize.rolled_back():
+        pass

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A boot: what runs in parallel, what is refused, and what a failure leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import threading
+
+import pytest
+from nova import conf as nova_conf
+from nova import exception
+
+from docker_engine import errors
+from docker_engine.mock.client import MockDockerClient
+from nova_docker import conf
+from nova_docker import config_drive
+from nova_docker.boot import Boot
+from nova_docker.container import naming
+from tests import archives
+from tests import samples
+
+CONF = nova_conf.CONF
+conf.register_opts(CONF)
+
+IMAGE = "image:latest"
+
+
+class Host:
+    """A stand-in for :class:`nova_docker.host.host.Host`."""
+
+    disk_quota = False
+
+
+class Images:
+    """A stand-in for :class:`nova_docker.image.store.ImageStore`."""
+
+    def check(self, image_meta, flavor):
+        if flavor.root_gb < image_meta.min_disk:
+            raise exception.FlavorDiskSmallerThanImage(flavor_size=0, image_size=1)
+
+    def ensure(self, context, image_meta, flavor, trusted_certs):
+        return IMAGE
+
+
+class Nics:
+    """A stand-in for :class:`nova_docker.nics.Nics`: which servers have NICs."""
+
+    def __init__(self):
+        self.plugged = set()
+
+    def plug(self, instance, network_info):
+        self.plugged.add(instance.uuid)
+
+    def unplug(self, instance, network_info):
+        self.plugged.discard(instance.uuid)
+
+    @contextlib.contextmanager
+    def wired(self, instance, network_info):
+        yield
+
+
+@pytest.fixture
+def client():
+    mock = MockDockerClient()
+    mock.load_image([archives.busybox_archive(tags=[IMAGE])])
+    return mock
+
+
+@pytest.fixture
+def nics():
+    return Nics()
+
+
+@pytest.fixture
+def images():
+    return Images()
+
+
+@pytest.fixture
+def host():
+    return Host()
+
+
+@pytest.fixture
+def boot(client, host, images, nics, monkeypatch, tmp_path):
+    CONF.set_override("state_path", str(tmp_path))
+    monkeypatch.setattr(
+        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
+    )
+    monkeypatch.setattr(
+        config_drive,
+        "_contents",
+        lambda *args: {
+            "openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}'
+        },
+    )
+    made = Boot(client, host, images, nics)
+    yield made
+    made.close()
+    CONF.clear_override("state_path")
+
+
+def run(boot, instance, *, files=(), power_on=True):
+    boot.run(
+        samples.request_context(),
+        instance,
+        samples.image_meta(),
+        samples.nics(samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.10"))),
+        files,
+        None,
+        power_on,
+    )
+
+
+def status(client, instance):
+    found = client.inspect_container(naming.name_of(instance.uuid))
+    return found["State"]["Status"]
+
+
+def config_drives():
+    return list(pathlib.Path(CONF.state_path).glob("*/*"))
+
+
+def fail(error):
+    def raise_error(*args, **kwargs):
+        raise error
+
+    return raise_error
+
+
+def test_a_server_runs_with_its_nics_and_its_config_drive(client, nics, boot):
+    instance = samples.instance(config_drive="True")
+    run(boot, instance)
+    assert status(client, instance) == "running"
+    assert nics.plugged == {instance.uuid}
+    found = client.inspect_container(naming.name_of(instance.uuid))
+    assert len(found["HostConfig"]["Mounts"]) == 2
+    assert len(config_drives()) == 1
+
+
+def test_nics_are_plugged_while_the_container_is_created(
+    client, nics, boot, monkeypatch
+):
+    both = threading.Barrier(2, timeout=20)
+    create = client.create_container
+
+    def create_beside_plugging(*args):
+        both.wait()
+        return create(*args)
+
+    monkeypatch.setattr(client, "create_container", create_beside_plugging)
+    monkeypatch.setattr(nics, "plug", lambda *args: both.wait())
+    instance = samples.instance()
+    run(boot, instance)
+    assert status(client, instance) == "running"
+
+
+def test_a_server_starts_once_its_ports_are_wired(client, nics, boot, monkeypatch):
+    instance = samples.instance()
+    seen = []
+
+    @contextlib.contextmanager
+    def wired(*args):
+        yield
+        seen.append((status(client, instance), nics.plugged == {instance.uuid}))
+
+    monkeypatch.setattr(nics, "wired", wired)
+    run(boot, instance)
+    assert seen == [("created", True)]
+    assert status(client, instance) == "running"
+
+
+def test_a_server_can_be_left_stopped(client, boot):
+    instance = samples.instance()
+    run(boot, instance, power_on=False)
+    assert status(client, instance) == "created"
+
+
+@pytest.mark.parametrize(("disk_quota", "limit"), [(False, None), (True, "1G")])
+def test_the_root_disk_is_limited_if_the_engine_can(
+    client, host, boot, disk_quota, limit
+):
+    host.disk_quota = disk_quota
+    instance = samples.instance()
+    run(boot, instance)
+    found = client.inspect_container(naming.name_of(instance.uuid))["HostConfig"]
+    assert found.get("StorageOpt", {}).get("size") == limit
+
+
+@contextlib.contextmanager
+def ports_fail(*args):
+    yield
+    raise exception.VirtualInterfaceCreateException
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "replacement", "error"),
+    [
+        (
+            "images",
+            "ensure",
+            fail(exception.ImageUnacceptable(image_id=IMAGE, reason="broken")),
+            exception.ImageUnacceptable,
+        ),
+        (
+            "nics",
+            "plug",
+            fail(exception.VirtualInterfacePlugException("no switch")),
+            exception.VirtualInterfacePlugException,
+        ),
+        ("nics", "wired", ports_fail, exception.VirtualInterfaceCreateException),
+        (
+            "client",
+            "put_archive",
+            fail(errors.for_status(400, "not a directory")),
+            exception.ImageUnacceptable,
+        ),
+        (
+            "client",
+            "start_container",
+            fail(errors.for_status(400, "no such command")),
+            exception.InvalidInput,
+        ),
+    ],
+)
+def test_a_failed_boot_leaves_nothing(
+    request, client, nics, boot, monkeypatch, part, method, replacement, error
+):
+    monkeypatch.setattr(request.getfixturevalue(part), method, replacement)
+    with pytest.raises(error):
+        run(boot, samples.instance(config_drive="True"), files=[("/etc/motd", b"")])
+    assert client.list_containers() == []
+    assert nics.plugged == set()
+    assert config_drives() == []
+
+
+def test_a_failed_clean_up_does_not_hide_the_reason(client, nics, boot, caplog):
+    client.fail_next("start_container", errors.for_status(400, "no such command"))
+    nics.unplug = fail(exception.VirtualInterfaceUnplugException(reason="no switch"))
+    with pytest.raises(exception.InvalidInput, match="no such command"):
+        run(boot, samples.instance())
+    assert client.list_containers() == []
+    assert "Failed to clean up after a failed boot" in caplog.text
+    assert "no switch" in caplog.text
+
+
+def test_an_existing_server_is_left_alone(client, nics, boot):
+    instance = samples.instance()
+    run(boot, instance)
+    before = client.inspect_container(naming.name_of(instance.uuid))
+    with pytest.raises(exception.InstanceExists):
+        run(boot, instance)
+    assert client.inspect_container(naming.name_of(instance.uuid)) == before
+    assert nics.plugged == {instance.uuid}
+
+
+@pytest.mark.parametrize("unplug", [True, False])
+def test_undo_removes_a_server_and_its_nics_if_asked(client, nics, boot, unplug):
+    instance = samples.instance(config_drive="True")
+    run(boot, instance)
+    boot.undo(instance, samples.nics(), unplug=unplug)
+    assert client.list_containers() == []
+    assert config_drives() == []
+    assert nics.plugged == (set() if unplug else {instance.uuid})
+
+
+def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot):
+    instance = samples.instance()
+    run(boot, instance)
+    nics.unplug = fail(exception.VirtualInterfaceUnplugException(reason="no switch"))
+    with pytest.raises(exception.VirtualInterfaceUnplugException):
+        boot.undo(instance, samples.nics())
+    assert client.list_containers() == []
+
+
+@pytest.mark.parametrize(
+    ("flavor", "image", "devices", "error"),
+    [
+        ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, {}, "InvalidInput"),
+        ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
+        ({}, {}, {"block_device_mapping": ["volume"]}, "InvalidInput"),
+        ({}, {"min_disk": 2}, {}, "FlavorDiskSmallerThanImage"),
+    ],
+)
+def test_a_server_that_cannot_be_a_container_is_refused(
+    boot, flavor, image, devices, error
+):
+    instance = samples.instance(flavor=samples.flavor(**flavor))
+    with pytest.raises(getattr(exception, error)):
+        boot.check(instance, samples.image_meta(**image), devices)
+
+
+def test_an_ordinary_server_is_accepted(boot):
+    boot.check(samples.instance(), samples.image_meta(), None)

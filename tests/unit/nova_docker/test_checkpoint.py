@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suspend and resume: to disk if possible, otherwise in memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from nova import exception
+
+from docker_engine import errors
+from docker_engine.mock.client import MockDockerClient
+from nova_docker.checkpoint import Checkpoints
+from nova_docker.container import naming
+from nova_docker.nics import Nics
+from tests import archives
+from tests import samples
+
+
+class Suspending:
+    """A running server, and a host that suspends it."""
+
+    def __init__(self):
+        self.client = MockDockerClient()
+        self.client.load_image([archives.busybox_archive(tags=["image"])])
+        self.host = SimpleNamespace(checkpoints=True, saves_memory=True)
+        self.nics = mock.create_autospec(Nics, instance=True)
+        self.checkpoints = Checkpoints(self.client, self.host, self.nics)
+        self.instance = samples.instance()
+        self.name = naming.name_of(self.instance.uuid)
+        self.client.create_container(self.name, {"Image": "image", "Labels": {}})
+        self.client.start_container(self.name)
+
+    def suspend(self):
+        self.checkpoints.suspend(self.instance)
+
+    def resume(self):
+        return self.checkpoints.resume(self.instance, samples.nics())
+
+    @property
+    def status(self):
+        return self.client.inspect_container(self.name)["State"]["Status"]
+
+    @property
+    def saved(self):
+        return self.client.list_checkpoints(self.name)
+
+
+@pytest.fixture
+def server():
+    return Suspending()
+
+
+def test_a_server_is_suspended_to_disk_and_disconnected(server):
+    server.suspend()
+    assert server.status == "exited"
+    assert len(server.saved) == 1
+    server.nics.cut.assert_called_once_with(server.instance)
+
+
+def test_a_server_is_restored_with_its_nics(server):
+    server.suspend()
+    assert server.resume()
+    assert server.status == "running"
+    assert server.saved == []
+    server.nics.plug.assert_called_once_with(server.instance, samples.nics())
+
+
+def test_a_server_is_frozen_if_the_host_cannot_write_checkpoints(server):
+    server.host.saves_memory = False
+    server.suspend()
+    assert server.status == "paused"
+    assert server.saved == []
+    assert server.resume()
+    assert server.status == "running"
+
+
+def test_a_server_is_frozen_if_its_checkpoint_fails(server, caplog):
+    server.client.fail_next("create_checkpoint", errors.for_status(500, "criu failed"))
+    server.suspend()
+    assert server.status == "paused"
+    server.nics.cut.assert_not_called()
+    assert "Checkpoint failed; the server stays frozen in memory" in caplog.text
+    assert "criu failed" in caplog.text
+
+
+def test_a_server_that_cannot_be_restored_stays_suspended(server):
+    server.suspend()
+    server.client.fail_next("start_container", errors.for_status(500, "criu failed"))
+    with pytest.raises(exception.InstanceFaultRollback, match="criu failed"):
+        server.resume()
+    assert server.status == "exited"
+    assert len(server.saved) == 1
+    assert server.resume()
+
+
+def test_a_restore_is_repeated_while_the_engine_keeps_its_own_copy(server, mocker):
+    mocker.patch("time.sleep")
+    server.suspend()
+    for _ in range(3):
+        server.client.fail_next(
+            "start_container", errors.for_status(500, "checkpoint already exists")
+        )
+    assert server.resume()
+    assert server.status == "running"
+
+
+def test_memory_that_a_host_restart_has_lost_is_reported(server):
+    server.host.saves_memory = False
+    server.suspend()
+    server.client.exit(server.name)
+    assert not server.resume()
+    assert server.status == "exited"
+
+
+def test_an_old_checkpoint_is_replaced(server):
+    server.suspend()
+    server.client.start_container(server.name)
+    server.client.fail_next("create_checkpoint", errors.for_status(500, "criu failed"))
+    server.suspend()
+    assert server.status == "paused"
+    assert server.saved == []
+
+
+def test_discard_removes_the_checkpoint_once(server):
+    server.suspend()
+    for _ in range(2):
+        server.checkpoints.discard(server.instance)
+        assert server.saved == []
+
+
+def test_an_engine_without_checkpoints_is_not_asked_for_any(server):
+    server.host.checkpoints = server.host.saves_memory = False
+    server.client.fail_next("list_checkpoints", errors.for_status(404, "not found"))
+    server.suspend()
+    assert server.resume()
+    server.checkpoints.discard(server.instance)
+
+
+def test_a_stopped_server_cannot_be_suspended(server):
+    server.host.saves_memory = False
+    server.client.exit(server.name)
+    with pytest.raises(exception.InstanceNotRunning):
+        server.suspend()
