@@ -44,6 +44,9 @@ exec sh -l
 # Some shells ignore SIGHUP.
 _HANG_UP = "kill -HUP $0; sleep 1; kill -KILL $0"
 
+# Docker's exit code for an exec whose stream has broken, although its process may run
+_BROKEN = 126
+
 _NOT_RUNNING = "The server is not running."
 
 
@@ -175,10 +178,11 @@ class _Shell:
         self._client.resize_exec(self._exec, rows, columns)
 
     def close(self) -> None:
-        self.stream.close()
-        # The engine keeps the terminal open, so the shell would live on.
+        # The engine keeps the terminal open, so the shell would live on. The stream is
+        # closed last: if it breaks, the engine may take the shell for ended.
         with contextlib.suppress(errors.DockerError, OSError):
             self._hang_up(self._client.inspect_exec(self._exec))
+        self.stream.close()
         self._live.discard(self._exec)
 
     def _has_started(self) -> bool:
@@ -206,7 +210,7 @@ class _Shell:
 
         :param state: the answer of GET /exec/{id}/json
         """
-        if not state["Running"]:
+        if not (state["Running"] or _is_detached(state)):
             return
         run = self._client.create_exec(
             self._name,
@@ -217,6 +221,21 @@ class _Shell:
             },
         )
         self._client.start_exec(run, tty=False).close()
+
+
+def _is_detached(state: Mapping[str, Any]) -> bool:
+    """Return whether an exec still runs although the engine reports that it has ended.
+
+    :param state: the answer of GET /exec/{id}/json
+    """
+    if state["ExitCode"] != _BROKEN:
+        return False
+    try:
+        # A process of another container may have the same id by now.
+        cgroups = pathlib.Path(f"/proc/{state['Pid']}/cgroup").read_text()
+    except OSError:
+        return False
+    return state["ContainerID"] in cgroups
 
 
 def _pid_in_container(pid: int) -> str:

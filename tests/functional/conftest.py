@@ -199,11 +199,16 @@ def _resources(engine: Engine, switch: ovs.OpenVSwitch) -> dict[str, set[str]]:
     directory = engine.client.info()["DockerRootDir"]
     return {
         "containers": {c["Id"] for c in engine.client.list_containers()},
-        "namespaces": {
-            name
-            for name in netns.listnetns()
-            if directory in (network.describe(name)[0] or "")
-        },
+        "namespaces": {name for name in netns.listnetns() if directory in _owner(name)},
         "ports": switch.ports(),
         "volumes": set(listed.stdout.split()),
     }
+
+
+def _owner(namespace: str) -> str:
+    """Return the engine that a network namespace belongs to, if it is one of Nova's."""
+    try:
+        return network.describe(namespace)[0] or ""
+    except OSError:
+        # Another program of the host is just creating or removing it.
+        return ""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 
 import pytest
@@ -88,6 +89,22 @@ def test_a_shell_that_the_engine_does_not_start_is_forgotten(client):
     with pytest.raises(errors.EngineError):
         terminal.open_terminal(client, UUID)
     assert terminal._Shell._live == set()
+
+
+@pytest.mark.parametrize(
+    ("found", "detached"),
+    [
+        ({}, True),
+        ({"ExitCode": 0}, False),
+        ({"ExitCode": None}, False),
+        ({"Pid": 0}, False),
+        ({"ContainerID": "of another container"}, False),
+    ],
+)
+def test_a_shell_that_docker_takes_for_ended_is_found(found, detached):
+    # Every process has a control group whose path begins with a slash.
+    state = {"ExitCode": 126, "Pid": os.getpid(), "ContainerID": ":/"} | found
+    assert terminal._is_detached(state) == detached
 
 
 def test_a_stopped_or_paused_server_has_no_terminal(client):
