@@ -21,9 +21,9 @@ Counters = Mapping[str, Any]
 
 
 def legacy(stats: Stats, vifs: Any, counters: Counters) -> dict[str, int]:
-    """Return the answer of ComputeDriver.get_diagnostics, with libvirt's driver's keys.
+    """Return ComputeDriver.get_diagnostics' result, with the keys of libvirt's driver.
 
-    :param stats: the answer of GET /containers/{id}/stats
+    :param stats: the response of GET /containers/{id}/stats
     :param vifs: the server's VIFs
     :param counters: of the host's devices, by name: ``psutil.net_io_counters(True)``
     :returns: CPU times in ns, memory in KiB, traffic and I/O in bytes
@@ -45,7 +45,7 @@ def legacy(stats: Stats, vifs: Any, counters: Counters) -> dict[str, int]:
 def standard(
     stats: Stats, instance: objects.Instance, state: str, vifs: Any, counters: Counters
 ) -> diagnostics.Diagnostics:
-    """Return the answer of ComputeDriver.get_instance_diagnostics.
+    """Return the result of ComputeDriver.get_instance_diagnostics.
 
     ``driver`` is not set, because Nova accepts only the drivers that it knows.
 

@@ -56,7 +56,7 @@ def set_aside(
 
     If the block fails, the rescue container is removed and the name restored.
 
-    :yields: the server's own container: the answer of GET /containers/{id}/json
+    :yields: the server's own container: the response of GET /containers/{id}/json
     :raises InstanceNotFound: if the engine does not have it
     """
     name = naming.name_of(instance.uuid)

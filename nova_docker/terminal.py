@@ -25,7 +25,7 @@ CONSOLE_LABEL = "org.openstack.nova-docker.console"
 
 # Typing these leaves a terminal, as in the Docker CLI.
 DETACH_KEYS = "ctrl-p,ctrl-q"
-# A terminal answers this with its size, in the form that console.py recognizes.
+# A terminal replies to this with its size, in the form that console.py recognizes.
 ASK_SIZE = b"\x1b[18t"
 
 _ROWS, _COLUMNS = 24, 80  # until the viewer's terminal reports its size
@@ -74,7 +74,7 @@ class Terminal(Protocol):
 def has_interactive_process(found: Mapping[str, Any]) -> bool:
     """Return whether a container's first process is meant to be used at a terminal.
 
-    :param found: the answer of GET /containers/{id}/json
+    :param found: the response of GET /containers/{id}/json
     """
     choice = found["Config"]["Labels"].get(CONSOLE_LABEL)
     if choice in ("attach", "shell"):
@@ -208,7 +208,7 @@ class _Shell:
     def _hang_up(self, state: Mapping[str, Any]) -> None:
         """End a shell.
 
-        :param state: the answer of GET /exec/{id}/json
+        :param state: the response of GET /exec/{id}/json
         """
         if not (state["Running"] or _is_detached(state)):
             return
@@ -226,7 +226,7 @@ class _Shell:
 def _is_detached(state: Mapping[str, Any]) -> bool:
     """Return whether an exec still runs although the engine reports that it has ended.
 
-    :param state: the answer of GET /exec/{id}/json
+    :param state: the response of GET /exec/{id}/json
     """
     if state["ExitCode"] != _BROKEN:
         return False

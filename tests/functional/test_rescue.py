@@ -12,7 +12,6 @@ from docker_engine import errors
 from nova_docker import rescue
 from nova_docker.container import naming
 from nova_docker.driver import CONF
-from nova_docker.storage import overlay
 from tests import samples
 
 MOUNT_POINT = rescue.MOUNT_POINT
