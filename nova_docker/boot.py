@@ -32,7 +32,7 @@ from nova_docker.image import properties
 from nova_docker.image.store import ImageStore
 from nova_docker.nics import Nics
 from nova_docker.nics import nameservers
-from nova_docker.storage import block_devices
+from nova_docker.storage import volumes
 from nova_docker.storage.mounts import Mount
 
 CONF = nova_conf.CONF
@@ -68,7 +68,7 @@ class Boot:
         :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
         """
         unsupported.refuse(instance.flavor, image_meta)
-        block_devices.refuse(block_device_info)
+        volumes.refuse(block_device_info)
         properties.command(image_meta)
         self._images.check(image_meta, instance.flavor)
 

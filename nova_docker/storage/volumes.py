@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block devices that Nova requests for a server: none is supported yet."""
+"""Volumes and other block devices of a server: none is supported yet."""
 
 from __future__ import annotations
 

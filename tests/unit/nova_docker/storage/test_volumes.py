@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from nova import exception
 
-from nova_docker.storage import block_devices
+from nova_docker.storage import volumes
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,11 @@ from nova_docker.storage import block_devices
 )
 def test_volumes_and_ephemeral_disks_are_refused_by_name(info, kind):
     with pytest.raises(exception.InvalidInput, match=f"does not support {kind}"):
-        block_devices.refuse(info)
+        volumes.refuse(info)
 
 
 @pytest.mark.parametrize(
     "info", [None, {}, {"block_device_mapping": [], "ephemerals": [], "swap": None}]
 )
 def test_a_server_without_block_devices_is_accepted(info):
-    block_devices.refuse(info)
+    volumes.refuse(info)
