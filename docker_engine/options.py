@@ -31,8 +31,8 @@ def connection_opts(
 Address of the Docker engine: ``unix:///path/to/docker.sock`` or
 ``tcp://address:port``.
 
-Anyone with access to the Docker API is effectively root on that host. A ``tcp://``
-engine is accessed with TLS unless ``{prefix}tls`` is off.
+Anyone with access to the Docker API is effectively root on that host. A
+``tcp://`` engine is accessed with TLS unless ``{prefix}tls`` is off.
 {host_help}
 Related options: ``{prefix}tls``, ``{prefix}ca_file``, ``{prefix}cert_file``,
 ``{prefix}key_file``.
@@ -44,29 +44,33 @@ Related options: ``{prefix}tls``, ``{prefix}ca_file``, ``{prefix}cert_file``,
             help="""
 Use TLS for a ``tcp://`` engine.
 
-Switch this off only for an engine that listens on loopback, on a host without other
-users.
+Turn this off only for an engine that listens on loopback, on a host without
+other users.
 """,
         ),
         cfg.BoolOpt(
             f"{prefix}tls_verify",
             default=True,
             help=f"""
-Verify the certificate of {peer}: it must be signed by ``{prefix}ca_file`` (by default,
-by an authority that the system trusts) and be valid for the host name.
+Verify the certificate of {peer}.
+
+It must be valid for the host name and be signed by ``{prefix}ca_file``, or if
+that is not set, by an authority that is trusted by default.
 """,
         ),
         cfg.StrOpt(
             f"{prefix}ca_file",
-            help=f"Authority that signed the certificate of {peer} (PEM).",
+            help=f"Authority that signs the certificate of {peer} (PEM).",
         ),
         cfg.StrOpt(
             f"{prefix}cert_file",
-            help=f"Client certificate (PEM). Requires ``{prefix}key_file``.",
+            help="Client certificate (PEM).",
         ),
         cfg.StrOpt(
             f"{prefix}key_file",
-            help=f"Private key of ``{prefix}cert_file`` (PEM).",
+            help=f"""
+Private key of ``{prefix}cert_file`` (PEM). Not needed if that file contains it.
+""",
         ),
         cfg.IntOpt(
             f"{prefix}connect_timeout",
@@ -79,9 +83,11 @@ by an authority that the system trusts) and be valid for the host name.
             default=120,
             min=1,
             help="""
-Seconds of silence after which a call fails. The engine is silent, for example, while
-it removes a large container from a slow disk or prepares an image for export. Stopping
-a server waits for its grace period in addition.
+Seconds without a response after which a call fails.
+
+The engine is silent, for example, while it removes a large container from a
+slow disk or prepares an image for export. A call that stops a server also
+waits for the server's grace period.
 """,
         ),
     ]

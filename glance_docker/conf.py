@@ -16,25 +16,30 @@ from docker_engine.options import connection_opts
 
 _PREFIX = "docker_"
 
-engine_opts = [
-    cfg.StrOpt(
-        "docker_engine",
-        default="local",
-        help="""
-Name of the engine in the locations of its images, ``docker://ENGINE/name:tag?…``. It
-must be unique among engines, and the same for the store and glance-docker-sync.
+_name_opt = cfg.StrOpt(
+    "docker_engine",
+    default="local",
+    help="""
+Name of the engine in the locations of its images,
+``docker://ENGINE/name:tag?…``.
+
+It must be unique among engines, and be the same in the configuration of the
+store and of glance-docker-sync.
 """,
-    ),
-    *connection_opts(_PREFIX, peer="the engine or registry"),
-]
+)
+
+engine_opts = [_name_opt, *connection_opts(_PREFIX)]
 
 store_opts = [
-    *engine_opts,
+    _name_opt,
+    *connection_opts(_PREFIX, peer="the engine or registry"),
     cfg.StrOpt(
         "docker_registry",
         help="""
-Registry whose images the store serves in place of an engine's: ``host`` or
-``host:port``. The store reads it over HTTPS. Locations of its images are
+Registry whose images the store serves instead of an engine's images:
+``host`` or ``host:port``.
+
+The store reads the registry over HTTPS. The locations of its images are
 ``docker://HOST:PORT/repository@sha256:…``.
 """,
     ),
@@ -49,8 +54,10 @@ File with credentials for ``docker_registry``, in the format of Docker's
         "docker_registry_architecture",
         default="amd64",
         help="""
-Architecture (GOARCH name) that Glance serves from multi-platform images. Hosts that
-pull images from the registry themselves use their own architecture.
+Architecture (GOARCH name) that Glance serves from multi-platform images.
+
+Hosts that pull images from the registry themselves use their own
+architecture.
 """,
     ),
 ]
@@ -74,17 +81,20 @@ sync_opts = [
         "access",
         default="public",
         help="""
-Who can see an image that no ``rule`` matches: ``public``, ``community``, ``private``
-(only the project of this service), ``project:ID[,ID…]`` (these projects) or
-``hidden`` (Glance does not list it).
+Who can see an image that no ``rule`` matches: ``public``, ``community``,
+``private`` (only the project of this service), ``project:ID[,ID…]`` (these
+projects and that of this service) or ``hidden`` (Glance does not list it).
 """,
     ),
     cfg.MultiStrOpt(
         "rule",
         default=[],
         help="""
-``PATTERN ACCESS``: who can see the images whose ``repository:tag`` matches this
-shell pattern. The first rule that matches applies. May be given several times::
+Who can see the images whose ``repository:tag`` matches a shell pattern, in
+the form ``PATTERN ACCESS``.
+
+The option may be given several times. The first rule that matches an image
+applies. ``ACCESS`` has the values of the option ``access``::
 
     rule = team-a/* project:0123456789abcdef0123456789abcdef
     rule = *:scratch hidden
@@ -101,8 +111,10 @@ shell pattern. The first rule that matches applies. May be given several times::
         default=300,
         min=1,
         help="""
-Seconds between refreshes of Glance's list, which undo changes that others made to
-the images in Glance. Changes on the engine take effect immediately.
+Seconds after which the list of images is read from Glance again, to undo
+changes that others have made to the images there.
+
+Changes on the engine take effect immediately.
 """,
     ),
 ]

@@ -13,37 +13,41 @@ docker_group = cfg.OptGroup(
     "docker",
     title="Docker driver options",
     help="""
-Options of the Docker virt driver, which runs servers as containers of a Docker engine
-on the same host. They apply if ``compute_driver`` is ``nova_docker.DockerDriver``.
+Options of the Docker virt driver, which runs servers as containers of a
+Docker engine on the same host. They apply if ``compute_driver`` is
+``nova_docker.DockerDriver``.
 """,
 )
 
 docker_opts = [
     *connection_opts(
         host_help="""
-The engine must run on the same host as nova-compute, which plugs the ports of its
-containers. For the unix socket, add the user of nova-compute to the group that owns the
-socket (``docker``).
+The engine must run on the same host as nova-compute, which plugs the ports of
+the containers. For a unix socket, add nova-compute's user to the group that
+owns the socket (``docker``).
 """
     ),
     cfg.StrOpt(
         "registry_auth_file",
         help="""
-File with registry credentials, in the format of Docker's ``~/.docker/config.json``.
+File with registry credentials, in the format of Docker's
+``~/.docker/config.json``.
 
-Used for images that Glance only references. Image properties cannot override it. The
-engine verifies the certificates of registries (see ``/etc/docker/certs.d``).
+Used for images that Glance only references. Image properties cannot override
+it. The engine itself verifies the certificates of registries (see
+``/etc/docker/certs.d``).
 """,
     ),
     cfg.StrOpt(
         "runtime",
         default="nova",
         help="""
-Name under which the OCI runtime ``nova-docker-runtime`` is registered with the engine.
+Name under which the OCI runtime ``nova-docker-runtime`` is registered with
+the engine.
 
-The runtime puts a container into the network namespace that nova-compute has created
-for it, before any of its processes runs. Register it in ``/etc/docker/daemon.json`` and
-restart the engine::
+The runtime puts a container into the network namespace that nova-compute has
+created for it, before any of its processes runs. Register it in
+``/etc/docker/daemon.json`` and restart the engine::
 
     {"runtimes": {"nova": {"path": "/usr/local/bin/nova-docker-runtime"}}}
 
@@ -57,7 +61,7 @@ nova-compute refuses to start if the engine does not have this runtime.
             ("none", "Servers only have Neutron's ports, starting with eth0."),
             (
                 "bridge",
-                "Servers also have an address on Docker's default bridge, on eth0; "
+                "Servers also have an address on Docker's default bridge, as eth0; "
                 "Neutron's ports start with eth1. All projects share this bridge, "
                 "and security groups do not apply to it.",
             ),
@@ -71,15 +75,15 @@ nova-compute refuses to start if the engine does not have this runtime.
         help="""
 Maximum number of processes and threads in a server.
 
-With 0 there is no limit, and one server can use up all process ids of the host.
+With 0 there is no limit, and one server can use up all process IDs of the host.
 """,
     ),
     cfg.BoolOpt(
         "inject_key",
         default=True,
         help="""
-Add a new server's SSH key to the ``authorized_keys`` of its administrator: the user
-named by the image property ``os_admin_user``, by default root.
+Add a new server's SSH key to the ``authorized_keys`` of its administrator:
+the user that the image property ``os_admin_user`` names, by default root.
 
 With this, an image needs an SSH server but no cloud-init.
 """,
@@ -88,8 +92,8 @@ With this, an image needs an SSH server but no cloud-init.
         "inject_password",
         default=False,
         help="""
-Set the administrator's password in a new server, with the image's ``chpasswd``, as soon
-as the server is running.
+Set the administrator's password in a new server, with the image's
+``chpasswd``, as soon as the server is running.
 
 A config drive contains the password regardless of this option.
 """,
@@ -100,9 +104,10 @@ A config drive contains the password regardless of this option.
         help="""
 Signal that ``openstack server dump create`` sends to a server's first process.
 
-On SIGQUIT, programs in Java, Go and some other languages write the state of their
-threads to the console log. A program that does not handle the signal does not notice
-it, because the kernel shields the first process of a container from such signals.
+On SIGQUIT, programs in Java, Go and some other languages write the state of
+their threads to the console log. The signal has no effect on a program that
+does not handle it: the kernel shields the first process of a container from
+such signals.
 """,
     ),
     cfg.IntOpt(
