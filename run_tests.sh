@@ -24,15 +24,15 @@ Usage: ./run_tests.sh [--pep8] [--docs] [--unit] [--nova33] [--functional]
 Runs the given parts, or all of them:
   --pep8        check style, types and shell scripts
   --docs        build the documentation
-  --unit        test the driver on a mock engine
-  --nova33      the same on Nova 33, the release before
-  --functional  test the driver on a real engine, which the tests start  (root)
-  --cloud       test a whole OpenStack on this machine, through its API  (root)
+  --unit        test the code with a mock engine
+  --nova33      as --unit, with Nova 33, the previous release
+  --functional  test the code with a real engine, which the tests start (needs root)
+  --cloud       test servers of a complete cloud on this machine (needs root)
 
-Arguments after -- go to pytest, for example: ./run_tests.sh --unit -- -k reboot
+Arguments after -- are passed to pytest: ./run_tests.sh --unit -- -k reboot
 
-When run as root, it installs missing Debian packages; bindep.txt lists those that
-each part needs. Packages from PyPI stay in this directory (.tox, .tox-bootstrap).
+When run as root, it installs the Debian packages that bindep.txt lists for the parts.
+Packages from PyPI are installed in this directory only (.tox, .tox-bootstrap).
 Set the environment variable PYTHON to use another Python, 3.11 or later.
 EOF
 }

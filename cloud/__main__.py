@@ -29,12 +29,12 @@ from cloud.state import state_lock
 from cloud.steps import steps
 
 DESCRIPTION = """\
-Run an OpenStack cloud on this machine, whose servers are Docker containers.
+Run an OpenStack cloud on this machine. Its servers are Docker containers.
 Everything except --help needs root.
 """
 
 EPILOG = f"""\
-Without a verb, bring the cloud up. `./quickstart VERB --help` describes a verb.
+Without a verb, brings the cloud up. `./quickstart VERB --help` describes a verb.
 
 The cloud's files are in {settings.STATE}.
 Set NOVA_DOCKER_CLOUD_DIR to use another directory.
@@ -95,7 +95,7 @@ def status() -> None:
 
 
 def env(user: str) -> None:
-    """Print shell lines that give a shell the credentials of ``user``."""
+    """Print shell commands that give a shell the credentials of ``user``."""
     if not settings.CLOUDS_YAML.exists():
         raise QuickstartError(
             f"there is no cloud in {settings.STATE}; run ./quickstart up first"
@@ -191,9 +191,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "up",
         up,
-        "bring the cloud up and boot a first server",
-        "This also restores a cloud whose machine was rebooted, and installs the "
-        "current checkout. What is done already is not repeated.",
+        "bring the cloud up, with a first server",
+        "Steps that are already done are skipped. Run this again to restore the cloud "
+        "after a reboot of the machine, or to install a changed checkout.",
     )
 
     add(
@@ -206,8 +206,8 @@ def parser() -> argparse.ArgumentParser:
     verb = add(
         "env",
         env,
-        "print shell lines for using the cloud",
-        'Use them with: eval "$(./quickstart env)"',
+        "print shell commands that give a shell access to the cloud",
+        'Run them with: eval "$(./quickstart env)"',
     )
     verb.add_argument(
         "user",
@@ -215,31 +215,32 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         default="admin",
         type=known_user,
-        help="admin (the default), or demo, who has no administrator's rights",
+        help="admin (the default), or demo, an ordinary user",
     )
 
     verb = add(
         "tempest",
         tempest,
         "run OpenStack's integration tests against the cloud",
-        "Brings the cloud up first. The exit status is 0 if no test fails and each "
-        "skipped test is documented in cloud/tempest/skips.toml.",
+        "Brings the cloud up first. The exit status is 0 if at least one test passes, "
+        "none fails, and the reason of each skipped test is documented in "
+        "cloud/tempest/skips.toml.",
     )
     verb.add_argument(
         "regex",
         metavar="REGEX",
         nargs="?",
         type=regular_expression,
-        help="run the tests whose names match this regular expression; the default is "
-        "the smoke tests and the tests of servers, images, key pairs, security groups "
-        "and floating IPs",
+        help="run the tests whose names match this regular expression; by default, the "
+        "smoke tests and the Compute tests of servers, images, administration, key "
+        "pairs, security groups and floating IPs",
     )
 
     verb = add(
         "down",
         take_down,
         "stop the cloud and remove its processes and network interfaces",
-        "The data stays, and `./quickstart up` starts the same servers again.",
+        "The data is kept: `./quickstart up` brings the same servers back.",
     )
     verb.add_argument("--purge", action="store_true", help="also remove the data")
 

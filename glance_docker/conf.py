@@ -120,7 +120,11 @@ Changes on the engine take effect immediately.
 ]
 
 _cli_opts = [
-    cfg.BoolOpt("once", default=False, help="Synchronize once and exit."),
+    cfg.BoolOpt(
+        "once",
+        default=False,
+        help="Synchronize once and exit; the exit status is 1 if anything failed.",
+    ),
 ]
 
 

@@ -249,21 +249,28 @@ def _parser(clouds: Any, arguments: list[str]) -> argparse.ArgumentParser:
             action="store_const",
             dest="visibility",
             const=visibility,
-            help=f"make the image {visibility}",
+            help=f"set the visibility of the image to {visibility}",
         )
     action = actions.add_parser(
-        "push", parents=[common], help="upload an image of a Docker engine"
+        "push",
+        parents=[common],
+        help="upload an image of a Docker engine",
+        description="Upload an image of a Docker engine to Glance, and print its ID "
+        "in Glance.",
     )
     action.add_argument(
         "--docker-host",
         default=os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"),
-        help="address of the engine (default: DOCKER_HOST, or Docker's usual socket)",
+        help="address of the engine (default: env[DOCKER_HOST], or else "
+        "unix:///var/run/docker.sock)",
     )
     action.add_argument("image", help="name or ID of the image on the engine")
     action = actions.add_parser(
         "register",
         parents=[common],
         help="add an image of a registry without copying its data",
+        description="Create an image in Glance that refers to an image in a registry "
+        "by its digest, and print its ID. No data is copied.",
     )
     action.add_argument(
         "--ca-file", help="CA bundle (PEM) to verify the registry's certificate with"
@@ -277,10 +284,12 @@ def _parser(clouds: Any, arguments: list[str]) -> argparse.ArgumentParser:
     action.add_argument(
         "--architecture",
         default="amd64",
-        help="architecture (GOARCH name) to use from a multi-platform image "
+        help="architecture (GOARCH name) to select from a multi-platform image "
         "(default: amd64)",
     )
-    action.add_argument("image", help="HOST[:PORT]/REPOSITORY[:TAG | @sha256:…]")
+    action.add_argument(
+        "image", help="the image: HOST[:PORT]/REPOSITORY[:TAG | @sha256:…]"
+    )
     return parser
 
 

@@ -33,7 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.register_options(conf)
     options.register_sync_opts(conf)
     try:
-        conf(arguments if arguments is not None else sys.argv[1:], "glance-docker-sync")
+        conf(
+            arguments if arguments is not None else sys.argv[1:],
+            "glance-docker-sync",
+            description="List the images of a Docker engine in Glance, and keep the "
+            "list current.",
+        )
         logging.setup(conf, "glance-docker-sync")
         # keystoneauth logs each request to Glance: too much to be of use.
         std_logging.getLogger("keystoneauth").setLevel(std_logging.WARNING)
