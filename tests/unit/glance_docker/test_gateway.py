@@ -17,17 +17,6 @@ URL = f"docker://registry.example/app@sha256:{'1' * 64}"
 
 
 @pytest.fixture
-def server():
-    with glance.running() as server:
-        yield server
-
-
-@pytest.fixture
-def gateway(server):
-    return ImageGateway(server.adapter())
-
-
-@pytest.fixture
 def image_id(gateway):
     return gateway.create({"name": "app"})["id"]
 

@@ -25,21 +25,9 @@ from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
 from glance_docker.image_cli import CommandError
 from tests import archives
-from tests import glance
 
 NAME = "demo:latest"
 ARCHIVE = archives.busybox_archive(tags=[NAME], config={"Cmd": ["sh"]})
-
-
-@pytest.fixture
-def server():
-    with glance.running() as server:
-        yield server
-
-
-@pytest.fixture
-def gateway(server):
-    return ImageGateway(server.adapter())
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from glance_docker.gateway import ImageGateway
 from glance_docker.sync import access_rules
 from glance_docker.sync.reconcile import Reconciler
 from tests import archives
-from tests import glance
 
 LAYER = archives.tar({"etc/motd": b"hello\n"})
 
@@ -49,12 +48,6 @@ class Engine(MockDockerClient):
         """Load an image with these tags, and return its ID."""
         self.load_image([archives.archive([LAYER], tags=tags, config=config)])
         return self.inspect_image(tags[0])["Id"]
-
-
-@pytest.fixture
-def server():
-    with glance.running() as server:
-        yield server
 
 
 @pytest.fixture
