@@ -11,7 +11,7 @@ import pytest
 from oslo_utils import uuidutils
 from pyroute2 import netns
 
-RUNTIME = pathlib.Path(__file__).parents[2] / "bin" / "nova-docker-runtime"
+RUNTIME = pathlib.Path(__file__).parents[3] / "bin" / "nova-docker-runtime"
 SETKEY = {"path": "/proc/1/exe", "args": ["libnetwork-setkey", "-exec-root=/x"]}
 OTHER = {"path": "/usr/bin/other", "args": ["other"]}
 
