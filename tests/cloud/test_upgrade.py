@@ -56,7 +56,7 @@ def earlier_source(tmp_path: pathlib.Path) -> pathlib.Path:
     archive = git("archive", EARLIER)
     assert archive.returncode == 0, archive.stderr.decode()
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tree:
-        tree.extractall(tmp_path, filter="data")
+        tree.extractall(tmp_path)
     return tmp_path
 
 
