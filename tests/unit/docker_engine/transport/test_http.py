@@ -165,6 +165,24 @@ def test_a_connection_that_the_engine_closed_is_replaced(engine, client):
     assert engine.calls.count("POST /containers/create") == 1
 
 
+def test_a_failure_that_the_caller_handles_does_not_affect_the_call(engine, client):
+    """A clean-up after an error is repeated, and fails, like any other call."""
+
+    def drop_once(handler):
+        engine.answers.pop("GET /_ping")
+        handler.drop()
+
+    engine.answers["GET /_ping"] = drop_once
+    absent = DockerClient("unix://absent.sock")
+    try:
+        raise TimeoutError("of something else")
+    except TimeoutError:
+        client.ping()
+        with pytest.raises(errors.Unreachable, match="No such file"):
+            absent.ping()
+    assert engine.calls == ["GET /_ping"] * 2
+
+
 def wait_for(event: threading.Event) -> Callable[[Handler], None]:
     def wait(handler: Handler) -> None:
         event.wait(TIMEOUT)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pytest
 import requests
 import urllib3
 
@@ -43,13 +44,34 @@ def test_the_error_from_which_another_was_raised_is_a_cause():
     assert root_cause(raised(ValueError("wrapped"), permission)) is permission
 
 
-def test_the_error_during_which_another_was_raised_is_a_cause():
-    permission = PermissionError(13, "Permission denied")
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        urllib3.exceptions.NewConnectionError(
+            urllib3.connection.HTTPConnection("engine"), "Failed to connect"
+        ),
+        urllib3.exceptions.ReadTimeoutError(
+            urllib3.HTTPConnectionPool("engine"), "/", "Read timed out."
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_urllib3_may_wrap_an_error_without_naming_it_as_the_cause(wrapper):
+    refused = ConnectionRefusedError(111, "Connection refused")
     try:
-        raise permission
+        raise refused
+    except ConnectionRefusedError:
+        error = raised(wrapper)
+    assert root_cause(requests.ConnectionError(error)) is refused
+
+
+def test_an_error_that_the_caller_handles_is_no_cause():
+    refused = ConnectionRefusedError(111, "Connection refused")
+    try:
+        raise PermissionError(13, "Permission denied")
     except PermissionError:
-        error = raised(ValueError("wrapped"))
-    assert root_cause(error) is permission
+        error = raised(requests.ConnectionError(raised(refused)))
+    assert root_cause(error) is refused
 
 
 def test_errors_that_cause_each_other_do_not_loop():
