@@ -1,22 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations that need root: one oslo.privsep context per set of capabilities.
+"""The operations that need root.
 
 nova-compute runs unprivileged. oslo.privsep runs the functions of each context in a
 daemon that has the capabilities of that context and no others.
+
+The daemon imports this package with all of root's capabilities, and drops them before
+the first call. Later it could not read modules that only nova-compute's user may read,
+for example below a home directory: all modules with privileged functions are imported
+here.
 """
 
-from __future__ import annotations
+from nova_docker.privsep import network
+from nova_docker.privsep.contexts import netns_admin
 
-from oslo_privsep import capabilities
-from oslo_privsep import priv_context
-
-netns_admin = priv_context.PrivContext(
-    "nova_docker",
-    cfg_section="nova_docker_privileged",
-    pypath=__name__ + ".netns_admin",
-    capabilities=[
-        capabilities.CAP_NET_ADMIN,
-        # setns(2) and the bind mount that names a namespace need it.
-        capabilities.CAP_SYS_ADMIN,
-    ],
-)
+__all__ = ["netns_admin", "network"]

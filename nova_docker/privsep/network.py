@@ -26,7 +26,7 @@ from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
 
-from nova_docker.privsep import netns_admin
+from nova_docker.privsep.contexts import netns_admin
 
 _LOOPBACK = 1  # interface index in every namespace
 
