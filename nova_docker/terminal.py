@@ -180,10 +180,12 @@ class _Shell:
     def close(self) -> None:
         # The engine keeps the terminal open, so the shell would live on. The stream is
         # closed last: if it breaks, the engine may take the shell for ended.
-        with contextlib.suppress(errors.DockerError, OSError):
-            self._hang_up(self._client.inspect_exec(self._exec))
-        self.stream.close()
-        self._live.discard(self._exec)
+        try:
+            with contextlib.suppress(errors.DockerError, OSError):
+                self._hang_up(self._client.inspect_exec(self._exec))
+        finally:
+            self.stream.close()
+            self._live.discard(self._exec)
 
     def _has_started(self) -> bool:
         self.stream.settimeout(_START_SECONDS)

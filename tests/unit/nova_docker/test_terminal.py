@@ -77,6 +77,18 @@ def test_a_shell_is_live_until_it_is_closed(client, exec_that_prints):
     assert terminal._Shell._live == set()
 
 
+def test_a_terminal_is_closed_even_if_its_shell_cannot_be_ended(
+    client, exec_that_prints
+):
+    exec_that_prints(terminal.ASK_SIZE)
+    opened = terminal.open_terminal(client, UUID)
+    client.fail_next("inspect_exec", KeyError("Running"))
+    with pytest.raises(KeyError):
+        opened.close()
+    assert opened.stream.fileno() == -1
+    assert not terminal._Shell._live
+
+
 def test_an_image_without_a_shell_shows_the_first_process(client, exec_that_prints):
     exec_that_prints(b"OCI runtime exec failed")
     with contextlib.closing(terminal.open_terminal(client, UUID)) as opened:
