@@ -303,6 +303,12 @@ def _check_start(chunk: bytes) -> None:
         raise ArchiveError(
             "qcow2 disk image; container_format docker is for the output of docker save"
         )
+    block = chunk[: tar.BLOCK]
+    if len(block) == tar.BLOCK and block != tar.ZEROS:
+        try:
+            tar.parse(block)
+        except ArchiveError:
+            raise ArchiveError(f"not a tar archive; {_DOCKER_SAVE}") from None
 
 
 def _name(raw: bytes) -> str:

@@ -174,8 +174,8 @@ def test_memory_does_not_grow_with_the_archive():
     ("data", "why"),
     [
         (b"", "empty archive; upload"),
-        (b"hello", "not a tar archive"),
-        (b"hello" * 1000, "not a tar archive"),
+        (b"hello", "not a tar archive; upload the output of docker save"),
+        (b"hello" * 1000, "not a tar archive; upload the output of docker save"),
         (b"QFI\xfb" + bytes(2000), "qcow2 disk"),
         (gzip.compress(tar(classic())), "compressed with gzip; upload"),
         (bz2.compress(tar(classic())), "compressed with bzip2; upload"),
