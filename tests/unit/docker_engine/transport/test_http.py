@@ -178,7 +178,7 @@ def test_a_failure_that_the_caller_handles_does_not_affect_the_call(engine, clie
         raise TimeoutError("of something else")
     except TimeoutError:
         client.ping()
-        with pytest.raises(errors.Unreachable, match="No such file"):
+        with pytest.raises(errors.Unreachable, match=r"Errno 2"):
             absent.ping()
     assert engine.calls == ["GET /_ping"] * 2
 
