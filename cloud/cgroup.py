@@ -14,9 +14,13 @@ import signal
 
 from cloud import commands
 from cloud import settings
+from cloud.errors import QuickstartError
 from cloud.probes import wait_until
 
 _TOP = pathlib.Path("/sys/fs/cgroup")
+
+# supervisord's configuration file in the state directory, which its command line names.
+CONFIGURATION = "/etc/supervisord.conf"
 
 
 def run_inside(*command: str | pathlib.Path) -> None:
@@ -30,7 +34,17 @@ def run_inside(*command: str | pathlib.Path) -> None:
 
 
 def kill() -> None:
-    """Kill all processes in the control group, and wait until they are gone."""
+    """Kill all processes in the control group, and wait until they are gone.
+
+    :raises QuickstartError: if they belong to a cloud in another state directory,
+        which is running
+    """
+    for pid in _processes():
+        if (other := _state_directory(pid)) and other != settings.STATE:
+            raise QuickstartError(
+                f"this machine runs a cloud in {other} and cannot run a second one; "
+                f"stop it with NOVA_DOCKER_CLOUD_DIR={other} ./quickstart down"
+            )
 
     def kill_all() -> bool:
         found = _processes()
@@ -48,6 +62,18 @@ def remove() -> None:
         for directory, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
+
+
+def _state_directory(pid: int) -> pathlib.Path | None:
+    """Return the state directory of a supervisord, None for other processes."""
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return None
+    for word in words:
+        if word.endswith(CONFIGURATION):
+            return pathlib.Path(word.removesuffix(CONFIGURATION))
+    return None
 
 
 def _is_hierarchy(path: pathlib.Path) -> bool:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Killing what a cloud has left running, and never another cloud."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from cloud import cgroup
+from cloud import settings
+from cloud.errors import QuickstartError
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """Starts a process in what the module takes for the control group."""
+    started = []
+
+    def start(*words):
+        sleeping = subprocess.Popen(["sh", "-c", "sleep 60", "sh", *words])
+        started.append(sleeping)
+        return sleeping
+
+    def processes():
+        return {each.pid for each in started if each.poll() is None}
+
+    monkeypatch.setattr(cgroup, "_processes", processes)
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+def test_processes_that_a_cloud_has_left_running_are_killed(process):
+    left = process("rabbitmq-server")
+    cgroup.kill()
+    assert left.wait() < 0
+
+
+def test_a_supervisord_of_the_same_cloud_is_killed(process):
+    left = process("--configuration", str(settings.STATE / "etc/supervisord.conf"))
+    cgroup.kill()
+    assert left.wait() < 0
+
+
+def test_a_cloud_in_another_state_directory_keeps_running(process):
+    services = process("rabbitmq-server")
+    supervisord = process("--configuration", "/elsewhere/etc/supervisord.conf")
+    with pytest.raises(
+        QuickstartError, match="a cloud in /elsewhere .* quickstart down"
+    ):
+        cgroup.kill()
+    assert services.poll() is None
+    assert supervisord.poll() is None
