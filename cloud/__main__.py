@@ -34,7 +34,7 @@ Everything except --help needs root.
 """
 
 EPILOG = f"""\
-Without a verb, brings the cloud up. `./quickstart VERB --help` describes a verb.
+Without a verb, this brings the cloud up. `./quickstart VERB --help` describes a verb.
 
 The cloud's files are in {settings.STATE}.
 Set NOVA_DOCKER_CLOUD_DIR to use another directory.
@@ -206,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
     verb = add(
         "env",
         env,
-        "print shell commands that give a shell access to the cloud",
+        "print shell commands that set a user's credentials",
         'Run them with: eval "$(./quickstart env)"',
     )
     verb.add_argument(

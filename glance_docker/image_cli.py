@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import openstack.config
@@ -28,6 +29,7 @@ from docker_engine import location
 from docker_engine.archive import ArchiveError
 from docker_engine.client import DockerClient
 from docker_engine.credentials import credentials
+from docker_engine.reference import RESERVED_REPOSITORIES
 from docker_engine.registry import Registry
 from docker_engine.registry import RegistryError
 from glance_docker import image_metadata
@@ -56,11 +58,11 @@ def push(
     try:
         found = client.inspect_image(image)
     except errors.NotFound as error:
-        raise CommandError(f"The engine has no image {image}") from error
+        raise CommandError(f"the engine has no image {image}") from error
     except (errors.DockerError, ValueError) as error:
         raise CommandError(str(error)) from error
     tags = found.get("RepoTags") or []
-    name = image if image in tags or not tags else tags[0]
+    name = _name(image, tags)
     attributes = {
         "name": image_metadata.shown_name(name),
         **image_metadata.described(found),
@@ -71,6 +73,20 @@ def push(
         chunks = export(client, found["Id"], name if name in tags else "")
         gateway.upload(image_id, _Progress(chunks, found["Size"]))
     return image_id
+
+
+def _name(image: str, tags: Sequence[str]) -> str:
+    """Return the name that an image gets in Glance.
+
+    :param image: what the user calls it: a name, with or without a tag, or an ID
+    :param tags: all of its names on the engine
+    """
+    for name in (image, f"{image}:latest"):
+        if name in tags:
+            return name
+    # A host's own names of an image say nothing elsewhere.
+    reserved = tuple(f"{repository}/" for repository in RESERVED_REPOSITORIES)
+    return next((tag for tag in tags if not tag.startswith(reserved)), image)
 
 
 def register(

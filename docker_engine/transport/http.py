@@ -200,6 +200,9 @@ def translated(call: str, error: Exception) -> errors.DockerError:
             f"{call}: {root}: add this user to the group that owns the engine's "
             "socket, and let it read the TLS files"
         )
+    if not isinstance(root, OSError):
+        # What an HTTP library says of a response that ends too early.
+        return errors.Unreachable(f"{call}: the engine closed the connection")
     return errors.Unreachable(f"{call}: {root}")
 
 

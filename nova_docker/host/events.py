@@ -79,6 +79,7 @@ class LifecycleEvents:
     def _follow(self) -> None:
         # Power states by UUID. At start-up, Nova itself compares those of all servers.
         seen: dict[str, int] | None = None
+        lost = False
         while not self._stopping.is_set():
             try:
                 # The stream is opened before the states are compared, so that it has
@@ -94,15 +95,21 @@ class LifecycleEvents:
                         # stop() came too early to close this stream.
                         break
                     found = self._power_states()
+                    if lost:
+                        LOG.info("Following the Docker engine's event stream again")
+                        lost = False
                     before, seen = seen, found
                     if before is not None:
                         self._report(missed(before, found))
                     for event in self._stream:
                         self._handle(event, seen)
             except errors.DockerError as error:
-                LOG.warning(
-                    "Lost the Docker engine's event stream; reconnecting: %s", error
-                )
+                # Once, and not each second for as long as the engine is away.
+                if not lost:
+                    LOG.warning(
+                        "Lost the Docker engine's event stream; reconnecting: %s", error
+                    )
+                lost = True
             except Exception:
                 # One event that cannot be handled must not stop the others.
                 LOG.exception(

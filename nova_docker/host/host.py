@@ -69,10 +69,10 @@ class Host:
                 self._info.get("Driver"),
             )
         if self.saves_memory:
-            LOG.info("Suspending servers to disk with %s", _criu())
+            LOG.info("Servers will be suspended to disk with %s", _criu())
         else:
             LOG.info(
-                "Suspending servers in memory, not to disk: %s",
+                "Servers will be suspended in memory, not to disk: %s",
                 "criu is not installed"
                 if self.checkpoints
                 else "experimental features of the Docker engine are not enabled",

@@ -233,7 +233,7 @@ def test_an_image_is_pushed_from_the_engine(boot, build, demo):
     finally:
         demo.image.delete_image(image_id)
     refused = run(*command, "not-there:1", check=False)
-    assert refused.stderr == "nova-docker-image: The engine has no image not-there:1\n"
+    assert refused.stderr == "nova-docker-image: the engine has no image not-there:1\n"
 
 
 def test_metadata_definitions_are_available(demo):

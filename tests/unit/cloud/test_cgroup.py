@@ -48,7 +48,7 @@ def test_a_cloud_in_another_state_directory_keeps_running(process):
     services = process("rabbitmq-server")
     supervisord = process("--configuration", "/elsewhere/etc/supervisord.conf")
     with pytest.raises(
-        QuickstartError, match="a cloud in /elsewhere .* quickstart down"
+        QuickstartError, match=r"a cloud in /elsewhere .* \./quickstart down"
     ):
         cgroup.kill()
     assert services.poll() is None

@@ -58,6 +58,18 @@ class TestPush:
         image_id = image_cli.push(gateway, engine, engine_id, {})
         assert server.images[image_id]["name"] == engine_id
 
+    @pytest.mark.parametrize("own", ["nova-glance/1:latest", "nova-snapshot/1:latest"])
+    def test_an_image_gets_its_name_and_not_that_of_a_server(
+        self, server, gateway, engine, own
+    ):
+        engine.tag_image(NAME, *own.split(":"))
+        engine.tag_image(NAME, "z", "1")
+        named = image_cli.push(gateway, engine, "demo", {})
+        assert server.images[named]["name"] == NAME
+        engine.remove_image(NAME)
+        by_id = image_cli.push(gateway, engine, engine.inspect_image(own)["Id"], {})
+        assert server.images[by_id]["name"] == "z:1"
+
     def test_the_users_values_take_precedence(self, server, gateway, engine):
         values = {"name": "mine", "docker_cmd": "other"}
         image_id = image_cli.push(gateway, engine, NAME, values)
@@ -65,7 +77,7 @@ class TestPush:
         assert (image["name"], image["docker_cmd"]) == ("mine", "other")
 
     def test_a_missing_image_is_reported(self, server, gateway, engine):
-        with pytest.raises(CommandError, match="The engine has no image other:1"):
+        with pytest.raises(CommandError, match="the engine has no image other:1"):
             image_cli.push(gateway, engine, "other:1", {})
         assert not server.images
 

@@ -47,7 +47,10 @@ def test_a_lost_connection_ends_the_events_with_an_error(client, happen):
         happen.put(b'{"n": 1}\n')
         happen.put(None)
         assert follower.next() == {"n": 1}
-        assert isinstance(follower.next(), errors.Unreachable)
+        lost = follower.next()
+        assert isinstance(lost, errors.Unreachable)
+        # And not what a library says of half a chunk.
+        assert lost.message.endswith("the engine closed the connection")
 
 
 def test_an_engine_that_ends_the_stream_is_unreachable(engine, client):

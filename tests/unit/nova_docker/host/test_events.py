@@ -94,6 +94,21 @@ def test_events_missed_while_the_engine_was_away_are_reported_afterwards(
     assert reported.get(timeout=TIMEOUT) == ("1", STARTED)
 
 
+def test_an_engine_that_stays_away_is_logged_once_and_so_is_its_return(
+    client, server, reported, caplog
+):
+    caplog.set_level("INFO", events.LOG.logger.name)
+    for _ in range(3):
+        client.fail_next("events", errors.Unreachable("gone"))
+    streams, client._streams = client._streams, []
+    client.exit(server)
+    for stream in streams:
+        stream.close()
+    assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
+    assert caplog.text.count("Lost the Docker engine's event stream") == 1
+    assert caplog.text.count("event stream again") == 1
+
+
 def test_a_server_removed_during_a_break_is_reported_as_stopped(
     client, server, reported
 ):
