@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
@@ -18,7 +19,8 @@ def process(monkeypatch):
     started = []
 
     def start(*words):
-        sleeping = subprocess.Popen(["sh", "-c", "sleep 60", "sh", *words])
+        code = "import time; time.sleep(60)"
+        sleeping = subprocess.Popen([sys.executable, "-c", code, *words])
         started.append(sleeping)
         return sleeping
 
