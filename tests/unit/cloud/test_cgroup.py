@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -22,6 +24,9 @@ def process(monkeypatch):
         code = "import time; time.sleep(60)"
         sleeping = subprocess.Popen([sys.executable, "-c", code, *words])
         started.append(sleeping)
+        # The kernel shows no command line in the middle of an exec.
+        while not pathlib.Path(f"/proc/{sleeping.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
         return sleeping
 
     def processes():
