@@ -10,7 +10,7 @@ from urllib import parse
 import requests
 import urllib3
 
-from docker_engine.transport.http import translated
+from docker_engine.transport.http import interrupted
 
 
 class ByteStream:
@@ -28,7 +28,7 @@ class ByteStream:
             return self._answer.raw.read(None if size < 0 else size)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             url = parse.unquote(self._answer.url)
-            raise translated(url, error) from error
+            raise interrupted(url, error) from error
 
     def close(self) -> None:
         self._answer.close()

@@ -16,7 +16,7 @@ from urllib import parse
 import requests
 
 from docker_engine import errors
-from docker_engine.transport.http import translated
+from docker_engine.transport.http import interrupted
 
 
 class EventStream(Iterator[dict[str, Any]]):
@@ -82,7 +82,7 @@ def json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
             chunk = next(chunks, None)
         # The last two come from reading what another thread has closed.
         except (OSError, AttributeError, ValueError) as error:
-            raise translated(parse.unquote(answer.url), error) from error
+            raise interrupted(parse.unquote(answer.url), error) from error
         if chunk is None:
             break
         *lines, pending = (pending + chunk).split(b"\n")

@@ -200,10 +200,18 @@ def translated(call: str, error: Exception) -> errors.DockerError:
             f"{call}: {root}: add this user to the group that owns the engine's "
             "socket, and let it read the TLS files"
         )
-    if not isinstance(root, OSError):
-        # What an HTTP library says of a response that ends too early.
-        return errors.Unreachable(f"{call}: the engine closed the connection")
     return errors.Unreachable(f"{call}: {root}")
+
+
+def interrupted(call: str, error: Exception) -> errors.DockerError:
+    """Return the error for a response that broke off while it was read.
+
+    :param call: what was read, for the message
+    """
+    if isinstance(root_cause(error), OSError):
+        return translated(call, error)
+    # The HTTP libraries only say what they could not parse.
+    return errors.Unreachable(f"{call}: the engine closed the connection")
 
 
 def _agree(engine: Mapping[str, Any]) -> str:

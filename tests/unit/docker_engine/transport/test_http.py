@@ -216,3 +216,11 @@ def test_a_response_that_stalls_times_out(engine):
     with pytest.raises(errors.Timeout):
         DockerClient(engine.host, read_timeout=0.1).info()
     over.set()
+
+
+def test_a_server_that_does_not_speak_http_is_reported_in_the_librarys_words(engine):
+    """Only a response that breaks off while it is read counts as a lost connection."""
+    engine.answers["GET /_ping"] = lambda handler: handler.wfile.write(b"SSH-2.0\r\n")
+    with pytest.raises(errors.Unreachable) as caught:
+        DockerClient(engine.host).ping()
+    assert "closed the connection" not in caught.value.message
