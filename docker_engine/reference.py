@@ -29,3 +29,8 @@ DIGEST = re.compile(DIGEST_PATTERN)
 GLANCE_REPOSITORY = "nova-glance"
 SNAPSHOT_REPOSITORY = "nova-snapshot"
 RESERVED_REPOSITORIES = (GLANCE_REPOSITORY, SNAPSHOT_REPOSITORY)
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether a name, ``repository:tag``, is below a reserved repository."""
+    return name.startswith(tuple(f"{each}/" for each in RESERVED_REPOSITORIES))

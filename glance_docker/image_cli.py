@@ -29,7 +29,7 @@ from docker_engine import location
 from docker_engine.archive import ArchiveError
 from docker_engine.client import DockerClient
 from docker_engine.credentials import credentials
-from docker_engine.reference import RESERVED_REPOSITORIES
+from docker_engine.reference import is_reserved
 from docker_engine.registry import Registry
 from docker_engine.registry import RegistryError
 from glance_docker import image_metadata
@@ -85,8 +85,7 @@ def _name(image: str, tags: Sequence[str]) -> str:
         if name in tags:
             return name
     # A host's own names of an image say nothing elsewhere.
-    reserved = tuple(f"{repository}/" for repository in RESERVED_REPOSITORIES)
-    return next((tag for tag in tags if not tag.startswith(reserved)), image)
+    return next((tag for tag in tags if not is_reserved(tag)), image)
 
 
 def register(

@@ -9,12 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
-from docker_engine.reference import RESERVED_REPOSITORIES
+from docker_engine.reference import is_reserved
 from glance_docker.image_metadata import Key
 from glance_docker.image_metadata import digest
-
-# nova-compute's own images are not listed.
-_RESERVED = tuple(f"{name}/" for name in RESERVED_REPOSITORIES)
 
 
 class Access(NamedTuple):
@@ -93,7 +90,7 @@ def wanted(images: Iterable[Mapping[str, Any]], rules: Rules) -> dict[Key, Wante
     found = {}
     for image in images:
         for name in image["RepoTags"] or ():
-            if name == "<none>:<none>" or name.startswith(_RESERVED):
+            if name == "<none>:<none>" or is_reserved(name):
                 continue
             if access := rules.access(name):
                 place = digest(name, image.get("RepoDigests") or ())

@@ -58,3 +58,16 @@ def test_reserved_repositories_are_valid_and_never_change():
     assert reference.RESERVED_REPOSITORIES == ("nova-glance", "nova-snapshot")
     for name in reference.RESERVED_REPOSITORIES:
         assert reference.REPOSITORY.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reserved"),
+    [
+        ("nova-glance/1:latest", True),
+        ("nova-snapshot/1:latest", True),
+        ("nova-glance:1", False),
+        ("team/nova-glance/a:1", False),
+    ],
+)
+def test_only_names_below_a_reserved_repository_are_reserved(name, reserved):
+    assert reference.is_reserved(name) == reserved
