@@ -16,6 +16,7 @@ extensions = [
     "openstackdocstheme",
     "oslo_config.sphinxconfiggen",
     "oslo_config.sphinxext",
+    "attacks",
     "metadefs",
     "release_notes",
     "support_matrix",
