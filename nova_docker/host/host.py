@@ -22,6 +22,7 @@ from oslo_utils import versionutils
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker.host import cpu
+from nova_docker.host import kernel
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -67,6 +68,13 @@ class Host:
                 "disks: Nova accounts for root_gb of flavors, but nothing enforces it. "
                 "Use btrfs, zfs, or overlay2 on xfs mounted with pquota",
                 self._info.get("Driver"),
+            )
+        if low := kernel.too_low(kernel.read()):
+            LOG.warning(
+                "A single server can use up limits of the kernel that all servers share "
+                "with this host: %s. Install etc/sysctl.d/60-nova-docker.conf (see "
+                '"Limits of the kernel" in the installation guide, install/compute)',
+                kernel.describe(low),
             )
         if self.saves_memory:
             LOG.info("Servers will be suspended to disk with %s", _criu())
