@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The error for an archive that cannot be loaded."""
+"""The errors for an archive that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -9,3 +9,14 @@ class ArchiveError(Exception):
 
     The message says why without naming the archive: callers put its name in front.
     """
+
+
+class ImageTooLarge(ArchiveError):
+    """The image would take more disk than it may.
+
+    :ivar size: bytes that it takes at least; the rest has not been read
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"unpacked, the image takes more than {size} bytes of disk")
+        self.size = size

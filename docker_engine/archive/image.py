@@ -13,14 +13,16 @@ Three checks go beyond those of an engine:
   from the configuration uses that layer and never reads the one in the archive. A
   tenant who knows the layer digests of someone else's private image could read its
   content. Here every layer is read and must have its digest.
-- *Expansion is bounded.* A layer may be compressed with gzip, and may hold sparse
-  files. The former is measured, the latter rejected.
+- *The cost is bounded.* A layer may be compressed with gzip, be used several times,
+  hold sparse files or a great many empty ones. Sparse files are rejected, everything
+  else is counted: see :mod:`docker_engine.archive.meter`.
 - *JSON and tar headers must be unambiguous.* Go, in which engines are written, accepts
   ``"RootFS"`` for ``"rootfs"`` and uses the last of two such keys, so a configuration
   with both would mean different things here and there. It is rejected, and so is any
   tar header that Go's ``archive/tar`` might read differently from this package.
 
-The size of an archive is unlimited; the memory used is not (see ``MAX_JSON``).
+The size of an archive is only limited by the caller; the memory used is bounded (see
+``MAX_JSON``).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import contextlib
 import hashlib
 import itertools
 import posixpath
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -37,8 +40,10 @@ from docker_engine import strict_json
 from docker_engine.archive import manifest
 from docker_engine.archive import tar
 from docker_engine.archive.errors import ArchiveError
+from docker_engine.archive.errors import ImageTooLarge
 from docker_engine.archive.layer import Layer
 from docker_engine.archive.layer import compression_of
+from docker_engine.archive.meter import Meter
 from docker_engine.reference import DIGEST
 from docker_engine.strict_json import Object
 from docker_engine.strict_json import short
@@ -52,14 +57,8 @@ MAX_KEPT = 4 * MAX_JSON
 # four members for each.
 MAX_MEMBERS = 4096
 
-# Compressed layers may expand to this many times the bytes received, plus an allowance
-# for small images. Container images compress by a factor of 2 to 5, but gzip can reach
-# 1000, which would make an upload quota meaningless for the host's disk. The limit does
-# not depend on the root disk of the server that happens to boot the image first, so an
-# image is valid or invalid for everyone. Uncompressed layers need no limit: they take
-# the space that Glance has counted.
-MAX_EXPANSION = 16
-EXPANSION_ALLOWANCE = 64 * 1024 * 1024
+# Layers of an image: Docker's own limit.
+MAX_LAYERS = 127
 
 _MAX_NAME = 255
 
@@ -76,17 +75,28 @@ class ImageArchive:
     :param tag: name of the image in the new archive, ``name:tag``; empty for none
     :param architecture: GOARCH name that the image must have (``amd64``); None to
         accept any
+    :param max_unpacked: bytes of the engine's disk that the image may take, counted as
+        :mod:`docker_engine.archive.meter` says; None for no limit
+    :param on_growth: called, while iterating, with the bytes of disk and the inodes
+        that the image will take beyond those of earlier calls. It raises to refuse
+        them; that is not caught. The last call comes before the archive is loadable.
     :raises ArchiveError: while iterating
+    :raises ImageTooLarge: while iterating, if it takes more than ``max_unpacked``
     """
 
     def __init__(
-        self, chunks: Iterable[bytes], tag: str, architecture: str | None = None
+        self,
+        chunks: Iterable[bytes],
+        tag: str,
+        architecture: str | None = None,
+        *,
+        max_unpacked: int | None = None,
+        on_growth: Callable[[int, int], None] | None = None,
     ) -> None:
         self._chunks = chunks
         self._tag = tag
         self._architecture = architecture
-        self._received = 0
-        self._expanded = 0
+        self._meter = Meter(max_unpacked, on_growth)
         self._kept = 0
         self._written = 0
         self._layer_names: list[str] = []
@@ -105,6 +115,7 @@ class ImageArchive:
             assert isinstance(header, tar.Header)
             yield from self._member(header, iter(events.__next__, None))
         config, self._layer_names = self._check()
+        self._meter.report()
         yield from tar.file(manifest.CONFIG, config)
         yield from self._new_manifest(self._tag)
         yield tar.END
@@ -124,15 +135,15 @@ class ImageArchive:
         return tar.file(manifest.MANIFEST, content)
 
     def _events(self) -> Iterator[tar.Event]:
-        walk = tar.Walk()
+        walk = tar.Walk(self._meter)
         for chunk in self._chunks:
-            if not self._received:
+            if not self._meter.received:
                 _check_start(chunk)
-            self._received += len(chunk)
+            self._meter.received += len(chunk)
             yield from walk.feed(chunk)
-        if not self._received:
+        if not self._meter.received:
             raise ArchiveError(f"empty archive; {_DOCKER_SAVE}")
-        if self._received < tar.BLOCK:
+        if self._meter.received < tar.BLOCK:
             raise ArchiveError(f"not a tar archive; {_DOCKER_SAVE}")
         walk.close()
         if not walk.ended:
@@ -173,17 +184,11 @@ class ImageArchive:
         # Numbered, so that the archive of an image has the same length whichever
         # engine wrote the original.
         self._written += 1
-        layer = Layer(f"{self._written}.tar")
+        layer = Layer(f"{self._written}.tar", self._meter)
         yield tar.header(layer.name, size)
         for piece in pieces:
             with _about_layer(name):
-                self._expanded += layer.feed(piece)
-            allowed = MAX_EXPANSION * self._received + EXPANSION_ALLOWANCE
-            if self._expanded > allowed:
-                raise ArchiveError(
-                    f"compressed layers expand to more than {MAX_EXPANSION} times the "
-                    "size of the archive; save the image with uncompressed layers"
-                )
+                layer.feed(piece)
             yield bytes(piece)
         yield tar.padding(size)
         with _about_layer(name):
@@ -212,6 +217,10 @@ class ImageArchive:
         layers = self._layers(image.get("Layers"))
         if [layer.diff_id for layer in layers] != self.diff_ids:
             raise ArchiveError("layer digests do not match the image configuration")
+        for number, layer in enumerate(layers):
+            if layer in layers[:number]:
+                # The engine unpacks it again: layers are known by what is below them.
+                layer.repeat()
         self.image_id = f"sha256:{hashlib.sha256(config).hexdigest()}"
         return config, [layer.name for layer in layers]
 
@@ -260,12 +269,16 @@ class ImageArchive:
             raise ArchiveError("image configuration has no valid list of layers")
         if not diff_ids:
             raise ArchiveError("image has no layers")
+        if len(diff_ids) > MAX_LAYERS:
+            raise ArchiveError(f"image has more than {MAX_LAYERS} layers")
         self.diff_ids = diff_ids
         return content
 
     def _layers(self, names: Any) -> list[Layer]:
         if not isinstance(names, list):
             raise ArchiveError(f"{manifest.MANIFEST} has no valid list of layers")
+        if len(names) != len(self.diff_ids):
+            raise ArchiveError("layer digests do not match the image configuration")
         layers = []
         for name in names:
             layer = self._named(name)
@@ -289,6 +302,8 @@ def _about_layer(name: str) -> Iterator[None]:
     """Name the layer in the message of an error."""
     try:
         yield
+    except ImageTooLarge:
+        raise
     except ArchiveError as error:
         raise ArchiveError(f"layer {short(name)}: {error}") from error
 
@@ -313,6 +328,8 @@ def _check_start(chunk: bytes) -> None:
 
 def _name(raw: bytes) -> str:
     """Return the normalized name of a member."""
+    if len(raw) > 4 * _MAX_NAME:
+        raise ArchiveError(f"a member's name is longer than {_MAX_NAME} characters")
     try:
         name = posixpath.normpath(raw.decode())
     except UnicodeDecodeError as error:

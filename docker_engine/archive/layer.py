@@ -10,8 +10,17 @@ from collections.abc import Iterator
 
 from docker_engine.archive import tar
 from docker_engine.archive.errors import ArchiveError
+from docker_engine.archive.meter import DISK_BLOCK
+from docker_engine.archive.meter import ENTRY_COST
+from docker_engine.archive.meter import Meter
 
 _STEP = 256 * 1024
+
+# Compressed bytes that are expanded at a time: zlib copies what follows a gzip member.
+_SLICE = 16 * 1024
+
+# PATH_MAX of Linux: an engine cannot create longer names or links.
+_MAX_PATH = 4095
 
 # Engines look for these at the start of a layer before they try to read a tar.
 _COMPRESSED = {
@@ -25,15 +34,23 @@ _COMPRESSED = {
 class Layer:
     """A layer as it streams: computes its digest, checks that it is safe to unpack.
 
+    :param meter: counts what the layer costs
     :ivar name: of its member in the new archive
     :ivar diff_id: after :meth:`close`, digest of the expanded layer
+    :ivar size: bytes, expanded
+    :ivar unpacked: bytes of disk that it takes beyond ``size``
+    :ivar entries: inodes that it takes
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, meter: Meter) -> None:
         self.name = name
         self.diff_id = ""
+        self.size = self.unpacked = self.entries = 0
+        self._meter = meter
         self._sha256 = hashlib.sha256()
-        self._walk = tar.Walk()
+        self._walk = tar.Walk(meter)
+        # Where the last entry was.
+        self._directory = b""
         self._gunzip: _Gunzip | None = None
         self._started = False
 
@@ -54,8 +71,8 @@ class Layer:
             return False
         return True
 
-    def feed(self, piece: memoryview) -> int:
-        """Process the next piece and return its expanded size in bytes.
+    def feed(self, piece: memoryview) -> None:
+        """Process the next piece.
 
         :raises ArchiveError: if the layer is malformed or not safe to unpack
         """
@@ -67,15 +84,44 @@ class Layer:
                         f"compressed with {compression}; save the image with "
                         "uncompressed or gzip-compressed layers"
                     )
-                self._gunzip = _Gunzip()
-        pieces = self._gunzip.feed(piece) if self._gunzip else [piece]
-        return sum(self._feed_expanded(expanded) for expanded in pieces)
+                self._gunzip = _Gunzip(self._meter)
+        for expanded in self._gunzip.feed(piece) if self._gunzip else [piece]:
+            self._feed_expanded(expanded)
 
-    def _feed_expanded(self, data: bytes | memoryview) -> int:
+    def _feed_expanded(self, data: bytes | memoryview) -> None:
+        self.size += len(data)
+        self._meter.expand(len(data))
         self._sha256.update(data)
-        for _ in self._walk.feed(data):
-            pass
-        return len(data)
+        for event in self._walk.feed(data):
+            if isinstance(event, tar.Header):
+                self._count(event)
+
+    def _count(self, header: tar.Header) -> None:
+        if max(len(header.name), len(header.link)) > _MAX_PATH:
+            raise ArchiveError(f"a name or link is longer than {_MAX_PATH} bytes")
+        # An engine creates the parents of an entry that the layer does not list. Those
+        # of the last entry exist; a walk over a tree has no others.
+        name = header.name.lstrip(b"./").rstrip(b"/")
+        parent = self._directory
+        while parent and not name.startswith(parent + b"/"):
+            parent = parent.rpartition(b"/")[0]
+        entries = name.count(b"/", len(parent) + 1) + 1
+        is_directory = header.kind == tar.DIRECTORY
+        self._directory = name if is_directory else name.rpartition(b"/")[0]
+        if entries > 1:
+            self._meter.step(entries - 1)
+        size = entries * ENTRY_COST + -header.size % DISK_BLOCK
+        self.entries += entries
+        self.unpacked += size
+        self._meter.unpack(size, entries)
+
+    def repeat(self) -> None:
+        """Count the layer again, for each further time that the image uses it.
+
+        :raises ArchiveError: if it takes too much
+        """
+        self._meter.expand(self.size)
+        self._meter.unpack(self.unpacked, self.entries)
 
     def close(self) -> None:
         """Finish the digest.
@@ -91,15 +137,20 @@ class Layer:
 class _Gunzip:
     """Expands a gzip stream in steps of bounded size."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self._stream = zlib.decompressobj(wbits=31)
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
-        rest = bytes(data)
+        for start in range(0, len(data), _SLICE):
+            yield from self._expanded(bytes(data[start : start + _SLICE]))
+
+    def _expanded(self, rest: bytes) -> Iterator[bytes]:
         full = False
         while rest or full:
             if self._stream.eof:
                 # One gzip member may follow another.
+                self._meter.step()
                 self._stream = zlib.decompressobj(wbits=31)
             try:
                 piece = self._stream.decompress(rest, _STEP)

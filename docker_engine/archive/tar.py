@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
 
 from docker_engine.archive.errors import ArchiveError
+from docker_engine.archive.meter import EXTENDED_STEP
+from docker_engine.archive.meter import Meter
 
 BLOCK = tarfile.BLOCKSIZE
 ZEROS = bytes(BLOCK)
@@ -60,10 +63,12 @@ class Walk:
 
     Strict: any member that it accepts, Go's ``archive/tar`` reads in the same way.
 
+    :param meter: counts the headers, of members or not
     :ivar ended: whether the end-of-archive marker has been read
     """
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self._carried = b""
         self._left = 0
         self._inside = False
@@ -119,17 +124,19 @@ class Walk:
         self._check_zeros(self._carried)
 
     def _check_zeros(self, data: bytes | memoryview) -> None:
-        if bytes(data).strip(b"\0"):
+        if bytes(data) != bytes(len(data)):
             raise ArchiveError("data after the end-of-archive marker")
 
     def _begin(self, block: bytes) -> Iterator[Header]:
         if block == ZEROS:
             self.ended = True
             return
+        self._meter.step()
         header = parse(block)
         if header.kind in _EXTENDED:
             if header.size > _MAX_EXTENDED:
                 raise ArchiveError("oversized extended header")
+            self._meter.step(header.size // EXTENDED_STEP)
             self._special = header
             self._body.clear()
         else:
@@ -154,12 +161,13 @@ class Walk:
             return
         # The last header and the last record for a key win, an empty value is ignored,
         # and a GNU long name takes precedence over a PAX one.
-        records = dict(_records(body))
-        if any(key.startswith(b"GNU.sparse.") for key in records):
-            raise ArchiveError("contains a sparse file")
-        self._pax = {
-            field: records[key] for key, field in _PAX.items() if records.get(key)
-        }
+        records = {}
+        for key, value in _records(body):
+            if key.startswith(b"GNU.sparse."):
+                raise ArchiveError("contains a sparse file")
+            if field := _PAX.get(key):
+                records[field] = value
+        self._pax = {field: value for field, value in records.items() if value}
         if size := self._pax.get("size"):
             if not _SIZE.fullmatch(size):
                 raise ArchiveError("malformed size in an extended header")
@@ -173,7 +181,8 @@ def parse(block: bytes) -> Header:
     """
     if len(block) < BLOCK:
         raise ArchiveError("not a tar archive")
-    checksum = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    checksum = _sum(block[:256]) + _sum(block[256:]) - sum(block[148:156])
+    checksum += 8 * ord(" ")
     if _number(block[148:156]) != checksum:
         raise ArchiveError(_NOT_A_TAR)
     name = _text(block[:100])
@@ -181,6 +190,14 @@ def parse(block: bytes) -> Header:
         name = prefix + b"/" + name
     size = _number(block[124:136])
     return Header(name, block[156:157], size, _text(block[157:257]))
+
+
+def _sum(data: bytes) -> int:
+    """Return the sum of up to 256 bytes, ten times faster than ``sum``.
+
+    The low half of Adler-32 is one more than the sum, modulo a larger prime.
+    """
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _number(field: bytes) -> int:

@@ -56,6 +56,14 @@ def test_what_is_not_json_is_a_value_error(content, allow):
         strict_json.loads(content, allow_ambiguous=allow)
 
 
+@pytest.mark.parametrize("allow", [False, True])
+def test_the_number_of_objects_is_bounded(allow):
+    most = b"[" + b"{}," * (strict_json.MAX_OBJECTS - 1) + b"{}"
+    assert strict_json.loads(most + b"]", allow_ambiguous=allow)
+    with pytest.raises(ValueError, match="too many objects"):
+        strict_json.loads(most + b",{}]", allow_ambiguous=allow)
+
+
 def test_untrusted_values_are_short_in_messages():
     assert strict_json.short("a\nb") == r"'a\nb'"
     assert len(strict_json.short("x" * 10_000)) == 100
