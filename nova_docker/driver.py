@@ -41,6 +41,7 @@ from nova_docker.image.snapshot import Snapshots
 from nova_docker.image.store import ImageStore
 from nova_docker.migration import resize
 from nova_docker.nics import Nics
+from nova_docker.storage.space import DiskSpace
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class DockerDriver(driver.ComputeDriver):
         self._client = client or options.client(CONF.docker)
         self._host = Host(self._client)
         image_api = glance.API()
-        self._images = ImageStore(self._client, image_api, ImageLocations())
+        space = DiskSpace(lambda: self._host.data_root)
+        self._images = ImageStore(self._client, image_api, space, ImageLocations())
         self._image_cache = ImageCache(self._client)
         self._snapshots = Snapshots(self._client, image_api)
         self._nics = Nics(virtapi)

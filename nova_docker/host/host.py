@@ -96,6 +96,11 @@ class Host:
         return f"{self._info['ID']} {self._info['DockerRootDir']}"
 
     @property
+    def data_root(self) -> str:
+        """The directory in which the engine keeps images and containers."""
+        return str(self._info["DockerRootDir"])
+
+    @property
     def disk_quota(self) -> bool:
         """Whether the storage driver can limit the size of a container."""
         driver = self._info.get("Driver")

@@ -7,6 +7,10 @@ Other images are downloaded from Glance and loaded.
 The engine has the image with Glance ID ``<id>`` as ``nova-glance/<id>:latest``. Only
 this module sets such tags, and each to the content of that Glance image, so an image
 with this tag needs no further check.
+
+What an image takes on the engine's disk is counted while it streams, against the root
+disk of the flavor and the free space. An image that is refused leaves nothing on the
+engine, unless it was there before.
 """
 
 from __future__ import annotations
@@ -32,10 +36,15 @@ from docker_engine import errors
 from docker_engine import location
 from docker_engine.archive import ArchiveError
 from docker_engine.archive import ImageArchive
+from docker_engine.archive import ImageTooLarge
 from docker_engine.client import DockerClient
 from docker_engine.credentials import credentials
 from docker_engine.reference import GLANCE_REPOSITORY
+from nova_docker.image import pull
 from nova_docker.image.locations import ImageLocations
+from nova_docker.image.refusals import Refusals
+from nova_docker.storage.space import DiskSpace
+from nova_docker.storage.space import NoSpace
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -89,6 +98,7 @@ class ImageStore:
 
     :param client: the engine
     :param image_api: ``nova.image.glance.API()``
+    :param space: of the engine's disk
     :param locations: looks up the locations of images in Glance; None to download all
         images from Glance
     """
@@ -97,11 +107,14 @@ class ImageStore:
         self,
         client: DockerClient,
         image_api: Any,
+        space: DiskSpace,
         locations: ImageLocations | None = None,
     ) -> None:
         self._client = client
         self._image_api = image_api
+        self._space = space
         self._locations = locations
+        self._refusals = Refusals()
         # Image ID and certificate IDs for which the signature has been verified.
         self._trusted: set[tuple[str, ...]] = set()
 
@@ -129,7 +142,7 @@ class ImageStore:
             raise exception.ImageUnacceptable(
                 image_id=image_id, reason="image ID is not a lower-case UUID"
             )
-        _check_fits(size or 0, flavor)
+        _check_fits(size or 0, _root_disk(flavor))
 
     def ensure(
         self,
@@ -141,7 +154,8 @@ class ImageStore:
         """Ensure that the engine has an image, and fetch it if necessary.
 
         Engine calls: GET /images/{name}/json; to fetch an image, POST
-        /images/{name}/tag, POST /images/create or POST /images/load.
+        /images/{name}/tag, POST /images/create or POST /images/load. DELETE
+        /images/{name} removes an image that was fetched and is then refused.
 
         :param flavor: if given, the unpacked image must fit its root disk
         :param trusted_certs: ``Instance.trusted_certs``, one of which must have issued
@@ -152,25 +166,47 @@ class ImageStore:
         :raises FlavorDiskSmallerThanImage: if it does not fit the root disk
         :raises ImageNotFound: or another of Nova's exceptions, if Glance refuses
         :raises CouldNotFetchImage: if Glance, the connection to it or the engine fails,
-            so that another host may succeed
+            or the engine's disk has no space, so that another host may succeed
         """
         self.check(image_meta, flavor)
         image_id = image_meta.id
+        root = _root_disk(flavor)
         tag = tag_of(image_id)
         with lockutils.lock(lock_name(image_id)), _host_errors(image_id):
             found = None
             with contextlib.suppress(errors.ImageNotFound):
                 found = self._client.inspect_image(tag)
             trusted = (image_id, *sorted(trusted_certs.ids)) if trusted_certs else None
-            if not found and not trusted:
-                found = self._take(image_id, tag)
-            if not found or (trusted and trusted not in self._trusted):
-                found = self._load(context, image_id, tag, trusted_certs)
+            if not found:
+                self._refusals.check(image_meta, root)
+                # Nobody else has this lock: a server with a larger flavor cannot have
+                # got the image in the meantime.
+                with self._removed_on_failure(tag):
+                    if not trusted:
+                        found = self._take(image_id, tag, root)
+                    if not found:
+                        found = self._load(context, image_meta, root, trusted_certs)
+            elif trusted and trusted not in self._trusted:
+                found = self._load(context, image_meta, root, trusted_certs)
             if trusted:
                 self._trusted.add(trusted)
         # With containerd's image store, this is the compressed size.
-        _check_fits(found["Size"], flavor)
+        _check_fits(found["Size"], root)
         return found["Id"]
+
+    @contextlib.contextmanager
+    def _removed_on_failure(self, tag: str) -> Iterator[None]:
+        """Remove a tag, and an image that has no other, if the block fails."""
+        try:
+            yield
+        except Exception:
+            # The engine keeps an image that somebody else has tagged or uses.
+            try:
+                with contextlib.suppress(errors.ImageNotFound):
+                    self._client.remove_image(tag, force=True)
+            except errors.DockerError as error:
+                LOG.warning("Cannot remove %s, which is refused: %s", tag, error)
+            raise
 
     def cache(self, context: Any, image_id: str) -> bool:
         """Fetch an image before the first server needs it.
@@ -187,9 +223,10 @@ class ImageStore:
         self.ensure(context, image_meta)
         return True
 
-    def _take(self, image_id: str, tag: str) -> dict[str, Any] | None:
+    def _take(self, image_id: str, tag: str, root: int) -> dict[str, Any] | None:
         """Take an image from one of its locations, without a download from Glance.
 
+        :param root: bytes of the root disk; 0 for no limit
         :returns: GET /images/{name}/json; None if no location has it
         """
         for place in self._locations.of(image_id) if self._locations else ():
@@ -197,19 +234,23 @@ class ImageStore:
                 with contextlib.suppress(errors.ImageNotFound):
                     # The ID is a digest: any engine with this ID has the same image.
                     found = self._client.inspect_image(place.image_id)
-                    return self._adopt(found, image_id, tag)
+                    return self._adopt(found, image_id, tag, root)
             if place.reference and (
-                pulled := self._pull(place.reference, image_id, tag)
+                pulled := self._pull(place.reference, image_id, tag, root)
             ):
                 return pulled
         return None
 
-    def _adopt(self, found: dict[str, Any], image_id: str, tag: str) -> dict[str, Any]:
+    def _adopt(
+        self, found: dict[str, Any], image_id: str, tag: str, root: int
+    ) -> dict[str, Any]:
         """Tag an image that the engine has as a Glance image.
 
         :raises ImageUnacceptable: if it is for another architecture
+        :raises FlavorDiskSmallerThanImage: if it does not fit the root disk
         """
-        host = self._client.version().get("Arch")
+        _check_fits(found["Size"], root)
+        host = self._architecture()
         if host and found["Architecture"] != host:
             raise exception.ImageUnacceptable(
                 image_id=image_id,
@@ -221,23 +262,32 @@ class ImageStore:
         LOG.info("Using image %s of the engine as image %s", found["Id"], image_id)
         return found
 
-    def _pull(self, reference: str, image_id: str, tag: str) -> dict[str, Any] | None:
+    def _pull(
+        self, reference: str, image_id: str, tag: str, root: int
+    ) -> dict[str, Any] | None:
         """Pull an image from a registry, unless the engine has it.
 
+        The engine unpacks layers as they arrive, so only their compressed size is
+        checked in advance, and that of the whole image afterwards.
+
         :param reference: ``registry/repository@sha256:…``
+        :param root: bytes of the root disk; 0 for no limit
         :returns: GET /images/{name}/json; None if the pull fails
         """
         repository, _, digest = reference.partition("@")
         with lockutils.lock(f"nova-docker-{digest.replace(':', '-')}"):
             with contextlib.suppress(errors.ImageNotFound):
                 found = self._client.inspect_image(reference)
-                return self._adopt(found, image_id, tag)
+                return self._adopt(found, image_id, tag, root)
             LOG.info("Pulling %s for image %s", reference, image_id)
             try:
                 auth = credentials(
                     CONF.docker.registry_auth_file, location.registry_of(repository)
                 )
-                self._client.pull_image(repository, digest, auth)
+                size = pull.compressed_size(reference, auth, self._architecture()) or 0
+                _check_fits(size, root)
+                with self._space.reserve(pull.ON_DISK * size):
+                    self._client.pull_image(repository, digest, auth)
             except (errors.DockerError, ValueError) as error:
                 LOG.warning(
                     "Cannot pull %s; downloading image %s from Glance instead: %s",
@@ -247,19 +297,31 @@ class ImageStore:
                 )
                 return None
             try:
-                return self._adopt(self._client.inspect_image(reference), image_id, tag)
+                found = self._client.inspect_image(reference)
+                return self._adopt(found, image_id, tag, root)
             finally:
                 # With a second name, the image would stay after the removal of its tag.
                 with contextlib.suppress(errors.ImageNotFound):
                     self._client.remove_image(reference)
 
+    def _architecture(self) -> str | None:
+        """Return the GOARCH name of the engine, if it says so."""
+        return self._client.version().get("Arch")
+
     def _load(
-        self, context: Any, image_id: str, tag: str, trusted_certs: Any
+        self,
+        context: Any,
+        image_meta: objects.ImageMeta,
+        root: int,
+        trusted_certs: Any,
     ) -> dict[str, Any]:
         """Download an image from Glance and load it into the engine.
 
+        :param root: bytes of the root disk; 0 for no limit
         :returns: GET /images/{name}/json
         """
+        image_id = image_meta.id
+        tag = tag_of(image_id)
         LOG.info("Loading image %s into the Docker engine", image_id)
 
         def fetch(sink: _Download) -> None:
@@ -277,14 +339,26 @@ class ImageStore:
                     ) from error
 
         download = _Download(fetch)
-        archive = ImageArchive(download, tag, self._client.version().get("Arch"))
-        with _image_errors(image_id), contextlib.closing(download):
+        with (
+            self._space.reserve() as space,
+            self._image_errors(image_meta, root),
+            contextlib.closing(download),
+        ):
+            archive = ImageArchive(
+                download,
+                tag,
+                self._architecture(),
+                max_unpacked=root or None,
+                on_growth=space.grow,
+            )
             for message in self._client.load_image(archive):
                 # With containerd's image store, this is not reported as an error.
                 if message.get("stream", "").startswith(_NOT_UNPACKED):
                     self._client.remove_image(tag)
                     raise errors.EngineError(message["stream"].strip())
-        found = self._client.inspect_image(tag)
+            found = self._client.inspect_image(tag)
+            if root and found["Size"] > root:
+                raise ImageTooLarge(found["Size"])
         # The IDs may differ: with containerd's image store, an ID is the digest of a
         # manifest that the engine has generated.
         if found["RootFS"]["Layers"] != archive.diff_ids:
@@ -294,6 +368,31 @@ class ImageStore:
                 f"{image_id}; it has been removed"
             )
         return found
+
+    @contextlib.contextmanager
+    def _image_errors(self, image_meta: objects.ImageMeta, root: int) -> Iterator[None]:
+        """Translate the errors of a load that are the image's fault, and remember them.
+
+        :raises ImageUnacceptable: if no host can load the image
+        :raises FlavorDiskSmallerThanImage: if it does not fit the root disk
+        """
+        try:
+            yield
+        except ImageTooLarge as error:
+            self._refusals.remember(image_meta, at_least=error.size)
+            raise exception.FlavorDiskSmallerThanImage(
+                flavor_size=root, image_size=error.size
+            ) from error
+        except (ArchiveError, errors.DockerError) as error:
+            reason = str(error)
+            if isinstance(error, errors.DockerError):
+                if _HOST_TROUBLE.search(reason) or not _BAD_LAYER.search(reason):
+                    raise
+                reason = f"the Docker engine cannot unpack it: {reason}"
+            self._refusals.remember(image_meta, reason=reason)
+            raise exception.ImageUnacceptable(
+                image_id=image_meta.id, reason=reason
+            ) from error
 
 
 class _Download:
@@ -348,30 +447,14 @@ class _Download:
         """Do nothing: after this call, Nova raises that the signature is wrong."""
 
 
-def _check_fits(size: int, flavor: objects.Flavor | None) -> None:
-    root = flavor.root_gb * units.Gi if flavor else 0
+def _root_disk(flavor: objects.Flavor | None) -> int:
+    """Return the size of a flavor's root disk in bytes; 0 for no limit."""
+    return flavor.root_gb * units.Gi if flavor else 0
+
+
+def _check_fits(size: int, root: int) -> None:
     if root and size > root:
         raise exception.FlavorDiskSmallerThanImage(flavor_size=root, image_size=size)
-
-
-@contextlib.contextmanager
-def _image_errors(image_id: str) -> Iterator[None]:
-    """Translate the errors of a load that are the image's fault.
-
-    :raises ImageUnacceptable: for them; no host can load the image
-    """
-    try:
-        yield
-    except ArchiveError as error:
-        raise exception.ImageUnacceptable(
-            image_id=image_id, reason=str(error)
-        ) from error
-    except errors.DockerError as error:
-        if _HOST_TROUBLE.search(str(error)) or not _BAD_LAYER.search(str(error)):
-            raise
-        raise exception.ImageUnacceptable(
-            image_id=image_id, reason=f"the Docker engine cannot unpack it: {error}"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -382,6 +465,10 @@ def _host_errors(image_id: str) -> Iterator[None]:
     """
     try:
         yield
+    except NoSpace as error:
+        raise exception.CouldNotFetchImage(
+            f"Could not fetch image {image_id}: {error}"
+        ) from error
     except OSError as error:
         # The hash did not match, or the connection was lost.
         raise exception.CouldNotFetchImage(

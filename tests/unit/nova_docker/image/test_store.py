@@ -13,6 +13,7 @@ import itertools
 import json
 import threading
 import time
+import types
 from collections.abc import Iterable
 from concurrent import futures
 from typing import Any
@@ -31,6 +32,7 @@ from docker_engine.mock.client import MockDockerClient
 from nova_docker import conf
 from nova_docker.image.locations import ImageLocations
 from nova_docker.image.store import ImageStore
+from nova_docker.storage.space import DiskSpace
 from tests import archives
 from tests import samples
 
@@ -41,6 +43,7 @@ IMAGE_ID = "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd"
 TAG = f"nova-glance/{IMAGE_ID}:latest"
 LAYER = archives.tar({"etc/motd": b"hello\n" * 1000})
 ARCHIVE = archives.archive([LAYER], tags=["debian:latest"])
+SPACE = DiskSpace(lambda: "/")
 OCI_ARCHIVE = archives.archive([LAYER], tags=["debian:latest"], oci=True)
 
 
@@ -143,7 +146,7 @@ def engine():
 
 @pytest.fixture
 def store(server, engine):
-    yield ImageStore(engine, glance.API())
+    yield ImageStore(engine, glance.API(), SPACE)
     # Downloads that are no longer needed must end.
     for thread in threading.enumerate():
         if thread.name == "docker-image":
@@ -257,9 +260,164 @@ class TestEnsure:
         for _ in range(2):
             with pytest.raises(exception.FlavorDiskSmallerThanImage):
                 ensure(store, samples.flavor(root_gb=1))
+            assert engine.list_images() == []
+        assert server.downloads == 1
         assert ensure(store, samples.flavor(root_gb=2))
         assert ensure(store, samples.flavor(root_gb=0))
+        assert server.downloads == 2
+
+    def test_a_small_flavor_does_not_remove_the_image_of_a_large_one(
+        self, store, engine, monkeypatch
+    ):
+        inspect = engine.inspect_image
+        monkeypatch.setattr(
+            engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
+        )
+        ensure(store, samples.flavor(root_gb=2))
+        with pytest.raises(exception.FlavorDiskSmallerThanImage):
+            ensure(store, samples.flavor(root_gb=1))
+        assert engine.tags == [TAG]
+
+    def test_a_refused_image_that_was_there_before_stays(
+        self, store, engine, monkeypatch
+    ):
+        engine.load_image([ARCHIVE])
+        inspect = engine.inspect_image
+        monkeypatch.setattr(
+            engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
+        )
+        with pytest.raises(exception.FlavorDiskSmallerThanImage):
+            ensure(store, samples.flavor(root_gb=1))
+        assert engine.tags == ["debian:latest"]
+
+    def test_an_image_that_a_failed_boot_has_loaded_is_removed(
+        self, store, engine, monkeypatch
+    ):
+        """The engine may have loaded it when the connection breaks."""
+        load = engine.load_image
+
+        def load_and_break(chunks: Iterable[bytes]) -> Any:
+            load(chunks)
+            raise errors.Unreachable("connection lost")
+
+        monkeypatch.setattr(engine, "load_image", load_and_break)
+        with pytest.raises(exception.CouldNotFetchImage, match="connection lost"):
+            ensure(store)
+        assert engine.list_images() == []
+
+    def test_an_engine_that_cannot_remove_an_image_does_not_hide_the_reason(
+        self, store, server, engine
+    ):
+        server.upload(b"")
+        engine.fail_next("remove_image", errors.Unreachable("gone"))
+        with pytest.raises(exception.ImageUnacceptable, match="empty archive"):
+            ensure(store)
+
+
+class TestSpace:
+    """An image is refused while it streams, before the engine unpacks anything."""
+
+    @pytest.fixture
+    def bomb(self, server):
+        """Four megabytes, of which Glance says nothing."""
+        layer = archives.tar({"file": bytes(4 * 1024 * 1024)})
+        server.upload(archives.archive([layer]))
+
+    @pytest.fixture
+    def disk(self, monkeypatch):
+        """The engine's disk, with very little space."""
+        found = types.SimpleNamespace(
+            f_frsize=4096, f_blocks=1000, f_bavail=250, f_files=1000, f_favail=250
+        )
+        monkeypatch.setattr("os.statvfs", lambda path: found)
+        return found
+
+    @pytest.mark.usefixtures("bomb")
+    def test_an_image_must_fit_the_root_disk(self, store, server, engine, monkeypatch):
+        monkeypatch.setattr("nova_docker.image.store.units.Gi", 1024 * 1024)
+        for _ in range(2):
+            with pytest.raises(exception.FlavorDiskSmallerThanImage) as caught:
+                ensure(store, samples.flavor(root_gb=3))
+            assert "is 3145728 bytes" in str(caught.value)
+            assert engine.list_images() == []
+        # The second time, it is known.
         assert server.downloads == 1
+        assert ensure(store, samples.flavor(root_gb=5))
+        assert server.downloads == 2
+
+    @pytest.mark.usefixtures("bomb")
+    def test_a_full_disk_is_an_error_of_the_host(self, store, server, engine, disk):
+        for _ in range(2):
+            with pytest.raises(
+                exception.CouldNotFetchImage, match="MiB of the engine's disk are free"
+            ):
+                ensure(store, samples.flavor(root_gb=0))
+        # Another host is tried, and this one may have space later.
+        assert engine.list_images() == []
+        disk.f_bavail = 10_000
+        assert ensure(store)
+        assert server.downloads == 3
+
+    def test_the_disk_must_have_inodes(self, store, server, disk):
+        disk.f_bavail = 100_000
+        server.upload(
+            archives.archive([archives.tar({str(n): b"" for n in range(300)})])
+        )
+        with pytest.raises(exception.CouldNotFetchImage, match="200 inodes"):
+            ensure(store)
+
+    @pytest.mark.usefixtures("bomb")
+    def test_loads_at_the_same_time_share_the_space(
+        self, store, engine, disk, monkeypatch
+    ):
+        """The mock engine writes nothing: only the first load's promise counts."""
+        disk.f_bavail = 1700
+        other = "0" * 8 + IMAGE_ID[8:]
+        load = engine.load_image
+
+        def load_both(chunks: Iterable[bytes]) -> Any:
+            data = list(chunks)
+            monkeypatch.setattr(engine, "load_image", load)
+            with pytest.raises(exception.CouldNotFetchImage, match="are free"):
+                ensure(store, id=other)
+            return load(data)
+
+        monkeypatch.setattr(engine, "load_image", load_both)
+        assert ensure(store)
+        assert ensure(store, id=other)
+
+
+class TestRefusals:
+    def test_an_image_that_was_refused_is_not_downloaded_again(
+        self, store, server, engine
+    ):
+        server.upload(b"")
+        for _ in range(3):
+            with pytest.raises(exception.ImageUnacceptable, match="empty archive"):
+                ensure(store)
+        assert server.downloads == 1
+
+    def test_an_image_that_the_engine_refuses_is_not_loaded_again(
+        self, store, server, engine
+    ):
+        engine.breaks = None, errors.EngineError("max depth exceeded", 200)
+        for _ in range(2):
+            with pytest.raises(exception.ImageUnacceptable, match="max depth"):
+                ensure(store)
+        assert server.downloads == 1
+
+    def test_trouble_on_the_host_or_in_glance_is_not_remembered(
+        self, store, server, engine
+    ):
+        server.status = 403
+        with pytest.raises(exception.ImageNotAuthorized):
+            ensure(store)
+        server.status = 200
+        engine.breaks = None, errors.EngineError("no space left on device", 500)
+        with pytest.raises(exception.CouldNotFetchImage):
+            ensure(store)
+        engine.breaks = None
+        assert ensure(store)
 
 
 class TestGlanceFails:
@@ -491,7 +649,16 @@ class TestLocations:
 
     @pytest.fixture
     def store(self, server, engine, locations):
-        return ImageStore(engine, glance.API(), locations)
+        return ImageStore(engine, glance.API(), SPACE, locations)
+
+    @pytest.fixture(autouse=True)
+    def size(self, monkeypatch):
+        """The size that the registry says, in bytes; by default, it is not reached."""
+        size: list[int | None] = [None]
+        monkeypatch.setattr(
+            "nova_docker.image.pull.compressed_size", lambda *args: size[0]
+        )
+        return size
 
     @pytest.fixture
     def listed(self, engine, locations):
@@ -557,6 +724,33 @@ class TestLocations:
         )
         with pytest.raises(exception.FlavorDiskSmallerThanImage):
             ensure(store, samples.flavor(root_gb=1))
+        assert engine.tags == ["debian:latest"]
+
+    @pytest.mark.usefixtures("pulled")
+    def test_a_pulled_image_that_does_not_fit_is_removed(
+        self, store, engine, monkeypatch
+    ):
+        inspect = engine.inspect_image
+        monkeypatch.setattr(
+            engine, "inspect_image", lambda ref: inspect(ref) | {"Size": 1024**3 + 1}
+        )
+        with pytest.raises(exception.FlavorDiskSmallerThanImage):
+            ensure(store, samples.flavor(root_gb=1))
+        assert engine.list_images() == []
+        assert ensure(store, samples.flavor(root_gb=2))
+
+    @pytest.mark.usefixtures("pulled")
+    def test_an_image_is_not_pulled_if_its_layers_are_larger_than_the_disk(
+        self, store, server, engine, size
+    ):
+        size[0] = 1024**3 + 1
+        engine.fail_next("pull_image", AssertionError("it is too large"))
+        with pytest.raises(exception.FlavorDiskSmallerThanImage):
+            ensure(store, samples.flavor(root_gb=1))
+        size[0] = 1024**5
+        with pytest.raises(exception.CouldNotFetchImage, match="are free"):
+            ensure(store, samples.flavor(root_gb=0))
+        assert server.downloads == 0
 
     def test_another_architecture_is_refused(
         self, store, server, engine, listed, monkeypatch
