@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 import psutil
 from oslo_utils import uuidutils
@@ -36,8 +37,9 @@ class Engine:
     :ivar host: its address, a value of ``[docker]host``
     """
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, options: Sequence[str] = ()) -> None:
         self._directory = directory
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.host = f"unix://{directory}/docker.sock"
         # On its PATH, for programs that a test adds.
@@ -63,6 +65,7 @@ class Engine:
             f"--data-root={self._directory}/data",
             f"--exec-root={self._directory}/exec",
             f"--pidfile={self._directory}/pid",
+            *self._options,
         ]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -128,12 +131,15 @@ class Engine:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Engine]:
-    """Run an engine for the duration of the block."""
+def running(options: Sequence[str] = ()) -> Iterator[Engine]:
+    """Run an engine for the duration of the block.
+
+    :param options: more options of dockerd
+    """
     if shutil.which("dockerd") is None:
         raise RuntimeError("dockerd is not installed; ./run_tests.sh installs it")
     # A socket path has at most 108 bytes; pytest's directories are longer.
-    engine = Engine(pathlib.Path(tempfile.mkdtemp(prefix="nd-", dir="/tmp")))
+    engine = Engine(pathlib.Path(tempfile.mkdtemp(prefix="nd-", dir="/tmp")), options)
     os.chmod(engine._directory, 0o711)
     try:
         engine.start()

@@ -31,7 +31,8 @@ class EventStream(Iterator[dict[str, Any]]):
         self._answer = answer
         self._events = json_lines(answer)
         self._closed = False
-        # A duplicate, because requests closes its socket at the end of the response.
+        # A duplicate, because requests closes its socket at the end of the response. It
+        # is below TLS, but only ever shut down.
         self._socket = socket.socket(fileno=os.dup(answer.raw.fileno()))
 
     def __enter__(self) -> Self:

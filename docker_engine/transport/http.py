@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from http import client as http_client
 from typing import Any
 from urllib import parse
 
@@ -148,17 +149,38 @@ class Transport:
     def hijack(
         self, path: str, query: Mapping[str, str] | None = None, **options: Any
     ) -> socket.socket:
-        """Make a POST call that turns its connection into a two-way stream."""
-        answer = self.stream(
+        """Make a POST call that turns its connection into a two-way stream.
+
+        :returns: a plain socket, with TLS, too; its data goes through TLS. It can be
+            shut down for writing, and still be read
+        """
+        try:
+            session = sessions.new_hijack_session(self._tls)
+        except OSError as error:
+            raise translated(f"{self._host}: POST {path}", error) from error
+        answer = self.request(
             "POST",
             path,
-            query or {},
+            query,
             headers={"Connection": "Upgrade", "Upgrade": "tcp"},
             repeat=False,
+            stream=True,
+            session=session,
             **options,
         )
         with contextlib.closing(answer):
+            if answer.status_code != http_client.SWITCHING_PROTOCOLS:
+                raise errors.EngineError(
+                    f"{self._host}: POST {path}: the engine did not turn the "
+                    "connection into a stream",
+                    answer.status_code,
+                )
             stream = socket.socket(fileno=os.dup(answer.raw.fileno()))
+        family = stream.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
+        if self._tls and family != socket.AF_UNIX:
+            # Never hand out the socket beneath TLS: its user would write in clear.
+            stream.close()
+            raise errors.EngineError(f"{self._host}: POST {path}: not a TLS stream")
         stream.setblocking(True)
         return stream
 

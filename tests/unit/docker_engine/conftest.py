@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import queue
+import ssl
 
 import pytest
 
 from docker_engine.client import DockerClient
+from tests import certificates
 from tests.unit.docker_engine.http_engine import serving
 
 
@@ -33,3 +35,25 @@ def happen(engine):
     )
     yield pending
     pending.put(None)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    return certificates.make(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def tls_engine(pki):
+    """An engine that requires client certificates, like dockerd --tlsverify."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki / "server.pem", pki / "server-key.pem")
+    context.load_verify_locations(pki / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with serving() as engine:
+        engine.socket = context.wrap_socket(engine.socket, server_side=True)
+        yield engine
+
+
+@pytest.fixture
+def tls(pki):
+    return certificates.client(pki)
