@@ -39,7 +39,7 @@ def kill() -> None:
     :raises QuickstartError: if they belong to a cloud in another state directory,
         which is running
     """
-    for pid in _processes():
+    for pid in processes():
         if (other := _state_directory(pid)) and other != settings.STATE:
             raise QuickstartError(
                 f"this machine runs a cloud in {other} and cannot run a second one; "
@@ -47,7 +47,7 @@ def kill() -> None:
             )
 
     def kill_all() -> bool:
-        found = _processes()
+        found = processes()
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -86,7 +86,8 @@ def _groups() -> list[pathlib.Path]:
     return [p / settings.CGROUP for p in places if (p / settings.CGROUP).is_dir()]
 
 
-def _processes() -> set[int]:
+def processes() -> set[int]:
+    """Return the IDs of all processes in the control group."""
     found: set[int] = set()
     for group in _groups():
         for file in group.rglob("cgroup.procs"):

@@ -63,8 +63,10 @@ def run(
     return status
 
 
-def output(*command: str | pathlib.Path, check: bool = True) -> str:
+def output(*command: str | pathlib.Path, stdin: str = "", check: bool = True) -> str:
     """Run a command and return its standard output.
+
+    :param stdin: its standard input
 
     :raises QuickstartError: when its exit status is not 0, unless ``check`` is False
     """
@@ -72,7 +74,7 @@ def output(*command: str | pathlib.Path, check: bool = True) -> str:
     done = subprocess.run(
         words,
         env=clean_env(),
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import grp
 import os
+import pathlib
 import string
 
 from cloud import credentials
 from cloud import databases
 from cloud import engine
+from cloud import open_vswitch
 from cloud import settings
 from cloud.settings import AUTH_URL
 from cloud.settings import DATA
@@ -30,15 +32,19 @@ def write() -> None:
         "compute_driver": settings.COMPUTE_DRIVER,
         "data": DATA,
         "engine": engine.host(),
+        "engine_bridge": settings.ENGINE_BRIDGE,
         "etc": ETC,
         "fake_host": settings.FAKE_HOST,
+        "firewall": settings.FIREWALL,
         "host": settings.HOST,
+        "integration_bridge": settings.INTEGRATION_BRIDGE,
+        "ovsdb": f"unix:{open_vswitch.SOCKET}",
+        "public_bridge": settings.PUBLIC_BRIDGE,
         "run": RUN,
         "threads": 4,
         "venv": settings.VENV,
     }
     values["keystone_authtoken"] = string.Template(_AUTHTOKEN).substitute(values)
-    owner = grp.getgrnam(settings.USER).gr_gid
     for template in sorted(TEMPLATES.rglob("*.*")):
         path = ETC / template.relative_to(TEMPLATES)
         path.parent.mkdir(exist_ok=True)
@@ -46,11 +52,16 @@ def write() -> None:
         if not path.exists() or path.read_text() != text:
             path.touch(mode=0o640)
             path.write_text(text)
-        if path.name.startswith(("rabbitmq", "mariadb")):
-            path.chmod(0o644)
-        else:
-            os.chown(path, 0, owner)
+        os.chown(path, 0, grp.getgrnam(_reader(path)).gr_gid)
+        # Earlier versions let all users read some of these.
+        path.chmod(0o640)
     credentials.write_clouds_yaml()
+
+
+def _reader(path: pathlib.Path) -> str:
+    """Return the group, besides root, that reads a configuration file."""
+    readers = {"rabbitmq": "rabbitmq", "mariadb": "mysql"}
+    return readers.get(path.name.partition(".")[0], settings.USER)
 
 
 _AUTHTOKEN = f"""\

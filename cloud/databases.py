@@ -64,13 +64,14 @@ def make_databases() -> None:
 
 def sql(*statements: str) -> list[list[str]]:
     """Run SQL statements as MariaDB's root, and return the rows of their results."""
+    # On standard input: all users of the machine can read command lines.
     printed = commands.output(
         "/usr/bin/mariadb",
         f"--defaults-file={ETC}/mariadb.cnf",
         "--user=root",
         "--batch",
         "--skip-column-names",
-        f"--execute={';'.join(statements)}",
+        stdin=";\n".join(statements),
     )
     return [line.split("\t") for line in printed.splitlines()]
 
@@ -204,6 +205,7 @@ def _nova() -> None:
             "nova_cell0",
             stdin=dump,
         )
-    cell0 = f"--database_connection={url('nova_cell0')}"
-    _manage("nova", "cell_v2", "map_cell0", cell0)
+    # Nova fills the braces in from its configuration, which has the password.
+    cell0 = "{scheme}://{username}:{password}@{hostname}/nova_cell0?{query}"
+    _manage("nova", "cell_v2", "map_cell0", f"--database_connection={cell0}")
     _manage("nova", "cell_v2", "create_cell", "--name=cell1")

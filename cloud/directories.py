@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import re
@@ -15,33 +16,41 @@ from cloud.settings import LOG
 from cloud.settings import RUN
 from cloud.settings import STATE
 
-OWNERS = {
-    ETC: "root",
-    LOG: "root",
-    DATA: "root",
-    RUN: "root",
-    DATA / "docker": "root",
-    DATA / "containerd": "root",
-    DATA / "images": "root",
-    RUN / "docker": "root",
-    RUN / "containerd": "root",
-    RUN / "ovs": "root",
-    DATA / "mariadb": "mysql",
-    RUN / "mariadb": "mysql",
-    DATA / "rabbitmq": "rabbitmq",
-    DATA / "nova": settings.USER,
-    DATA / "nova-fake": settings.USER,
-    DATA / "fernet": settings.USER,
-    DATA / "glance": settings.USER,
-    DATA / "ovn": settings.USER,
-    RUN / "ovn": settings.USER,
-    RUN / "metadata": settings.USER,
-    RUN / "neutron": settings.USER,
-    RUN / "locks": settings.USER,
-}
+_ROOT = ("root", "root", 0o700)
+# Users who know a path pass through, but cannot list the directory.
+_ROOT_THROUGH = ("root", "root", 0o711)
+_NOVA = (settings.USER, settings.USER, 0o700)
 
-# Step logs contain command lines, and some of these contain passwords.
-PRIVATE = (LOG, DATA / "fernet", DATA / "mariadb", DATA / "rabbitmq", DATA / "glance")
+# User, group and mode.
+OWNERS = {
+    ETC: _ROOT_THROUGH,
+    # Step logs contain command lines.
+    LOG: _ROOT,
+    DATA: _ROOT_THROUGH,
+    RUN: _ROOT_THROUGH,
+    # The engine's own modes.
+    DATA / "docker": ("root", "root", 0o710),
+    DATA / "containerd": _ROOT_THROUGH,
+    DATA / "images": _ROOT,
+    RUN / "docker": _ROOT_THROUGH,
+    RUN / "containerd": _ROOT_THROUGH,
+    # New sockets belong to the directory's group: nova-compute and Neutron's agent
+    # use the switch's database.
+    RUN / "ovs": ("root", settings.USER, 0o2750),
+    DATA / "mariadb": ("mysql", "mysql", 0o700),
+    # MariaDB lets all users connect to its socket.
+    RUN / "mariadb": ("mysql", settings.USER, 0o750),
+    DATA / "rabbitmq": ("rabbitmq", "rabbitmq", 0o700),
+    DATA / "nova": _NOVA,
+    DATA / "nova-fake": _NOVA,
+    DATA / "fernet": _NOVA,
+    DATA / "glance": _NOVA,
+    DATA / "ovn": _NOVA,
+    RUN / "ovn": _NOVA,
+    RUN / "metadata": _NOVA,
+    RUN / "neutron": _NOVA,
+    RUN / "locks": _NOVA,
+}
 
 
 def check_state_directory() -> None:
@@ -59,8 +68,7 @@ def check_state_directory() -> None:
 
 
 def make_directories() -> None:
-    for path, user in OWNERS.items():
-        path.mkdir(exist_ok=True)
-        entry = pwd.getpwnam(user)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
-        path.chmod(0o700 if path in PRIVATE else 0o755)
+    for path, (user, group, mode) in OWNERS.items():
+        path.mkdir(mode=0o700, exist_ok=True)
+        os.chown(path, pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+        path.chmod(mode)

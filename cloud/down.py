@@ -12,6 +12,7 @@ from cloud import cgroup
 from cloud import commands
 from cloud import databases
 from cloud import engine
+from cloud import firewall
 from cloud import images
 from cloud import open_vswitch
 from cloud import ovn
@@ -41,6 +42,7 @@ def down(*, purge: bool) -> None:
     _unmount()
     for link in (settings.ENGINE_BRIDGE, *open_vswitch.INTERFACES):
         open_vswitch.remove_interface(link)
+    firewall.remove()
     cgroup.remove()
     shutil.rmtree(settings.RUN, ignore_errors=True)
     if purge:

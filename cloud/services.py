@@ -42,6 +42,7 @@ class Service:
     :ivar config: configuration files below ``settings.ETC``; the service is restarted
         when one of them changes
     :ivar version: the service is also restarted when this changes
+    :ivar umask: with which the service creates files and sockets
     :ivar priority: services with a higher priority stop first
     """
 
@@ -54,6 +55,7 @@ class Service:
     prepare: Callable[[], object] | None = None
     config: Sequence[str] = ()
     version: str = ""
+    umask: str = "022"
     priority: int = 0
     stop_signal: str = "TERM"
     stop_group: bool = False
@@ -76,6 +78,11 @@ def services() -> list[Service]:
 def infrastructure() -> list[Service]:
     """Return the services that OpenStack needs: broker, database, engine, switch."""
     ovs = {"OVS_RUNDIR": f"{RUN}/ovs", "OVN_RUNDIR": f"{RUN}/ovn"}
+    ovsdb = (
+        f"/usr/sbin/ovsdb-server {open_vswitch.DATABASE}"
+        f" --remote=punix:{open_vswitch.SOCKET}"
+        f" --unixctl={RUN}/ovs/ovsdb-server.ctl"
+    )
     own_engine = [
         Service(
             "containerd",
@@ -123,14 +130,12 @@ def infrastructure() -> list[Service]:
         *([] if engine.is_foreign() else own_engine),
         Service(
             "ovsdb-server",
-            f"/usr/sbin/ovsdb-server {open_vswitch.DATABASE}"
-            f" --remote=punix:{open_vswitch.SOCKET}"
-            f" --remote=ptcp:{PORTS['ovsdb']}:127.0.0.1"
-            f" --unixctl={RUN}/ovs/ovsdb-server.ctl",
+            ovsdb,
             lambda: probes.socket_accepts(open_vswitch.SOCKET),
-            port=PORTS["ovsdb"],
             env=ovs,
             prepare=open_vswitch.make_database,
+            # The group of the directory, nova, may connect to the socket.
+            umask="007",
             priority=20,
         ),
         Service(
@@ -140,6 +145,8 @@ def infrastructure() -> list[Service]:
             open_vswitch.is_ready,
             env=ovs,
             prepare=open_vswitch.configure,
+            # A database that restarts is empty: configure it again.
+            version=ovsdb,
             priority=30,
         ),
         Service(
@@ -169,6 +176,7 @@ def infrastructure() -> list[Service]:
             f"/usr/bin/ovn-controller unix:{open_vswitch.SOCKET}",
             ovn.has_chassis,
             env=ovs,
+            version=ovsdb,
             priority=40,
         ),
     ]

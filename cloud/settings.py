@@ -44,7 +44,6 @@ PORTS = {
     "nova-api": 8774,
     "nova-metadata": 8775,
     "nova-serialproxy": 6083,
-    "ovsdb": 6640,
     "rabbitmq": 5679,
     "rabbitmq-dist": 25679,
     "epmd": 4379,
@@ -57,4 +56,6 @@ PUBLIC_CIDR = "172.24.4.0/24"
 PUBLIC_GATEWAY = "172.24.4.1"
 ENGINE_BRIDGE = "nova-docker0"
 ENGINE_BRIDGE_CIDR = "172.24.5.1/24"
+# The table in netfilter.
+FIREWALL = "nova-docker-quickstart"
 CGROUP = "nova-docker-quickstart"

@@ -18,6 +18,7 @@ from cloud import credentials
 from cloud import databases
 from cloud import directories
 from cloud import engine
+from cloud import firewall
 from cloud import images
 from cloud import open_vswitch
 from cloud import ovn
@@ -63,8 +64,9 @@ def steps(*, fake_compute: bool) -> list[Step]:
         ),
         Step("mariadb", "MariaDB", start_mariadb, ("setup",)),
         Step("rabbitmq", "RabbitMQ", start("epmd", "rabbitmq"), ("setup",)),
-        Step("engine", "Docker engine", start_engine, ("setup",)),
-        Step("switch", "Open vSwitch and OVN", start_switch, ("setup",)),
+        Step("firewall", "Firewall", firewall.apply, ("setup",)),
+        Step("engine", "Docker engine", start_engine, ("firewall",)),
+        Step("switch", "Open vSwitch and OVN", start_switch, ("firewall",)),
         Step("debian-tree", "Debian tree", images.make_debian_tree, ("setup",)),
         Step("busybox", "Image busybox", make_busybox, ("engine",)),
         Step(

@@ -184,7 +184,7 @@ def _program(service: Service) -> str:
     lines = {
         "command": service.command.replace("%", "%%"),
         "user": service.user,
-        "umask": "022",
+        "umask": service.umask,
         "environment": pairs.replace("%", "%%"),
         "autostart": "false",
         "autorestart": "true",

@@ -20,13 +20,14 @@ from ovsdbapp.schema.open_vswitch import impl_idl
 from pyroute2 import netns
 
 from cloud import images
+from cloud import open_vswitch
 from docker_engine.client import DockerClient
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
 from tests.cloud import cloud
 
 TIMEOUT = 120  # seconds; most waits end within a few
-OVSDB = "tcp:127.0.0.1:6640"
+OVSDB = f"unix:{open_vswitch.SOCKET}"
 
 
 def eventually(

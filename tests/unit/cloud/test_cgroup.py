@@ -32,7 +32,7 @@ def process(monkeypatch):
     def processes():
         return {each.pid for each in started if each.poll() is None}
 
-    monkeypatch.setattr(cgroup, "_processes", processes)
+    monkeypatch.setattr(cgroup, "processes", processes)
     yield start
     for each in started:
         each.kill()
