@@ -51,9 +51,18 @@ def kill() -> None:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        thaw()
         return not found
 
     wait_until(kill_all, "processes of this cloud survive SIGKILL", timeout=30)
+
+
+def thaw() -> None:
+    """Thaw paused servers: with cgroup v1, no signal reaches a frozen process."""
+    for group in _groups():
+        for file in group.rglob("freezer.state"):
+            with contextlib.suppress(OSError):
+                file.write_text("THAWED")
 
 
 def remove() -> None:

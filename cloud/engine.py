@@ -11,8 +11,10 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
+import os
 import pathlib
 import shutil
+import signal
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,7 @@ from typing import BinaryIO
 
 from cloud import commands
 from cloud import settings
+from cloud.probes import wait_until
 from cloud.settings import DATA
 from cloud.settings import RUN
 from cloud.state import state
@@ -97,6 +100,21 @@ def prepare() -> None:
         commands.run("ip", "link", "add", bridge, "type", "bridge")
     commands.run("ip", "address", "replace", settings.ENGINE_BRIDGE_CIDR, "dev", bridge)
     commands.run("ip", "link", "set", bridge, "up")
+
+
+def keep_servers() -> None:
+    """Make an engine that runs without ``live-restore`` keep its servers.
+
+    The configuration, which is written already, sets it. An engine that is restarted
+    for that would stop the servers once more.
+    """
+    if answers(OWN_SOCKET) and not info(OWN_SOCKET)["LiveRestoreEnabled"]:
+        os.kill(int(PIDFILE.read_text()), signal.SIGHUP)
+        wait_until(
+            lambda: info(OWN_SOCKET)["LiveRestoreEnabled"],
+            "the engine does not read its configuration again",
+            timeout=30,
+        )
 
 
 def answers(path: pathlib.Path) -> bool:

@@ -96,6 +96,7 @@ def infrastructure() -> list[Service]:
             engine.command(),
             lambda: engine.answers(engine.OWN_SOCKET),
             prepare=engine.prepare,
+            config=("dockerd.json",),
             priority=20,
         ),
     ]

@@ -171,6 +171,7 @@ def set_up() -> None:
             supervisor.check_port(service)
     engine.choose()
     configuration.write()
+    engine.keep_servers()
     supervisor.configure(services())
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import websocket
 from openstack import exceptions
 from oslo_utils import uuidutils
 from ovsdbapp.backend.ovs_idl import connection as ovsdb
@@ -26,6 +27,7 @@ from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
 from tests.cloud import cloud
 
+SECONDS = 60  # of silence that a console may take
 TIMEOUT = 120  # seconds; most waits end within a few
 OVSDB = f"unix:{open_vswitch.SOCKET}"
 
@@ -257,3 +259,46 @@ def flavor(admin: Any) -> Iterator[Callable[..., str]]:
     yield create
     for found in created:
         admin.compute.delete_flavor(found)
+
+
+@pytest.fixture
+def url_of(demo: Any) -> Callable[[Server], str]:
+    """Returns the URL of a server's console, which Nova gives to the user."""
+
+    def get(server: Server) -> str:
+        answer = demo.compute.post(
+            f"/servers/{server.id}/remote-consoles",
+            json={"remote_console": {"protocol": "serial", "type": "serial"}},
+            microversion="2.8",
+        )
+        answer.raise_for_status()
+        return answer.json()["remote_console"]["url"]
+
+    return get
+
+
+@pytest.fixture
+def view(url_of: Callable[[Server], str]) -> Iterator[Callable[[Server], Any]]:
+    """Opens a server's console in a websocket client."""
+    with contextlib.ExitStack() as viewers:
+
+        def connect(server: Server) -> Any:
+            return viewers.enter_context(
+                contextlib.closing(
+                    websocket.create_connection(
+                        url_of(server), timeout=SECONDS, subprotocols=["binary"]
+                    )
+                )
+            )
+
+        yield connect
+
+
+def shown(viewer: Any, expected: bytes) -> bytes:
+    """Return what a viewer sees up to ``expected``."""
+    seen = b""
+    while expected not in seen:
+        frame = viewer.recv()
+        assert frame, seen
+        seen += frame
+    return seen

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import psutil
 from pyroute2 import netns
 
+from cloud import cgroup
 from cloud import engine
 from cloud import services
 from cloud import settings
@@ -56,18 +57,39 @@ def configured(path: pathlib.Path, old: str, new: str, *names: str) -> Iterator[
             restart(name)
 
 
+def _in_container(process: psutil.Process) -> bool:
+    """Tell whether a process of the cloud's control group is a server's."""
+    groups = pathlib.Path(f"/proc/{process.pid}/cgroup").read_text()
+    return f"/{settings.CGROUP}/services" not in groups
+
+
+def kill(name: str) -> None:
+    """Kill a service, and wait until supervisord has started it again."""
+    process = psutil.Process(supervisor.state(name)["pid"])
+    process.kill()
+    process.wait()
+    start(name)
+
+
 def reboot_host() -> None:
     """Simulate a power cut, as far as the cloud's servers can tell.
 
     The engine, all processes of servers, their namespaces and NICs end.
     """
     supervisor.stop("nova-compute")
-    own = str(engine.OWN_SOCKET)
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "dockerd" and own in str(process.info["cmdline"]):
+    supervisor.stop("dockerd", "containerd")
+    # The engine leaves its servers running: live-restore.
+    servers = [
+        process
+        for process in map(psutil.Process, cgroup.processes())
+        if process.name().startswith("containerd-shim") or _in_container(process)
+    ]
+    for process in servers:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-            process.wait()
-    # supervisord restarts the engine, which kills the containers that still run.
+    cgroup.thaw()
+    psutil.wait_procs(servers, timeout=30)
+    start("containerd")
     start("dockerd")
     directory = engine.info(engine.OWN_SOCKET)["DockerRootDir"]
     for name in netns.listnetns():

@@ -9,13 +9,12 @@ import queue
 import subprocess
 import threading
 
-import pytest
 import websocket
 
 from cloud import images
+from tests.cloud.conftest import SECONDS
 from tests.cloud.conftest import eventually
-
-SECONDS = 60
+from tests.cloud.conftest import shown
 
 # A page like Horizon's, without a terminal emulator.
 PAGE = """<!DOCTYPE html>
@@ -35,49 +34,6 @@ socket.onmessage = (event) => {
 };
 </script>
 """
-
-
-@pytest.fixture
-def url_of(demo):
-    """Returns the URL of a server's console, which Nova gives to the user."""
-
-    def get(server):
-        answer = demo.compute.post(
-            f"/servers/{server.id}/remote-consoles",
-            json={"remote_console": {"protocol": "serial", "type": "serial"}},
-            microversion="2.8",
-        )
-        answer.raise_for_status()
-        return answer.json()["remote_console"]["url"]
-
-    return get
-
-
-@pytest.fixture
-def view(url_of):
-    """Opens a server's console in a websocket client."""
-    with contextlib.ExitStack() as viewers:
-
-        def connect(server):
-            return viewers.enter_context(
-                contextlib.closing(
-                    websocket.create_connection(
-                        url_of(server), timeout=SECONDS, subprotocols=["binary"]
-                    )
-                )
-            )
-
-        yield connect
-
-
-def shown(viewer, expected):
-    """Return what a viewer sees up to ``expected``."""
-    seen = b""
-    while expected not in seen:
-        frame = viewer.recv()
-        assert frame, seen
-        seen += frame
-    return seen
 
 
 def rest(viewer):

@@ -24,7 +24,7 @@ def to_disk(criu_tree):
         with services.configured(
             configuration,
             configuration.read_text(),
-            '{"experimental": true}\n',
+            '{"experimental": true, "live-restore": true}\n',
             "dockerd",
             "nova-compute",
         ):

@@ -86,7 +86,7 @@ def test_servers_do_not_reach_the_services_of_the_host(boot, serve):
 
 @attack(
     "Reach the host's services through the engine's bridge",
-    tried="in a container on the bridge that [docker]network_mode=bridge uses, connects "
+    tried="in a container on the bridge of [docker]network_mode=bridge, connects "
     "to a service that listens on all addresses of the host",
     held_by="the quickstart's netfilter rules",
 )
