@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nova-compute's manager does with the driver, verb by verb.
+
+The calls and their order are those of ``nova.compute.manager`` of Nova 34, with what it
+does when the driver raises an exception. A verb that fails raises what the driver has
+raised; :attr:`Server.state` is the state that Nova then shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from nova import exception
+from nova import objects
+from nova.compute import power_state
+from nova.compute import vm_states
+from nova.network import model
+
+from nova_docker.driver import CONF
+from nova_docker.driver import DockerDriver
+from tests import samples
+
+LARGE = samples.flavor(name="docker.small", memory_mb=128, vcpus=2)
+
+
+@dataclasses.dataclass
+class Server:
+    """A server in Nova's database.
+
+    :ivar spare: a port to attach
+    :ivar state: its vm_state
+    """
+
+    instance: objects.Instance
+    network_info: model.NetworkInfo
+    image_meta: objects.ImageMeta
+    files: list[tuple[str, bytes]]
+    spare: model.VIF
+    state: str = vm_states.BUILDING
+
+
+class Manager:
+    """The part of nova-compute that calls the driver."""
+
+    def __init__(self, driver: DockerDriver) -> None:
+        self.driver = driver
+        self.context = samples.request_context()
+
+    def power_state(self, server: Server) -> int:
+        try:
+            return self.driver.get_info(server.instance, use_cache=False).state
+        except exception.InstanceNotFound:
+            return power_state.NOSTATE
+
+    def boot(self, server: Server) -> None:
+        try:
+            self._spawn(server)
+        except Exception:
+            server.state = vm_states.ERROR
+            # A failed clean-up makes Nova give up; otherwise it tries another host.
+            with contextlib.suppress(exception.NovaException):
+                self.delete(server)
+                server.state = vm_states.DELETED
+            raise
+        server.state = vm_states.ACTIVE
+
+    def delete(self, server: Server) -> None:
+        with _error(server):
+            self.driver.destroy(
+                self.context, server.instance, server.network_info, {}, True
+            )
+        server.state = vm_states.DELETED
+
+    def reap(self, server: Server) -> None:
+        """Destroy a deleted server that the driver lists, as a periodic task does."""
+        if server.instance.uuid in self.driver.list_instance_uuids():
+            self.delete(server)
+
+    def soft_reboot(self, server: Server) -> None:
+        self._reboot(server, "SOFT")
+
+    def hard_reboot(self, server: Server) -> None:
+        self._reboot(server, "HARD")
+
+    def stop(self, server: Server) -> None:
+        self.driver.power_off(server.instance, CONF.shutdown_timeout, 10)
+        self.power_state(server)
+        server.state = vm_states.STOPPED
+
+    def start(self, server: Server) -> None:
+        self.driver.power_on(self.context, server.instance, server.network_info, {})
+        self.power_state(server)
+        server.state = vm_states.ACTIVE
+
+    def pause(self, server: Server) -> None:
+        self.driver.pause(server.instance)
+        self.power_state(server)
+        server.state = vm_states.PAUSED
+
+    def unpause(self, server: Server) -> None:
+        self.driver.unpause(server.instance)
+        self.power_state(server)
+        server.state = vm_states.ACTIVE
+
+    def suspend(self, server: Server) -> None:
+        with _error(server):
+            self.driver.suspend(self.context, server.instance)
+        self.power_state(server)
+        server.state = vm_states.SUSPENDED
+
+    def resume(self, server: Server) -> None:
+        with _error(server):
+            self.driver.resume(self.context, server.instance, server.network_info, {})
+        self.power_state(server)
+        server.state = vm_states.ACTIVE
+
+    def snapshot(self, server: Server) -> None:
+        self.power_state(server)
+        self.driver.snapshot(
+            self.context, server.instance, samples.uuid(), lambda **states: None
+        )
+
+    def rescue(self, server: Server) -> None:
+        with _error(server):
+            self.driver.power_off(server.instance, CONF.shutdown_timeout, 10)
+            self.driver.rescue(
+                self.context,
+                server.instance,
+                server.network_info,
+                server.image_meta,
+                "password",
+                {},
+                objects.ShareMappingList(),
+            )
+        self.power_state(server)
+        server.state = vm_states.RESCUED
+
+    def unrescue(self, server: Server) -> None:
+        with _error(server):
+            self.driver.unrescue(self.context, server.instance)
+        self.power_state(server)
+        server.state = vm_states.ACTIVE
+
+    def rebuild(self, server: Server) -> None:
+        with _error(server):
+            self.power_state(server)
+            with contextlib.suppress(NotImplementedError):
+                self.driver.rebuild(
+                    self.context,
+                    server.instance,
+                    server.image_meta,
+                    server.files,
+                    "password",
+                    {},
+                    [],
+                    None,
+                    None,
+                    network_info=server.network_info,
+                )
+            self.driver.power_off(server.instance, CONF.shutdown_timeout, 10)
+            self.driver.destroy(self.context, server.instance, server.network_info, {})
+            self._spawn(server)
+            self.power_state(server)
+        server.state = vm_states.ACTIVE
+
+    def resize(self, server: Server) -> None:
+        old, flavor = server.instance.flavor, LARGE
+        with _error(server):
+            self.driver.migrate_disk_and_power_off(
+                self.context,
+                server.instance,
+                CONF.my_ip,
+                flavor,
+                server.network_info,
+                {},
+                CONF.shutdown_timeout,
+                10,
+            )
+            server.instance.flavor = flavor
+            try:
+                self.driver.finish_migration(
+                    self.context,
+                    None,
+                    server.instance,
+                    "",
+                    server.network_info,
+                    server.image_meta,
+                    False,
+                    {},
+                    {},
+                    True,
+                )
+            except Exception:
+                server.instance.flavor = old
+                raise
+            self.power_state(server)
+        server.state = vm_states.ACTIVE
+
+    def attach(self, server: Server) -> None:
+        self.driver.attach_interface(
+            self.context, server.instance, server.image_meta, server.spare
+        )
+        server.network_info.append(server.spare)
+
+    def detach(self, server: Server) -> None:
+        self.driver.detach_interface(self.context, server.instance, server.spare)
+        server.network_info.remove(server.spare)
+
+    def _spawn(self, server: Server) -> None:
+        self.driver.spawn(
+            self.context,
+            server.instance,
+            server.image_meta,
+            server.files,
+            "password",
+            {},
+            server.network_info,
+            {},
+        )
+        self.power_state(server)
+
+    def _reboot(self, server: Server, kind: str) -> None:
+        self.power_state(server)
+        try:
+            self.driver.reboot(
+                self.context, server.instance, server.network_info, kind, {}
+            )
+        except Exception:
+            server.state = vm_states.ERROR
+            if self.power_state(server) == power_state.RUNNING:
+                server.state = vm_states.ACTIVE
+            raise
+        self.power_state(server)
+        server.state = vm_states.ACTIVE
+
+
+@contextlib.contextmanager
+def _error(server: Server) -> Iterator[None]:
+    """Set a server's state to ERROR, unless the driver says that nothing changed."""
+    try:
+        yield
+    except exception.InstanceFaultRollback:
+        raise
+    except Exception:
+        server.state = vm_states.ERROR
+        raise
