@@ -24,8 +24,13 @@ class ByteStream:
 
         :raises Unreachable: if the connection is lost
         """
+        raw = self._answer.raw
         try:
-            return self._answer.raw.read(None if size < 0 else size)
+            if size < 0:
+                return raw.read()
+            content = raw.read(size)
+            # At the end; if it came too early, only this read says so.
+            return content if len(content) == size else content + raw.read(1)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             url = parse.unquote(self._answer.url)
             raise interrupted(url, error) from error

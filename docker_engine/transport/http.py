@@ -263,6 +263,9 @@ def _checked(
             message = answer.json()["message"]
         except (ValueError, KeyError, TypeError):
             message = answer.text.strip() or answer.reason
+        except OSError:
+            # The response broke off after its status, which is what counts.
+            message = answer.reason
     raise errors.for_status(answer.status_code, message, missing=missing)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import queue
 
 import pytest
@@ -92,3 +93,28 @@ def test_an_error_response_ends_the_upload(engine, client):
     with pytest.raises(errors.EngineError, match="no space left"):
         client.load_image(endless())
     assert ended == [True]
+
+
+@pytest.mark.parametrize("size", [100, -1])
+def test_a_download_that_breaks_off_is_an_error(engine, client, size):
+    def break_off(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "10")
+        handler.end_headers()
+        handler.wfile.write(b"short")
+        handler.drop()
+
+    engine.answers["GET /images/a/get"] = break_off
+    with (
+        contextlib.closing(client.save_image("a")) as archive,
+        pytest.raises(errors.Unreachable),
+    ):
+        archive.read(size)
+
+
+@pytest.mark.parametrize("size", [3, 10, 100, -1])
+def test_a_download_is_read_to_its_end(engine, client, size):
+    engine.answers["GET /images/a/get"] = lambda handler: handler.answer(200, b"0" * 10)
+    with contextlib.closing(client.save_image("a")) as archive:
+        got = b"".join(iter(lambda: archive.read(size), b""))
+    assert got == b"0" * 10

@@ -96,6 +96,23 @@ def test_errors_in_another_format_keep_their_text(engine, client, body, message)
     assert caught.value.message == message
 
 
+@pytest.mark.parametrize("chunked", [True, False])
+def test_an_error_whose_text_breaks_off_is_still_that_error(engine, client, chunked):
+    def break_off(handler):
+        handler.send_response(409)
+        if chunked:
+            handler.send_header("Transfer-Encoding", "chunked")
+        else:
+            handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b'40\r\n{"message": "brok')
+        handler.drop()
+
+    engine.answers["GET /containers/a/archive"] = break_off
+    with pytest.raises(errors.Conflict, match="Conflict"):
+        client.get_archive("a", "/etc/passwd", max_size=100)
+
+
 def test_a_response_that_is_not_json_is_an_error(engine, client):
     engine.answers["GET /info"] = lambda handler: handler.answer(200, b"<html>")
     with pytest.raises(errors.EngineError, match="not JSON"):
