@@ -209,6 +209,8 @@ class ContainersAPI(Endpoints):
                 ref,
                 "archive",
                 {"path": file},
+                # Compressed, little could become much more than ``max_size``.
+                headers={"Accept-Encoding": "identity"},
                 stream=True,
                 missing=errors.PathNotFound,
             )

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from docker_engine import errors
 from docker_engine.client import DockerClient
 from tests.unit.docker_engine.http_engine import answer
 
@@ -65,3 +66,13 @@ def test_the_whole_log_is_returned_by_default(engine, client):
     )
     assert client.container_logs("a") == b""
     assert engine.requests[-1].query["tail"] == "all"
+
+
+def test_an_archive_is_not_compressed_so_that_its_size_is_known(engine, client):
+    engine.answers["GET /containers/a/archive"] = lambda handler: handler.answer(
+        200, b"archive"
+    )
+    assert client.get_archive("a", "/etc/passwd", max_size=7) == b"archive"
+    assert engine.requests[-1].headers["Accept-Encoding"] == "identity"
+    with pytest.raises(errors.DockerError, match="larger than 6 bytes"):
+        client.get_archive("a", "/etc/passwd", max_size=6)
