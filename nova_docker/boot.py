@@ -192,3 +192,6 @@ class Boot:
                     LOG.exception(
                         "Failed to clean up after a failed boot", instance=instance
                     )
+                    # If Nova's own attempt to destroy it fails as well, Nova sends no
+                    # other for a server without a container.
+                    config_drive.remove(instance.uuid)

@@ -245,6 +245,21 @@ def test_a_failed_clean_up_does_not_hide_the_reason(client, nics, boot, caplog):
     assert "no switch" in caplog.text
 
 
+def test_a_failed_boot_leaves_no_config_drive_on_a_lost_engine(
+    client, nics, boot, monkeypatch
+):
+    for method in ("create_container", "remove_container"):
+        monkeypatch.setattr(client, method, fail(errors.Unreachable("refused")))
+    instance = samples.instance(config_drive="True")
+    with pytest.raises(exception.NovaException, match="refused"):
+        run(boot, instance)
+    # Nova's own attempt fails, too, and it is the last one.
+    with pytest.raises(exception.NovaException, match="refused"):
+        boot.undo(instance, samples.nics())
+    assert nics.plugged == set()
+    assert config_drives() == []
+
+
 def test_an_existing_server_is_left_alone(client, nics, boot):
     instance = samples.instance()
     run(boot, instance)
