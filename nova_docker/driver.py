@@ -273,6 +273,8 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         soft = reboot_type == "SOFT"
         guest = self._guest(instance)
+        if not soft:
+            rescue.roll_back(self._client, instance)
         guest.stop(CONF.shutdown_timeout if soft else 0)
         if not soft:
             # An interrupted resize may have left other limits.

@@ -17,6 +17,7 @@ from typing import Any
 
 from nova import exception
 from nova import objects
+from nova.compute import vm_states
 from nova.virt import hardware
 from oslo_log import log as logging
 from oslo_utils import excutils
@@ -96,6 +97,18 @@ def bring_back(client: DockerClient, instance: objects.Instance) -> None:
         if _exists(client, aside):
             _remove(client, name)
             client.rename_container(aside, name)
+
+
+def roll_back(client: DockerClient, instance: objects.Instance) -> None:
+    """Bring a server back whose rescue or unrescue has failed half-way.
+
+    Nova then shows it in ERROR and offers a hard reboot. A server that Nova shows in
+    rescue stays there.
+
+    :raises NovaException: if the engine fails
+    """
+    if instance.vm_state != vm_states.RESCUED:
+        bring_back(client, instance)
 
 
 def mend(client: DockerClient) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nova import context
 from nova import objects
+from nova.compute import vm_states
 from nova.network import model
 from oslo_utils import uuidutils
 
@@ -43,6 +44,7 @@ def instance(**values: Any) -> objects.Instance:
             "display_name": "web 1",
             "project_id": "project",
             "user_id": "user",
+            "vm_state": vm_states.ACTIVE,
             "image_ref": "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd",
             "flavor": flavor(),
             "system_metadata": {},

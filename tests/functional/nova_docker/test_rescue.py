@@ -7,6 +7,7 @@ import pytest
 from nova import exception
 from nova import objects
 from nova.compute import power_state
+from nova.compute import vm_states
 
 from docker_engine import errors
 from nova_docker import rescue
@@ -46,6 +47,7 @@ def to_rescue(driver):
             {},
             objects.ShareMappingList(),
         )
+        server.instance.vm_state = vm_states.RESCUED
 
     return call
 
@@ -57,6 +59,7 @@ def to_unrescue(driver, mocker):
             objects.Instance, "get_network_info", return_value=server.network_info
         )
         driver.unrescue(samples.request_context(), server.instance)
+        server.instance.vm_state = vm_states.ACTIVE
 
     return call
 
@@ -195,6 +198,28 @@ def test_unrescue_can_be_repeated(
     assert broken.inspect()["Id"] == before
     to_unrescue(broken)
     assert broken.inspect()["Id"] == before
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["rescue container", "none"])
+def test_a_hard_reboot_ends_an_unrescue_that_has_failed(
+    driver, broken, tools, to_rescue, to_unrescue, monkeypatch, removed
+):
+    """Nova shows the server in ERROR, from where it cannot be unrescued again."""
+    before = broken.inspect()["Id"]
+    to_rescue(broken, tools)
+
+    def fail(*_, **options):
+        raise errors.Unreachable("gone")
+
+    with monkeypatch.context() as patched:
+        failing = "rename_container" if removed else "remove_container"
+        patched.setattr(driver._client, failing, fail)
+        with pytest.raises(exception.NovaException):
+            to_unrescue(broken)
+    broken.instance.vm_state = vm_states.ERROR
+    driver.reboot(None, broken.instance, broken.network_info, "HARD")
+    assert broken.inspect()["Id"] == before
+    assert broken.run("cat /state") == "broken\n"
 
 
 def test_a_deleted_server_cannot_be_rescued(driver, image):
