@@ -30,7 +30,6 @@ class Server:
     """A server in Nova's database.
 
     :ivar spare: a port to attach
-    :ivar state: its vm_state
     """
 
     instance: objects.Instance
@@ -38,7 +37,15 @@ class Server:
     image_meta: objects.ImageMeta
     files: list[tuple[str, bytes]]
     spare: model.VIF
-    state: str = vm_states.BUILDING
+
+    @property
+    def state(self) -> str:
+        """What Nova shows."""
+        return self.instance.vm_state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self.instance.vm_state = state
 
 
 class Manager:
