@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+from nova import context as nova_context
 from nova import exception
 from nova import objects
 from nova.compute import vm_states
@@ -34,6 +35,14 @@ from nova_docker.storage.mounts import overlay_volume
 LOG = logging.getLogger(__name__)
 
 MOUNT_POINT = "/mnt/rescue"
+
+# In ERROR, it may be in rescue.
+_NOT_IN_RESCUE = (
+    vm_states.ACTIVE,
+    vm_states.STOPPED,
+    vm_states.PAUSED,
+    vm_states.SUSPENDED,
+)
 
 
 def check(instance: objects.Instance, image_meta: objects.ImageMeta) -> None:
@@ -112,17 +121,21 @@ def roll_back(client: DockerClient, instance: objects.Instance) -> None:
 
 
 def mend(client: DockerClient) -> None:
-    """Restore the names of servers whose rescue a killed nova-compute has not finished.
+    """Roll back each rescue that a killed nova-compute has not finished.
 
-    :raises NovaException: if the engine fails
+    The rescue container may be running already, but if Nova has not recorded the
+    rescue, users would take it for the server.
+
+    :raises NovaException: if the engine or Nova's database fails
     """
     with translated():
         listed = client.list_containers(filters=naming.SERVERS)
         names = {name.lstrip("/") for found in listed for name in found["Names"]}
         for uuid in naming.by_uuid(listed):
             name, aside = naming.name_of(uuid), naming.aside_name_of(uuid)
-            if aside in names and name not in names:
+            if aside in names and (name not in names or not _is_recorded(uuid)):
                 LOG.warning("Rolling back the interrupted rescue of %s", name)
+                _remove(client, name)
                 client.rename_container(aside, name)
 
 
@@ -146,6 +159,17 @@ def mounts(instance: objects.Instance, broken: Mapping[str, Any]) -> list[Mount]
             if mount["Type"] == "volume"
         ),
     ]
+
+
+def _is_recorded(uuid: str) -> bool:
+    """Return whether a server may be in rescue, as far as Nova knows."""
+    try:
+        instance = objects.Instance.get_by_uuid(
+            nova_context.get_admin_context(), uuid, expected_attrs=[]
+        )
+    except exception.InstanceNotFound:
+        return True
+    return instance.vm_state not in _NOT_IN_RESCUE
 
 
 def _exists(client: DockerClient, name: str) -> bool:

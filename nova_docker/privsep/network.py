@@ -114,11 +114,16 @@ def unplug(netns: str) -> None:
     The NICs are deleted explicitly: after the name is removed, the kernel would delete
     them only at some later time.
     """
+    with (
+        contextlib.suppress(FileNotFoundError),
+        _inside(netns),
+        IPRoute() as inner,
+    ):
+        for link in inner.get_links(kind="veth"):
+            with _unless_gone():
+                inner.link("del", index=link["index"])
+    # Also a name without a namespace, see _enter().
     with contextlib.suppress(FileNotFoundError):
-        with _inside(netns), IPRoute() as inner:
-            for link in inner.get_links(kind="veth"):
-                with _unless_gone():
-                    inner.link("del", index=link["index"])
         pr2_netns.remove(netns)
 
 
@@ -197,12 +202,16 @@ def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
     """
     host_ns = os.open(_THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if create and netns not in pr2_netns.listnetns():
+        try:
+            _enter(netns)
+        except FileNotFoundError:
+            if not create:
+                raise
             if _libc.unshare(pr2_netns.CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
+                raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)") from None
+            with contextlib.suppress(FileNotFoundError):
+                pr2_netns.remove(netns)
             pr2_netns.attach(netns, "thread-self")
-        else:
-            pr2_netns.setns(netns, flags=0)
         if os.path.samestat(os.stat(_THREAD_NS), os.fstat(host_ns)):
             raise RuntimeError(
                 f"Refusing to change {netns}: it is the host's own network namespace"
@@ -211,6 +220,21 @@ def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
     finally:
         pr2_netns.setns(host_ns)
         os.close(host_ns)
+
+
+def _enter(netns: str) -> None:
+    """Enter an existing namespace.
+
+    :raises FileNotFoundError: if it does not exist
+    """
+    try:
+        pr2_netns.setns(netns, flags=0)
+    except OSError as error:
+        # The name is a file, to which the namespace is bound in a second step. A
+        # daemon that is killed in between leaves the file.
+        if error.errno == errno.EINVAL:
+            raise FileNotFoundError(errno.ENOENT, "No namespace", netns) from error
+        raise
 
 
 def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:
@@ -222,20 +246,19 @@ def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:
 
 def _ensure_veth(inner: IPRoute, host_ns: int, nic: Mapping[str, Any]) -> int:
     """Return a NIC's interface index, after creating the veth pair if necessary."""
-    found = inner.link_lookup(ifname=nic["name"])
-    if found:
-        return found[0]
-    inner.link(
-        "add",
-        ifname=nic["name"],
-        kind="veth",
-        address=nic["mac"],
-        peer={
-            "ifname": nic["host_dev"],
-            "net_ns_fd": host_ns,
-            "mtu": nic["mtu"],
-        },
-    )
+    if not inner.link_lookup(ifname=nic["name"]):
+        inner.link(
+            "add",
+            ifname=nic["name"],
+            kind="veth",
+            address=nic["mac"],
+            peer={
+                "ifname": nic["host_dev"],
+                "net_ns_fd": host_ns,
+                "mtu": nic["mtu"],
+            },
+        )
+    # Also for an existing pair: a daemon may have been killed before it came to this.
     if not nic["tx_checksum"]:
         with contextlib.closing(IoctlEthtool(nic["name"])) as ethtool:
             features = ethtool.get_features()

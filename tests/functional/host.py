@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from nova import conf as nova_conf
+from nova import exception
 from nova import objects
 from nova.network import model
 from oslo_concurrency import lockutils
@@ -108,6 +109,11 @@ def without_openstack(monkeypatch: pytest.MonkeyPatch, glance: Glance) -> None:
         "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
     )
     monkeypatch.setattr("nova.objects.Instance.save", lambda instance: None)
+
+    def no_instance(*args: Any, **more: Any) -> None:
+        raise exception.InstanceNotFound(instance_id=args[-1])
+
+    monkeypatch.setattr("nova.objects.Instance.get_by_uuid", no_instance)
 
 
 def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> None:
