@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import pathlib
 import random
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -66,6 +68,8 @@ def main() -> None:
     path = options.pop("report")
     if options["seed"] is None:
         options["seed"] = secrets.randbelow(10**6)
+    # For a run that hangs: kill -USR1 prints where.
+    faulthandler.register(signal.SIGUSR1)
     cloud.up()
     report = Report(options)
     report.say(f"options {options}")

@@ -56,12 +56,11 @@ def _untrue(seen: Observation) -> Iterator[str]:
                 yield f"{title}, but does not answer"
             if uuid not in seen.counting | seen.uncounted:
                 yield f"{title}, but does not count"
-        elif uuid in seen.counting and server.status in (
-            "SHUTOFF",
-            "PAUSED",
-            "SUSPENDED",
-        ):
-            yield f"{title}, but counts"
+        if server.status in ("SHUTOFF", "PAUSED", "SUSPENDED"):
+            if uuid in seen.answering:
+                yield f"{title}, but answers"
+            if uuid in seen.counting:
+                yield f"{title}, but counts"
 
 
 def _leaking(seen: Observation) -> Iterator[str]:

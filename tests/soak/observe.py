@@ -152,10 +152,17 @@ class Observer:
                 if str(self._root) in owner:
                     seen.namespaces.add(name)
         with IPRoute() as host:
-            for link in host.get_links():
-                alias = link.get("ifalias") or ""
-                if alias.startswith(naming.PREFIX):
-                    seen.devices[link.get("ifname")] = alias
+            aliases = {
+                link.get("ifname"): link.get("ifalias") or ""
+                for link in host.get_links()
+            }
+        # Other engines of the host have devices, too.
+        others = set(netns.listnetns()) - seen.namespaces
+        seen.devices = {
+            device: alias
+            for device, alias in aliases.items()
+            if alias.startswith(naming.PREFIX) and alias not in others
+        }
         columns = ("name", "external_ids", "error")
         for row in self._switch.db_list("Interface", columns=columns).execute(
             check_error=True
@@ -270,21 +277,19 @@ class Observer:
             for server in found
         }
         seen.uncounted = {s.id for s in found if not s.name.startswith("soak")}
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
             for uuid in pool.map(self._answering, found):
                 seen.answering.add(uuid)
 
     def _answering(self, server: Any) -> str:
         """Return a server's UUID if it answers a ping from its network, or nothing."""
-        if server.status != "ACTIVE":
-            return ""
         with contextlib.suppress(exceptions.SDKException, KeyError, IndexError):
             [address, *_] = (
                 found["addr"]
                 for found in server.addresses["private"]
                 if found["version"] == 4 and found["OS-EXT-IPS:type"] == "fixed"
             )
-            ping = ["ping", "-q", "-c", "3", "-i", "0.5", "-W", "1", address]
+            ping = ["ping", "-q", "-c", "2", "-i", "0.5", "-W", "1", address]
             done = subprocess.run(
                 ["ip", "netns", "exec", self._inside, *ping],
                 check=False,

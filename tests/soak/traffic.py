@@ -26,6 +26,8 @@ COUNT = (
     "while :; do i=$((i+1)); echo $i > /count; sleep 1 & wait $!; done"
 )
 TIMEOUT = 180  # seconds that a verb may take
+# Of a detachment that a killed nova-compute has forgotten, Nova shows nothing.
+DETACH_TIMEOUT = 60
 INTERVAL = 0.5  # seconds between looks at a server
 LARGE = {"vcpus": 1, "ram": 96, "disk": 1}
 
@@ -37,12 +39,15 @@ class Verb:
     :ivar weight: how often it is chosen, among the verbs for a server's status
     :ivar call: calls the API, given a :class:`User` and the server's ID
     :ivar until: the statuses of a server for which it has succeeded
+    :ivar meanwhile: the statuses of a server until it has ended, besides those that
+        say so themselves
     """
 
     name: str
     weight: int
     call: Callable[[User, str], Any]
     until: tuple[str, ...] = ("ACTIVE",)
+    meanwhile: tuple[str, ...] = ()
 
 
 class User:
@@ -121,7 +126,7 @@ class User:
             return
         port = others[0].port_id
         self.api.delete_server_interface(port, server)
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + DETACH_TIMEOUT
         while port in [item.port_id for item in self.api.server_interfaces(server)]:
             if time.monotonic() > deadline:
                 raise Failed("the interface is still attached")
@@ -206,7 +211,11 @@ VERBS: dict[str, tuple[Verb, ...]] = {
     ),
     "VERIFY_RESIZE": (
         Verb(
-            "confirm resize", 4, _call("confirm_server_resize"), ("ACTIVE", "SHUTOFF")
+            "confirm resize",
+            4,
+            _call("confirm_server_resize"),
+            ("ACTIVE", "SHUTOFF"),
+            ("VERIFY_RESIZE",),
         ),
         Verb("revert resize", 4, _call("revert_server_resize"), ("ACTIVE", "SHUTOFF")),
         dataclasses.replace(_DELETE, weight=1),
@@ -217,6 +226,19 @@ VERBS: dict[str, tuple[Verb, ...]] = {
         dataclasses.replace(_DELETE, weight=2),
     ),
 }
+
+
+# Statuses of a server that Nova is working on, though it has no task state at times.
+_UNDER_WAY = (
+    "BUILD",
+    "DELETED",
+    "HARD_REBOOT",
+    "MIGRATING",
+    "REBOOT",
+    "REBUILD",
+    "RESIZE",
+    "REVERT_RESIZE",
+)
 
 
 class Gate:
@@ -378,7 +400,7 @@ class Traffic:
         began = time.monotonic()
         try:
             verb.call(user, server)
-            outcome = self._wait(user, server, verb.until)
+            outcome = self._wait(user, server, verb.until, verb.meanwhile)
         except Failed as error:
             outcome = "failed"
             self._report.note(f"{verb.name} {server}: {error}")
@@ -388,10 +410,17 @@ class Traffic:
         self._report.verb(verb.name, server, outcome, time.monotonic() - began)
         return not (verb.name == "delete" and outcome == "done")
 
-    def _wait(self, user: User, server: str, until: tuple[str, ...]) -> str:
+    def _wait(
+        self,
+        user: User,
+        server: str,
+        until: tuple[str, ...],
+        meanwhile: tuple[str, ...] = (),
+    ) -> str:
         """Wait until Nova has ended a verb, and return its outcome.
 
         :param until: the statuses that mean success; none for a deletion
+        :param meanwhile: as in :class:`Verb`
         """
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
@@ -410,7 +439,8 @@ class Traffic:
                     self._report.note(f"{server} is in ERROR: {fault}")
                     return "error"
                 # A deletion that has failed, or a verb that Nova has rolled back.
-                if found.status not in ("BUILD", "REBUILD", "RESIZE", "HARD_REBOOT"):
+                if found.status not in (*_UNDER_WAY, *meanwhile):
+                    self._report.note(f"{server} is {found.status}")
                     return "failed"
             time.sleep(INTERVAL)
         return "stuck"
@@ -418,6 +448,7 @@ class Traffic:
     def _recover(self, user: User, server: str, task: str) -> None:
         """Delete a server whose verb has not ended, as its user can at any time."""
         began = time.monotonic()
+        time.sleep(2)
         try:
             user.api.delete_server(server)
             outcome = self._wait(user, server, ())
