@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -60,25 +61,17 @@ def archive(
     config: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     oci: bool = False,
+    architecture: str = "amd64",
 ) -> bytes:
     """Return the archive of one image.
 
     :param config: configuration of its containers: ``Cmd``, ``Env``, ...
     :param tags: names of the image in the archive
     :param oci: use the layout of Docker 25 and later, not the classic one
+    :param architecture: GOARCH name
     """
     digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
-    image = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"], **(config or {})},
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": [f"sha256:{digest}" for digest in digests],
-            },
-        }
-    ).encode()
+    image = _config(layers, config, architecture)
     digest = hashlib.sha256(image).hexdigest()
     build = _oci if oci else _classic
     return tar(build(image, digest, dict(zip(digests, layers, strict=True)), tags))
@@ -90,9 +83,69 @@ def busybox_archive(
     config: Mapping[str, Any] | None = None,
     tags: Sequence[str] = (),
     oci: bool = False,
+    architecture: str = "amd64",
 ) -> bytes:
     """Return an image with :func:`busybox_layer`; see :func:`archive`."""
-    return archive([busybox_layer(files)], config=config, tags=tags, oci=oci)
+    return archive(
+        [busybox_layer(files)],
+        config=config,
+        tags=tags,
+        oci=oci,
+        architecture=architecture,
+    )
+
+
+def minimal(
+    layers: Sequence[bytes], blobs: Mapping[str, bytes], names: Sequence[str]
+) -> bytes:
+    """Return an archive without anything that an engine does not need.
+
+    :param layers: uncompressed, as the configuration lists them
+    :param blobs: layers as stored, by the names of their members
+    :param names: of the members that are the image's layers
+    """
+    manifest = [{"Config": "config.json", "Layers": list(names)}]
+    return tar(
+        {
+            **blobs,
+            "config.json": _config(layers),
+            "manifest.json": json.dumps(manifest).encode(),
+        }
+    )
+
+
+def with_layers(
+    config: bytes, layers: Sequence[bytes], *, compress: bool = False
+) -> tuple[bytes, list[bytes]]:
+    """Return the configuration of an image with other layers, and these as stored.
+
+    :param compress: store them compressed with gzip
+    """
+    found = json.loads(config)
+    found["rootfs"]["diff_ids"] = _diff_ids(layers)
+    stored = [gzip.compress(layer) for layer in layers] if compress else list(layers)
+    return json.dumps(found).encode(), stored
+
+
+def _config(
+    layers: Sequence[bytes],
+    config: Mapping[str, Any] | None = None,
+    architecture: str = "amd64",
+) -> bytes:
+    return json.dumps(
+        {
+            "architecture": architecture,
+            "os": "linux",
+            "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"], **(config or {})},
+            "rootfs": {"type": "layers", "diff_ids": _diff_ids(layers)},
+        }
+    ).encode()
+
+
+def _diff_ids(layers: Sequence[bytes]) -> list[str]:
+    # A layer that occurs often is read once.
+    known = {layer: hashlib.sha256(layer).hexdigest() for layer in set(layers)}
+    return [f"sha256:{known[layer]}" for layer in layers]
 
 
 def _classic(

@@ -53,12 +53,12 @@ from docker_engine.strict_json import short
 MAX_JSON = 1024 * 1024
 MAX_KEPT = 4 * MAX_JSON
 
-# Members of an archive. An image has at most 127 layers, and the classic layout has
+# Members of an archive. An image has at most 125 layers, and the classic layout has
 # four members for each.
 MAX_MEMBERS = 4096
 
-# Layers of an image: Docker's own limit.
-MAX_LAYERS = 127
+# Layers of an image. An engine refuses the next one after it has unpacked so many.
+MAX_LAYERS = 125
 
 _MAX_NAME = 255
 

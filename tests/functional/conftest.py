@@ -151,6 +151,25 @@ def boot(
 
 
 @pytest.fixture
+def small_engine() -> Iterator[Engine]:
+    """An engine with little disk space, which a test may stop."""
+    with tempfile.TemporaryDirectory(prefix="nd-", dir="/tmp") as path:
+        directory = pathlib.Path(path, "e")
+        directory.mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", directory], check=True
+        )
+        (directory / "d").mkdir()
+        engine = Engine(directory / "d")
+        try:
+            engine.start()
+            yield engine
+        finally:
+            engine.destroy()
+            subprocess.run(["umount", directory], check=True)
+
+
+@pytest.fixture
 def images(engine: Engine) -> Iterator[None]:
     """Removes the images and tags that a test has created."""
 

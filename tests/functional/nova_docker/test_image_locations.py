@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import json
 import pathlib
+import random
 
 import pytest
+from nova import exception
 
 from docker_engine import location
-from nova_docker.image.store import ImageStore
 from nova_docker.image.store import tag_of
 from tests import archives
 from tests import samples
+from tests.functional.image_files import assert_back_to
+from tests.functional.image_files import at_rest
+from tests.functional.image_files import store_of
 from tests.functional.registry_server import RegistryServer
 
 REPOSITORY = "team/app"
@@ -61,7 +65,7 @@ def locations():
 
 @pytest.fixture
 def store(engine, glance, locations, images):
-    return ImageStore(engine.client, glance, locations)
+    return store_of(engine, glance, locations)
 
 
 def new_image():
@@ -82,9 +86,9 @@ def blobs(registry, since):
     return [line for line in registry.requests[since:] if "/blobs/" in line]
 
 
-def ensure(store, image_id):
+def ensure(store, image_id, flavor=None):
     meta = samples.image_meta(id=image_id)
-    return store.ensure(samples.request_context(), meta)
+    return store.ensure(samples.request_context(), meta, flavor)
 
 
 def test_an_image_of_the_engine_is_used_without_a_download(
@@ -169,3 +173,58 @@ def test_an_image_that_cannot_be_pulled_is_downloaded_from_glance(
     assert not blobs(registry, before)
     if wrong == "authority":
         assert not registry.requests[before:]
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """A root disk of a flavor that is 1 MiB for each GB."""
+    monkeypatch.setattr("nova_docker.image.store.units.Gi", 2**20)
+    return samples.flavor(root_gb=3)
+
+
+def test_a_pulled_image_that_does_not_fit_leaves_nothing(
+    engine, store, locations, registry, trusted, auth_file, little
+):
+    config, layers = new_image()
+    layers.append(archives.tar({"zeros": bytes(3 * 2**20)}))
+    image_id = samples.uuid()
+    locations.places[image_id] = push(
+        registry, *archives.with_layers(config, layers, compress=True)
+    )
+    before = at_rest(engine)
+    with pytest.raises(exception.FlavorDiskSmallerThanImage):
+        ensure(store, image_id, little)
+    assert_back_to(engine, before)
+    assert ensure(store, image_id)
+
+
+def test_an_image_whose_layers_are_larger_than_the_disk_is_not_pulled(
+    engine, store, locations, registry, trusted, auth_file, little
+):
+    config, layers = new_image()
+    layers.append(archives.tar({"random": random.randbytes(3 * 2**20)}))
+    image_id = samples.uuid()
+    locations.places[image_id] = push(
+        registry, *archives.with_layers(config, layers, compress=True)
+    )
+    before = at_rest(engine)
+    sent = len(registry.requests)
+    with pytest.raises(exception.FlavorDiskSmallerThanImage):
+        ensure(store, image_id, little)
+    assert not blobs(registry, sent)
+    assert_back_to(engine, before)
+
+
+def test_a_failed_pull_leaves_nothing(
+    engine, glance, store, locations, registry, trusted, auth_file
+):
+    """The first layers are complete when the last turns out to be damaged."""
+    config, layers = new_image()
+    layers.append(archives.tar({"a": b"", "a/b": b""}))
+    image_id = samples.uuid()
+    locations.places[image_id] = push(registry, *archives.with_layers(config, layers))
+    glance.archives[image_id] = b"nothing either"
+    before = at_rest(engine)
+    with pytest.raises(exception.ImageUnacceptable, match="not a tar archive"):
+        ensure(store, image_id)
+    assert_back_to(engine, before)
