@@ -249,9 +249,9 @@ def test_headers_cost_little_time(store, engine, glance, image, blob, why):
 )
 def test_json_costs_little_time(store, engine, image, name):
     parts = archives.members(with_blob(b"", bytes(1024)))
-    parts[name] = b'[{"rootfs": ' + b"{}," * 340_000 + b"{}]"
-    if name == "config.json":
-        parts[name] = b'{"rootfs": [' + b"{}," * 340_000 + b"{}]}"
+    objects = b"[" + b"{}," * 340_000 + b"{}]"
+    is_config = name == "config.json"
+    parts[name] = b'{"rootfs": ' + objects + b"}" if is_config else objects
     started = time.process_time()
     assert_refused(
         store,
