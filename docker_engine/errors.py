@@ -7,17 +7,20 @@ exceptions of their service.
 
 from __future__ import annotations
 
+from docker_engine.printable import printable
+
 
 class DockerError(Exception):
     """The engine refused a call, failed during a call, or could not be reached.
 
-    :ivar message: the engine's own message if it responded
+    :ivar message: the engine's own message if it responded, fit for a log: it may quote
+        what is in an image
     :ivar status: HTTP status; None if there was no response
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = printable(message)
+        super().__init__(self.message)
         self.status = status
 
 

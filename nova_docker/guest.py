@@ -236,8 +236,14 @@ class Guest:
         :param stdin: its input, which no process list shows
         :returns: its exit code, or None if it writes too much or does not end in
             time; and its output
+        :raises InvalidInput: if too many programs are still running
         """
         with self._engine():
+            if state.has_too_many_execs(self._client.inspect_container(self._name)):
+                raise exception.InvalidInput(
+                    reason="too many commands are still running in the server; stop "
+                    "and start the server to end them"
+                )
             run = self._client.create_exec(
                 self._name,
                 {

@@ -21,6 +21,9 @@ LOG = logging.getLogger(__name__)
 # chpasswd reads lines of "user:password", and as a C program, up to a NUL.
 _LINE_ENDS = ("\r", "\n", "\0")
 
+# Characters of what the image's program writes, in an error message
+_MAX_QUOTED = 200
+
 _NOT_EXECUTABLE = (126, 127)  # exit codes of shells and of the engine
 
 
@@ -80,4 +83,5 @@ def _set(guest: Guest, instance: objects.Instance, user: str, password: str) -> 
     if code is None:
         raise failed("chpasswd wrote too much output or did not end in time")
     if code != 0:
-        raise failed(f"chpasswd exited with status {code}: {output}")
+        said = output[:_MAX_QUOTED]
+        raise failed(f"chpasswd exited with status {code} and wrote {said!r}")

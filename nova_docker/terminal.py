@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import socket
+import time
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Protocol
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker.container import naming
+from nova_docker.container.state import has_too_many_execs
 
 # An image may choose the terminal of its serial console: "attach" for that of the
 # first process, "shell" for a shell.
@@ -48,6 +50,10 @@ _HANG_UP = "kill -HUP $0; sleep 1; kill -KILL $0"
 _BROKEN = 126
 
 _NOT_RUNNING = "The server is not running."
+_TOO_MANY_EXECS = (
+    "Too many commands of earlier consoles are still running in the server. Stop and "
+    "start the server to end them."
+)
 
 
 class Unavailable(Exception):
@@ -106,6 +112,8 @@ def open_terminal(client: DockerClient, uuid: str) -> Terminal:
             # The engine would attach to the process that starts next.
             raise Unavailable(_NOT_RUNNING)
         if not has_interactive_process(found):
+            if has_too_many_execs(found):
+                raise Unavailable(_TOO_MANY_EXECS)
             with contextlib.suppress(_NoShell):
                 return _Shell(client, name, found.get("ExecIDs") or ())
         return _FirstProcess(client, name)
@@ -188,10 +196,11 @@ class _Shell:
             self._live.discard(self._exec)
 
     def _has_started(self) -> bool:
-        self.stream.settimeout(_START_SECONDS)
+        deadline = time.monotonic() + _START_SECONDS
         shown = b""
         try:
             while len(shown) < len(ASK_SIZE):
+                self.stream.settimeout(max(deadline - time.monotonic(), 0.001))
                 chunk = self.stream.recv(len(ASK_SIZE) - len(shown))
                 if not chunk:
                     break

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from docker_engine.printable import printable
+
 
 class ArchiveError(Exception):
     """The archive cannot be loaded.
 
     The message says why without naming the archive: callers put its name in front.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ImageTooLarge(ArchiveError):

@@ -6,12 +6,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from docker_engine.printable import printable
+
 
 class RegistryError(Exception):
     """The registry did not give what it was asked for.
 
     The message begins with the name of the image or blob that it is about.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class NotFound(RegistryError):

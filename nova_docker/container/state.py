@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's power states for the engine's container states."""
+"""What the engine says of a container: its power state for Nova, and its execs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from nova.compute import power_state
 
@@ -15,7 +18,19 @@ _POWER_STATES = {
     "dead": power_state.CRASHED,
 }
 
+# A command that never ends stays on the engine until its container stops, and costs
+# the engine memory and descriptors outside the container's limits.
+MAX_EXECS = 64
+
 
 def power_state_of(status: str) -> int:
     """Return Nova's power state for the engine's ``State.Status``."""
     return _POWER_STATES.get(status, power_state.NOSTATE)
+
+
+def has_too_many_execs(found: Mapping[str, Any]) -> bool:
+    """Return whether no more commands may be started in a container.
+
+    :param found: the response of GET /containers/{id}/json
+    """
+    return len(found.get("ExecIDs") or ()) >= MAX_EXECS

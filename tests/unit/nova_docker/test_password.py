@@ -65,7 +65,12 @@ def test_the_user_learns_that_the_image_has_no_chpasswd(code):
 
 @pytest.mark.parametrize(
     ("code", "output", "reason"),
-    [(1, "no such user", "status 1: no such user"), (None, "", "did not end in time")],
+    [
+        (1, "no such user", "status 1 and wrote 'no such user'$"),
+        (1, "\x1b]0;forged\n", r"wrote '\\x1b]0;forged\\n'$"),
+        (1, "x" * 5000, "wrote 'x{200}'$"),
+        (None, "", "did not end in time"),
+    ],
 )
 def test_a_failure_of_chpasswd_is_raised_with_its_reason(code, output, reason):
     with pytest.raises(exception.InstancePasswordSetFailed, match=reason):
