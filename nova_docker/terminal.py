@@ -150,6 +150,9 @@ class _Shell:
 
     shared = False
     _live: set[str] = set()  # execs of this nova-compute
+    # Execs that were told to end. Once is enough: a server whose shell stays all the
+    # same would collect the commands that tell it so.
+    _told: set[str] = set()
 
     def __init__(self, client: DockerClient, name: str, execs: Iterable[str]) -> None:
         """
@@ -210,7 +213,7 @@ class _Shell:
         return shown == ASK_SIZE
 
     def _hang_up_leftovers(self, execs: Iterable[str]) -> None:
-        for found in set(execs) - self._live:
+        for found in set(execs) - self._live - self._told:
             with contextlib.suppress(errors.DockerError, OSError):
                 state = self._client.inspect_exec(found)
                 if state["ProcessConfig"]["arguments"] == ["-c", _SHELL]:
@@ -232,6 +235,7 @@ class _Shell:
             },
         )
         self._client.start_exec(run, tty=False).close()
+        self._told.add(state["ID"])
 
 
 def _is_detached(state: Mapping[str, Any]) -> bool:
