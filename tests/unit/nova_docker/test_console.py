@@ -115,3 +115,49 @@ def test_the_port_is_released(client, monkeypatch):
         with pytest.raises(exception.SocketPortRangeExhaustedException):
             SerialConsoles(client).console(UUID)
         consoles.stop()
+
+
+@pytest.mark.parametrize(
+    ("viewers", "uuid", "victim"),
+    [
+        ({"a": 3, "b": 1}, "c", "a"),
+        ({"a": 3, "b": 1}, "b", "a"),
+        ({"a": 3, "b": 1}, "a", None),
+        ({"a": 2, "b": 1}, "b", None),
+        ({"a": 2, "b": 2}, "c", "a"),
+        ({"a": 1, "b": 1}, "c", None),
+    ],
+)
+def test_the_server_with_the_most_viewers_gives_one_up(viewers, uuid, victim):
+    assert console.displaced(viewers, uuid) == victim
+
+
+def test_input_that_comes_with_the_request_is_not_lost(client, consoles):
+    client.start_container(f"nova-{UUID}")
+    found = consoles.console(UUID)
+    path = found.internal_access_path
+    with connect(found, f"CONNECT {path} HTTP/1.1\r\n\r\nhello") as viewer:
+        seen = b""
+        while not seen.endswith(b"hello"):
+            chunk = viewer.recv(100)
+            assert chunk, seen
+            seen += chunk
+
+
+def test_a_viewer_without_a_thread_is_not_counted(client, consoles, monkeypatch):
+    client.start_container(f"nova-{UUID}")
+    found = consoles.console(UUID)
+    start = console._start
+    failures = [RuntimeError("can't start new thread")]
+
+    def fail_once(*arguments):
+        if failures:
+            raise failures.pop()
+        return start(*arguments)
+
+    monkeypatch.setattr(console, "_start", fail_once)
+    monkeypatch.setattr(console.time, "sleep", lambda seconds: None)
+    assert b"200" not in rest(connect(found))
+    assert (consoles._threads, consoles._viewers) == (0, {})
+    with connect(found) as viewer:
+        assert viewer.recv(100).startswith(b"HTTP/1.1 200")

@@ -13,6 +13,7 @@ from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker import terminal
 from nova_docker.container import naming
+from nova_docker.container import state
 from tests import archives
 from tests import samples
 
@@ -130,3 +131,17 @@ def test_a_stopped_or_paused_server_has_no_terminal(client):
     client.remove_container(NAME)
     with pytest.raises(terminal.Unavailable, match="is not running"):
         terminal.open_terminal(client, UUID)
+
+
+def test_a_server_with_too_many_commands_gets_no_shell(client, monkeypatch):
+    inspect = client.inspect_container
+
+    def with_execs(ref):
+        return inspect(ref) | {"ExecIDs": ["0"] * state.MAX_EXECS}
+
+    monkeypatch.setattr(client, "inspect_container", with_execs)
+    with pytest.raises(terminal.Unavailable, match="Too many commands"):
+        terminal.open_terminal(client, UUID)
+    # The first process needs no command.
+    monkeypatch.setattr(terminal, "has_interactive_process", lambda found: True)
+    terminal.open_terminal(client, UUID).close()
