@@ -15,6 +15,8 @@ from urllib import parse
 from keystoneauth1 import exceptions
 from keystoneauth1.adapter import Adapter
 
+from docker_engine.printable import printable
+
 _PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _PAGE_SIZE = 1000
@@ -26,6 +28,10 @@ _POLL_INTERVAL = 0.2
 
 class GatewayError(Exception):
     """Glance, or Keystone on the way to it, refused a request or failed."""
+
+    def __init__(self, message: str) -> None:
+        # Glance quotes names that users chose.
+        super().__init__(printable(message))
 
 
 class NotFound(GatewayError):
