@@ -140,7 +140,7 @@ class Boot:
                 nameservers=nameservers(network_info),
                 address=addresses[0]["address"] if addresses else None,
                 limits={
-                    **limits.limits(instance.flavor, pids=CONF.docker.pids_limit),
+                    **self._host.limits(instance.flavor),
                     **limits.storage(disk_gb),
                 },
                 mounts=mounts,

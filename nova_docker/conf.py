@@ -73,9 +73,13 @@ nova-compute refuses to start if the engine does not have this runtime.
         default=4096,
         min=0,
         help="""
-Maximum number of processes and threads in a server.
+Maximum number of processes and threads in a server, whatever its flavor.
 
-With 0 there is no limit, and one server can use up all process IDs of the host.
+A server's own limit follows the memory of its flavor: all servers of a host
+together get half of the processes that its kernel allows (the smaller one of the
+sysctls ``kernel.pid_max`` and ``kernel.threads-max``), and each server gets the
+part of them that its memory is of the memory that Placement gives to servers. A
+limit below 32 has no effect. With 0, only the flavor's limit applies.
 """,
     ),
     cfg.BoolOpt(

@@ -278,7 +278,7 @@ class DockerDriver(driver.ComputeDriver):
         guest.stop(CONF.shutdown_timeout if soft else 0)
         if not soft:
             # An interrupted resize may have left other limits.
-            guest.limit(instance.flavor)
+            guest.limit(self._host.limits(instance.flavor))
         self.power_on(context, instance, network_info)
         LOG.info(
             "Instance %s successfully.",
@@ -410,7 +410,7 @@ class DockerDriver(driver.ComputeDriver):
         # change. They change here, where Nova can still roll back a failure.
         with resize.rolled_back():
             resize.refuse(instance, flavor, dest, disk_quota=self._host.disk_quota)
-            self._guest(instance).limit(flavor)
+            self._guest(instance).limit(self._host.limits(flavor))
         return ""
 
     def finish_migration(
@@ -449,7 +449,7 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         share_info: Any = None,
     ) -> None:
-        self._guest(instance).limit(instance.flavor)
+        self._guest(instance).limit(self._host.limits(instance.flavor))
         if power_on:
             self.power_on(context, instance, network_info)
 

@@ -20,7 +20,6 @@ from docker_engine import errors
 from docker_engine.client import DockerClient
 from docker_engine.streams.frames import frames
 from nova_docker import diagnostics
-from nova_docker.container import limits
 from nova_docker.container import naming
 from nova_docker.container import state
 from nova_docker.errors import translated
@@ -198,16 +197,16 @@ class Guest:
                 raise self._not_running()
             self._client.kill_container(self._name, signal)
 
-    def limit(self, flavor: objects.Flavor) -> None:
-        """Change the container's limits to a flavor's; its processes keep running.
+    def limit(self, wanted: dict[str, Any]) -> None:
+        """Change the container's limits; its processes keep running.
 
         Engine calls: GET /containers/{id}/stats, GET /containers/{id}/json, POST
         /containers/{id}/update
 
+        :param wanted: a flavor's limits, as :meth:`Host.limits` returns them
         :raises ResizeError: if the server uses more memory than the flavor has, or
             the engine fails; the limits stay as they were
         """
-        wanted = limits.limits(flavor, pids=CONF.docker.pids_limit)
         used = diagnostics.memory_used(self.stats())
         if used > wanted["Memory"]:
             raise exception.ResizeError(

@@ -12,11 +12,33 @@ _SHARES_PER_VCPU = 1024
 _MAX_SHARES = 262_144  # the kernel's maximum
 
 
+# The engine's runtime needs about ten threads to start a container.
+_FEWEST_PIDS = 32
+
+
+def pids(memory_mb: int, *, budget: int, servers_memory_mb: float, most: int) -> int:
+    """Return a server's share of the processes and threads of its host.
+
+    The share follows the memory. Placement keeps the servers' memory below
+    ``servers_memory_mb``, so all shares together are within the budget. Flavors with
+    very little memory get more than their share; there cannot be too many of these
+    servers, because each costs the host another 12 MiB of memory for the engine's
+    process.
+
+    :param memory_mb: of the server's flavor, in MiB
+    :param budget: number of processes and threads for all servers of the host
+    :param servers_memory_mb: memory that the servers of the host may have, in MiB
+    :param most: the largest share, 0 for no such limit
+    """
+    share = int(budget * memory_mb / servers_memory_mb)
+    return max(min(share, most or share), _FEWEST_PIDS)
+
+
 def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
     """Return a flavor's limits, except that of the root disk.
 
     :param flavor: ``memory_mb`` and ``swap`` are in MiB
-    :param pids: maximum number of processes and threads, 0 for no limit
+    :param pids: maximum number of processes and threads
     :returns: part of HostConfig, and the body of POST /containers/{id}/update
     """
     memory = flavor.memory_mb * units.Mi
@@ -27,7 +49,7 @@ def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
         "CpuShares": min(flavor.vcpus * _SHARES_PER_VCPU, _MAX_SHARES),
         "CpuPeriod": _CPU_PERIOD,
         "CpuQuota": flavor.vcpus * _CPU_PERIOD,
-        "PidsLimit": pids or -1,
+        "PidsLimit": pids,
     }
 
 

@@ -21,6 +21,7 @@ from oslo_utils import versionutils
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker.container import limits
 from nova_docker.host import cpu
 from nova_docker.host import kernel
 
@@ -40,6 +41,9 @@ class Host:
     def __init__(self, client: DockerClient) -> None:
         self._client = client
         self._info: dict[str, Any] = {}
+        self._memory_ratio: float = (
+            CONF.ram_allocation_ratio or CONF.initial_ram_allocation_ratio
+        )
 
     def connect(self, runtime: str) -> None:
         """Check that servers can run on the engine, and log what it cannot do.
@@ -71,9 +75,9 @@ class Host:
             )
         if low := kernel.too_low(kernel.read()):
             LOG.warning(
-                "A single server can use up limits of the kernel that all servers share "
-                "with this host: %s. Install etc/sysctl.d/60-nova-docker.conf (see "
-                '"Limits of the kernel" in the installation guide, install/compute)',
+                "A single server can use up limits of the kernel that all servers "
+                "share with this host: %s. Install etc/sysctl.d/60-nova-docker.conf: "
+                'see "Limits of the kernel" in the installation guide',
                 kernel.describe(low),
             )
         if self.saves_memory:
@@ -123,6 +127,11 @@ class Host:
         """One of nova.objects.fields.Architecture."""
         return fields.Architecture.canonicalize(self._info["Architecture"])
 
+    @property
+    def _memory_mb(self) -> int:
+        memory: int = self._info["MemTotal"] // units.Mi
+        return memory
+
     @functools.cached_property
     def _cpus(self) -> dict[str, Any]:
         return cpu.describe(self.architecture)
@@ -133,7 +142,7 @@ class Host:
         disk = self._disk()
         return {
             "vcpus": self._info["NCPU"],
-            "memory_mb": self._info["MemTotal"] // units.Mi,
+            "memory_mb": self._memory_mb,
             "local_gb": disk.total // units.Gi,
             # Nova's resource tracker adds up what servers use.
             "vcpus_used": 0,
@@ -152,18 +161,31 @@ class Host:
             "numa_topology": None,
         }
 
+    def limits(self, flavor: Any) -> dict[str, Any]:
+        """Return a flavor's limits on this host, except that of the root disk.
+
+        :returns: as :func:`nova_docker.container.limits.limits` returns them
+        """
+        pids = limits.pids(
+            flavor.memory_mb,
+            budget=kernel.processes_of_servers(),
+            servers_memory_mb=self._memory_mb * self._memory_ratio,
+            most=CONF.docker.pids_limit,
+        )
+        return limits.limits(flavor, pids=pids)
+
     def inventory(self, ratios: dict[str, float], disk_reserved: int) -> dict[str, Any]:
         """Return the host's inventory for Placement, by resource class.
+
+        :meth:`limits` uses the ratio of memory from then on.
 
         :param ratios: allocation ratio by resource class
         :param disk_reserved: GiB that are not available to servers
         """
+        self._memory_ratio = ratios[orc.MEMORY_MB]
         amounts = {
             orc.VCPU: (self._info["NCPU"], CONF.reserved_host_cpus),
-            orc.MEMORY_MB: (
-                self._info["MemTotal"] // units.Mi,
-                CONF.reserved_host_memory_mb,
-            ),
+            orc.MEMORY_MB: (self._memory_mb, CONF.reserved_host_memory_mb),
             orc.DISK_GB: (self._disk().total // units.Gi, disk_reserved),
         }
         return {

@@ -63,6 +63,20 @@ WANTED: dict[str, int] = {
 }
 
 
+def processes_of_servers(root: pathlib.Path = _SYSCTLS) -> int:
+    """Return how many processes and threads the servers of the host may have together.
+
+    It is half of what the kernel allows. The rest is for the host: its services, about
+    twelve threads of the engine for each server, and each user of the host, whose
+    default limit (RLIMIT_NPROC) is half of the kernel's and counts the processes of
+    servers that have the same user ID.
+    """
+    pid_max, threads_max = (
+        int((root / "kernel" / name).read_text()) for name in ("pid_max", "threads-max")
+    )
+    return min(pid_max, threads_max) // 2
+
+
 def read(root: pathlib.Path = _SYSCTLS) -> dict[str, int]:
     """Return the values of the sysctls in :data:`WANTED` that the kernel has."""
     found = {}

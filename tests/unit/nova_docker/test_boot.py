@@ -31,6 +31,9 @@ class Host:
 
     disk_quota = False
 
+    def limits(self, flavor):
+        return {"PidsLimit": 100}
+
 
 class Images:
     """A stand-in for :class:`nova_docker.image.store.ImageStore`."""

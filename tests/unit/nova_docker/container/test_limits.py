@@ -6,6 +6,43 @@ from __future__ import annotations
 from nova_docker.container import limits
 from tests import samples
 
+GIB = 1024
+
+
+def pids(memory_mb, *, budget=96_000, most=4096):
+    return limits.pids(memory_mb, budget=budget, servers_memory_mb=24 * GIB, most=most)
+
+
+def test_the_number_of_processes_follows_the_memory():
+    assert pids(512) == 2000
+    assert pids(256) == 1000
+
+
+def test_the_servers_of_a_full_host_stay_within_the_budget():
+    for memory in (64, 100, 512, 1000, 4 * GIB):
+        servers = 24 * GIB // memory
+        assert servers * pids(memory) <= 96_000
+
+
+def test_the_option_limits_a_server_with_much_memory():
+    assert pids(4 * GIB) == 4096
+    assert pids(4 * GIB, most=100) == 100
+
+
+def test_without_the_option_the_share_remains_the_limit():
+    assert pids(4 * GIB, most=0) == 16_000
+
+
+def test_a_very_small_server_can_start():
+    assert pids(6) == pids(6, most=1) == 32
+
+
+def test_very_small_servers_leave_processes_to_the_host():
+    """The kernel allows 8,192 threads for each GiB, half of which is the budget."""
+    # 12 MiB is for the engine's process of each server, 6 MiB the engine's minimum.
+    servers = 24 * GIB // (12 + 6)
+    assert servers * pids(6, budget=24 * 4096) < 24 * 4096
+
 
 def test_a_flavor_is_converted_to_limits():
     flavor = samples.flavor(memory_mb=512, swap=256, vcpus=2)

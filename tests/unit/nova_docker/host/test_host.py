@@ -15,6 +15,20 @@ from nova.objects import fields
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker.host import host
+from nova_docker.host import kernel
+from tests import samples
+
+
+@pytest.fixture(autouse=True)
+def sysctls(monkeypatch):
+    """Sets what the host learns about its kernel; by default, all is well."""
+
+    def override(low=None, processes=16384):
+        monkeypatch.setattr(kernel, "read", lambda: dict(kernel.WANTED) | (low or {}))
+        monkeypatch.setattr(kernel, "processes_of_servers", lambda: processes)
+
+    override()
+    return override
 
 
 @pytest.fixture
@@ -106,6 +120,38 @@ def test_root_disks_are_limited_if_the_storage_driver_can(
     found.connect("nova")
     assert found.disk_quota is limited
     assert warning.called is not limited
+
+
+def test_limits_of_the_kernel_that_one_server_can_use_up_are_reported_once(
+    client, mocker, sysctls
+):
+    sysctls({"kernel.pty.max": 4096, "fs.inotify.max_user_instances": 128})
+    warning = mocker.patch.object(host.LOG, "warning")
+    host.Host(client).connect("nova")
+    lines = [call.args[0] % call.args[1:] for call in warning.call_args_list]
+    [line] = [line for line in lines if "sysctl" in line]
+    assert "kernel.pty.max = 4096 (should be 263168)" in line
+    assert "fs.inotify.max_user_instances = 128" in line
+    assert "60-nova-docker.conf" in line
+
+
+def test_a_server_gets_the_share_of_processes_that_it_has_of_the_memory(connected_host):
+    flavor = samples.flavor(memory_mb=1024)
+    assert connected_host.limits(flavor)["PidsLimit"] == 16384 // 16
+
+
+def test_memory_that_nova_oversubscribes_counts(connected_host):
+    flavor = samples.flavor(memory_mb=1024)
+    ratios = {"VCPU": 4.0, "MEMORY_MB": 2.0, "DISK_GB": 1.0}
+    connected_host.inventory(ratios, disk_reserved=0)
+    assert connected_host.limits(flavor)["PidsLimit"] == 16384 // 32
+
+
+def test_before_nova_knows_the_ratio_the_configured_one_counts(client, monkeypatch):
+    monkeypatch.setattr(host.CONF, "ram_allocation_ratio", 4.0, raising=False)
+    found = host.Host(client)
+    found.connect("nova")
+    assert found.limits(samples.flavor(memory_mb=1024))["PidsLimit"] == 16384 // 64
 
 
 def test_engines_of_one_host_have_different_ids(client, mocker):

@@ -3,6 +3,8 @@
 
 import pathlib
 
+import pytest
+
 from nova_docker.host import kernel
 
 SYSCTL_FILE = pathlib.Path(__file__).parents[4] / "etc/sysctl.d/60-nova-docker.conf"
@@ -31,6 +33,17 @@ def test_lower_values_are_reported():
         "kernel.pty.max = 4096 (should be 263168), "
         "fs.pipe-user-pages-soft = 16384 (should be 0)"
     )
+
+
+@pytest.mark.parametrize(
+    ("pid_max", "threads_max"), [("32768", "192730"), ("4194304", "32768")]
+)
+def test_the_servers_get_half_of_the_processes(tmp_path, pid_max, threads_max):
+    directory = tmp_path / "kernel"
+    directory.mkdir()
+    (directory / "pid_max").write_text(f"{pid_max}\n")
+    (directory / "threads-max").write_text(f"{threads_max}\n")
+    assert kernel.processes_of_servers(tmp_path) == 16384
 
 
 def test_sysctls_that_the_kernel_lacks_are_left_out(tmp_path):
