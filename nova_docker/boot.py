@@ -28,10 +28,12 @@ from nova_docker.container import limits
 from nova_docker.container import spec
 from nova_docker.guest import Guest
 from nova_docker.host.host import Host
+from nova_docker.image import configuration
 from nova_docker.image import properties
 from nova_docker.image.store import ImageStore
 from nova_docker.nics import Nics
 from nova_docker.nics import nameservers
+from nova_docker.storage import image_volumes
 from nova_docker.storage import volumes
 from nova_docker.storage.mounts import Mount
 
@@ -131,24 +133,28 @@ class Boot:
             context, image_meta, instance.flavor, instance.trusted_certs
         )
         addresses = network_info.fixed_ips() if network_info else []
+        # The volumes of the image are part of the root file system.
+        volume_paths = configuration.volumes(image)
         disk_gb = instance.flavor.root_gb if self._host.disk_quota else 0
         Guest(self._client, instance).create(
             spec.specification(
                 instance,
                 image_meta,
-                image,
+                image["Id"],
                 nameservers=nameservers(network_info),
                 address=addresses[0]["address"] if addresses else None,
                 limits={
                     **self._host.limits(instance.flavor),
                     **limits.storage(disk_gb),
                 },
-                mounts=mounts,
+                mounts=[*mounts, *image_volumes.placeholders(volume_paths, mounts)],
+                image_healthcheck=CONF.docker.image_healthcheck,
                 runtime=CONF.docker.runtime,
                 network_mode=CONF.docker.network_mode,
                 log_size_mb=CONF.docker.console_log_size_mb,
             )
         )
+        image_volumes.create_directories(self._client, instance, volume_paths, mounts)
         injection.inject_files(self._client, instance, injected_files)
         if CONF.docker.inject_key and instance.key_data:
             injection.inject_key(

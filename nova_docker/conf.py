@@ -83,6 +83,19 @@ limit below 32 has no effect. With 0, only the flavor's limit applies.
 """,
     ),
     cfg.BoolOpt(
+        "image_healthcheck",
+        default=False,
+        help="""
+Run the ``HEALTHCHECK`` that an image declares, in servers created from now on.
+
+Nothing in Nova reads the result; ``docker ps`` on the host displays it. The
+image, and so the tenant, determines how often it runs, up to once per
+millisecond. Each run is work of the engine and of its OCI runtime on the host,
+which the server's CPU quota does not limit: one server can keep several CPUs of
+the host busy. Enable it only if you trust all images.
+""",
+    ),
+    cfg.BoolOpt(
         "inject_key",
         default=True,
         help="""

@@ -66,6 +66,11 @@ def inject_files(
         ) from error
 
 
+def directories(paths: Iterable[str]) -> bytes:
+    """Return an archive of empty directories of root's, for PUT archive."""
+    return _tar([_directory(path, ROOT, mode=0o755) for path in paths])
+
+
 def inject_key(
     client: DockerClient, instance: objects.Instance, key: str, user: str
 ) -> None:
@@ -138,8 +143,8 @@ def _file(
     return entry, data
 
 
-def _directory(path: str, owner: User) -> Entry:
-    entry = _entry(path, owner, 0o700)
+def _directory(path: str, owner: User, mode: int = 0o700) -> Entry:
+    entry = _entry(path, owner, mode)
     entry.type = tarfile.DIRTYPE
     return entry, b""
 

@@ -196,6 +196,20 @@ class ContainersAPI(Endpoints):
                 missing=errors.PathNotFound,
             )
 
+    def has_path(self, ref: str, file: str) -> bool:
+        """HEAD /containers/{ref}/archive: whether a file or directory exists
+
+        A symbolic link exists, wherever it leads to. In a container that does not
+        exist, no file does.
+        """
+        try:
+            self._call(
+                "HEAD", ref, "archive", {"path": file}, missing=errors.PathNotFound
+            )
+        except errors.PathNotFound:
+            return False
+        return True
+
     def get_archive(self, ref: str, file: str, *, max_size: int) -> bytes:
         """GET /containers/{ref}/archive: a file or directory as a tar archive
 

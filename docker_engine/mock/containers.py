@@ -239,6 +239,15 @@ class MockContainers(MockState):
                         raise errors.for_status(400, f"cannot overwrite {name}")
                     files[name] = (member, found.read() if found else None)
 
+    def has_path(self, ref: str, file: str) -> bool:
+        self._call("has_path")
+        with self._lock:
+            return any(
+                file in self._files[found["Id"]]
+                for found in self._containers.values()
+                if ref in (found["Id"], found["Name"][1:])
+            )
+
     def get_archive(self, ref: str, file: str, *, max_size: int) -> bytes:
         self._call("get_archive")
         with self._lock:
@@ -324,12 +333,15 @@ def _mounts(
     image: Mapping[str, Any], host_config: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return a container's volumes: those requested, and those of its image."""
-    asked = {m["Target"]: m.get("Source") for m in host_config.get("Mounts", ())}
+    asked = {m["Target"]: m for m in host_config.get("Mounts", ())}
+    declared = {path: {"Type": "volume"} for path in image.get("Volumes") or {}}
     return [
         {
             "Type": "volume",
-            "Name": name or hashlib.sha256(path.encode()).hexdigest(),
+            "Name": mount.get("Source") or hashlib.sha256(path.encode()).hexdigest(),
             "Destination": path,
         }
-        for path, name in {**dict.fromkeys(image.get("Volumes") or {}), **asked}.items()
+        if mount["Type"] == "volume"
+        else {"Type": mount["Type"], "Destination": path}
+        for path, mount in (declared | asked).items()
     ]

@@ -30,12 +30,18 @@ def aside_name_of(uuid: str) -> str:
     return name_of(uuid) + "-rescued"
 
 
-def uuid_of(labels: Mapping[str, str]) -> str:
-    """Return a server's UUID, given the labels of its container.
+def uuid_of(labels: Mapping[str, str], names: Iterable[str]) -> str | None:
+    """Return a server's UUID, given the labels and names of its container.
 
-    :raises KeyError: if the container is not a server's
+    The label alone does not make a container a server: a container that somebody else
+    runs on this engine inherits the labels of its image, which may be a tenant's.
+
+    :param names: with or without the engine's leading slash
+    :returns: None if the container is not a server's
     """
-    return labels[UUID_LABEL]
+    uuid = labels.get(UUID_LABEL)
+    own = {name_of(uuid), aside_name_of(uuid)} if uuid else set()
+    return uuid if own & {name.lstrip("/") for name in names} else None
 
 
 def labels(instance: objects.Instance) -> dict[str, str]:
@@ -54,11 +60,14 @@ def by_uuid(listed: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
     A server in rescue has two; its rescue container is returned.
 
-    :param listed: servers' containers, as GET /containers/json returns them
+    :param listed: containers with the label :data:`UUID_LABEL`, as GET
+        /containers/json returns them
     """
     found: dict[str, dict[str, Any]] = {}
     for item in listed:
-        uuid = uuid_of(item["Labels"])
+        uuid = uuid_of(item["Labels"], item["Names"])
+        if uuid is None:
+            continue
         if uuid not in found or f"/{name_of(uuid)}" in item["Names"]:
             found[uuid] = item
     return found

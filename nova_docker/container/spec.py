@@ -15,8 +15,9 @@ from nova_docker.image import properties
 # Environment variables that the OCI runtime reads.
 _NETNS = "NOVA_NETNS"
 _ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
+_ROOT_VOLUMES = "NOVA_ROOT_VOLUMES"
 #: Variables of one server, which an image made from it must not inherit
-OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK)
+OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK, _ROOT_VOLUMES)
 
 # Lets cloud-init detect OpenStack: in a container, DMI data would be the host's.
 _PRODUCT = "product_name=OpenStack Nova"
@@ -58,6 +59,7 @@ def specification(
     address: str | None,
     limits: Mapping[str, Any],
     mounts: Sequence[Mapping[str, Any]] = (),
+    image_healthcheck: bool = False,
     runtime: str,
     network_mode: str,
     log_size_mb: int,
@@ -69,13 +71,18 @@ def specification(
     :param address: the server's first fixed IP, to which its host name resolves
     :param limits: as :mod:`nova_docker.container.limits` returns them
     :param mounts: as :mod:`nova_docker.storage.mounts` returns them
+    :param image_healthcheck: whether the engine runs the image's health check
     :raises ImageUnacceptable: if :func:`properties.command` does
     """
     bridge = network_mode == "bridge"
-    # These replace variables of the same names in the image.
-    env = [f"{_NETNS}={naming.name_of(instance.uuid)}", _PRODUCT]
-    if bridge:
-        env.append(f"{_ENGINE_NETWORK}=1")
+    # These replace variables of the same names in the image. All that the OCI runtime
+    # reads are always set, so that an image cannot set them.
+    env = [
+        f"{_NETNS}={naming.name_of(instance.uuid)}",
+        f"{_ENGINE_NETWORK}={int(bridge)}",
+        f"{_ROOT_VOLUMES}=1",
+        _PRODUCT,
+    ]
     body: dict[str, Any] = {
         "Image": image,
         "Hostname": _hostname(instance),
@@ -104,6 +111,8 @@ def specification(
             "Mounts": list(mounts),
         },
     }
+    if not image_healthcheck:
+        body["Healthcheck"] = {"Test": ["NONE"]}
     if words := properties.command(image_meta):
         body["Cmd"] = words
     return body

@@ -125,7 +125,10 @@ class LifecycleEvents:
 
     def _handle(self, event: Mapping[str, Any], seen: dict[str, int]) -> None:
         """Report one event of the stream, and record the server's new state."""
-        uuid = naming.uuid_of(event["Actor"]["Attributes"])
+        attributes = event["Actor"]["Attributes"]
+        uuid = naming.uuid_of(attributes, [attributes.get("name", "")])
+        if uuid is None:
+            return
         if event["Action"] == "destroy":
             seen.pop(uuid, None)
         else:

@@ -40,6 +40,7 @@ from docker_engine.archive import ImageTooLarge
 from docker_engine.client import DockerClient
 from docker_engine.credentials import credentials
 from docker_engine.reference import GLANCE_REPOSITORY
+from nova_docker.image import configuration
 from nova_docker.image import pull
 from nova_docker.image.locations import ImageLocations
 from nova_docker.image.refusals import Refusals
@@ -150,7 +151,7 @@ class ImageStore:
         image_meta: objects.ImageMeta,
         flavor: objects.Flavor | None = None,
         trusted_certs: Any = None,
-    ) -> str:
+    ) -> dict[str, Any]:
         """Ensure that the engine has an image, and fetch it if necessary.
 
         Engine calls: GET /images/{name}/json; to fetch an image, POST
@@ -161,7 +162,7 @@ class ImageStore:
         :param trusted_certs: ``Instance.trusted_certs``, one of which must have issued
             the certificate of the image's signature. The image is downloaded again to
             verify its signature unless it has been verified with these certificates.
-        :returns: the engine's ID of the image, ``sha256:…``
+        :returns: the image, as GET /images/{name}/json returns it
         :raises ImageUnacceptable: if the image is at fault
         :raises FlavorDiskSmallerThanImage: if it does not fit the root disk
         :raises ImageNotFound: or another of Nova's exceptions, if Glance refuses
@@ -186,13 +187,27 @@ class ImageStore:
                         found = self._take(image_id, tag, root)
                     if not found:
                         found = self._load(context, image_meta, root, trusted_certs)
+                    self._check_configuration(image_meta, found)
             elif trusted and trusted not in self._trusted:
                 found = self._load(context, image_meta, root, trusted_certs)
             if trusted:
                 self._trusted.add(trusted)
         # With containerd's image store, this is the compressed size.
         _check_fits(found["Size"], root)
-        return found["Id"]
+        # An earlier version may have fetched it.
+        self._check_configuration(image_meta, found)
+        return found
+
+    def _check_configuration(
+        self, image_meta: objects.ImageMeta, found: dict[str, Any]
+    ) -> None:
+        """Refuse an image whose configuration the host cannot bear.
+
+        :raises ImageUnacceptable: with the limit that it exceeds
+        """
+        if reason := configuration.problem(found):
+            self._refusals.remember(image_meta, reason=reason)
+            raise exception.ImageUnacceptable(image_id=image_meta.id, reason=reason)
 
     @contextlib.contextmanager
     def _removed_on_failure(self, tag: str) -> Iterator[None]:

@@ -17,6 +17,17 @@ def read_only_directory(source: str, target: str) -> Mount:
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
 
 
+def left_out(target: str) -> Mount:
+    """Return a mount that the OCI runtime leaves out, see :mod:`.image_volumes`.
+
+    It has this effect only on containers with the variable that
+    :mod:`nova_docker.container.spec` sets.
+
+    :param target: absolute path in the container
+    """
+    return {"Type": "tmpfs", "Target": target}
+
+
 def existing_volume(name: str, target: str) -> Mount:
     """Return a mount of a volume of the engine, which keeps its content.
 

@@ -369,6 +369,9 @@ def test_files_can_be_copied_before_the_first_start(client, container):
         assert archive.extractfile(member).read() == b"hello"
     with pytest.raises(errors.DockerError, match="larger"):
         client.get_archive(container, "/note", max_size=100)
+    assert client.has_path(container, "/note")
+    assert not client.has_path(container, "/no/such")
+    assert not client.has_path("no-such-container", "/note")
     with pytest.raises(errors.NotFound):
         client.get_archive(container, "/no/such", max_size=10240)
     with pytest.raises(errors.NotFound):

@@ -88,7 +88,7 @@ def blobs(registry, since):
 
 def ensure(store, image_id, flavor=None):
     meta = samples.image_meta(id=image_id)
-    return store.ensure(samples.request_context(), meta, flavor)
+    return store.ensure(samples.request_context(), meta, flavor)["Id"]
 
 
 def test_an_image_of_the_engine_is_used_without_a_download(

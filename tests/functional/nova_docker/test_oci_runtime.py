@@ -11,6 +11,8 @@ import pytest
 from oslo_utils import uuidutils
 from pyroute2 import netns
 
+from nova_docker.host import kernel
+
 RUNTIME = pathlib.Path(__file__).parents[3] / "bin" / "nova-docker-runtime"
 SETKEY = {"path": "/proc/1/exe", "args": ["libnetwork-setkey", "-exec-root=/x"]}
 OTHER = {"path": "/usr/bin/other", "args": ["other"]}
@@ -51,11 +53,28 @@ def namespace():
         netns.remove(name)
 
 
+def mount(kind, destination, *options):
+    return {"type": kind, "destination": destination, "options": list(options)}
+
+
+MOUNTS = [
+    mount("proc", "/proc"),
+    mount("tmpfs", "/dev"),
+    mount("devpts", "/dev/pts", "newinstance"),
+    mount("tmpfs", "/dev/shm"),
+    mount("bind", "/var/lib/cloud"),
+    mount("tmpfs", "/data"),
+    mount("tmpfs", "/device"),
+    mount("tmpfs", "/sys/fs/cgroup"),
+]
+
+
 def spec(*env):
     return {
         "process": {"env": ["PATH=/bin", *env]},
         "linux": {"namespaces": [{"type": "pid"}, {"type": "network"}]},
         "hooks": {"prestart": [SETKEY, OTHER]},
+        "mounts": MOUNTS,
     }
 
 
@@ -76,18 +95,60 @@ def test_create_joins_the_servers_namespace(runtime, namespace):
     ]
 
 
-@pytest.mark.parametrize("engine_network", [False, True])
+@pytest.mark.parametrize(
+    ("variable", "engine_network"),
+    [(None, False), ("0", False), ("", False), ("1", True)],
+)
 def test_dockers_network_hook_runs_only_if_its_network_is_used(
-    runtime, namespace, engine_network
+    runtime, namespace, variable, engine_network
 ):
     env = [f"NOVA_NETNS={namespace}"]
-    if engine_network:
-        env.append("NOVA_ENGINE_NETWORK=1")
+    # Servers of earlier versions do not have it.
+    if variable is not None:
+        env.append(f"NOVA_ENGINE_NETWORK={variable}")
 
     runtime("create", "--bundle", str(runtime.bundle), "c1", spec=spec(*env))
 
     hooks = created(runtime)["hooks"]["prestart"]
     assert hooks == ([SETKEY, OTHER] if engine_network else [OTHER])
+
+
+@pytest.mark.parametrize(
+    ("env", "left_out"),
+    [
+        (["NOVA_ROOT_VOLUMES=1"], {"/data", "/device"}),
+        (["NOVA_ROOT_VOLUMES=0"], set()),
+        # A server of an earlier version
+        ([], set()),
+    ],
+)
+def test_volumes_of_the_image_stay_in_the_root_file_system(
+    runtime, namespace, env, left_out
+):
+    made = spec(f"NOVA_NETNS={namespace}", *env)
+    runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    found = {m["destination"] for m in created(runtime)["mounts"]}
+    assert found == {m["destination"] for m in MOUNTS} - left_out
+
+
+def test_a_server_has_a_limited_number_of_terminals(runtime, namespace):
+    made = spec(f"NOVA_NETNS={namespace}")
+    runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    options = {m["destination"]: m["options"] for m in created(runtime)["mounts"]}
+    assert options["/dev/pts"] == ["newinstance", f"max={kernel.PTYS}"]
+    assert options["/dev/shm"] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["NOVA_NETNS", "NOVA_ENGINE_NETWORK", "NOVA_ROOT_VOLUMES"]
+)
+def test_a_variable_that_is_set_twice_is_refused(runtime, namespace, name):
+    env = [f"NOVA_NETNS={namespace}", f"{name}=0", f"{name}=1"]
+    code, error, calls = runtime(
+        "create", "--bundle", str(runtime.bundle), "c1", spec=spec(*env)
+    )
+    assert code != 0 and calls == []
+    assert f"variable {name} more than once" in error
 
 
 def test_other_commands_are_passed_to_runc_unchanged(runtime):

@@ -16,7 +16,7 @@ def engine() -> Iterator[MockDockerClient]:
     """Let drivers use a mock engine, whose only image all servers get."""
     client = MockDockerClient()
     client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
-    image = client.inspect_image("busybox:latest")["Id"]
+    image = client.inspect_image("busybox:latest")
     with contextlib.ExitStack() as patches:
         for name, replacement in {
             "docker_engine.options.client": lambda group: client,

@@ -38,12 +38,14 @@ class Host:
 class Images:
     """A stand-in for :class:`nova_docker.image.store.ImageStore`."""
 
+    volumes = None
+
     def check(self, image_meta, flavor):
         if flavor.root_gb < image_meta.min_disk:
             raise exception.FlavorDiskSmallerThanImage(flavor_size=0, image_size=1)
 
     def ensure(self, context, image_meta, flavor, trusted_certs):
-        return IMAGE
+        return {"Id": IMAGE, "Config": {"Volumes": self.volumes}}
 
 
 class Nics:
@@ -140,6 +142,20 @@ def test_a_server_runs_with_its_nics_and_its_config_drive(client, nics, boot):
     found = client.inspect_container(naming.name_of(instance.uuid))
     assert len(found["HostConfig"]["Mounts"]) == 2
     assert len(config_drives()) == 1
+
+
+def test_a_server_has_no_volume_for_what_its_image_declares(client, images, boot):
+    images.volumes = {"/data": {}, "/var/lib/cloud/seed/config_drive": {}}
+    instance = samples.instance(config_drive="True")
+    run(boot, instance)
+    name = naming.name_of(instance.uuid)
+    mounts = client.inspect_container(name)["Mounts"]
+    assert sorted((mount["Type"], mount["Destination"]) for mount in mounts) == [
+        ("bind", "/var/lib/cloud/seed/config_drive"),
+        ("bind", "/var/lib/cloud/seed/nocloud"),
+        ("tmpfs", "/data"),
+    ]
+    assert client.has_path(name, "/data")
 
 
 def test_nics_are_plugged_while_the_container_is_created(

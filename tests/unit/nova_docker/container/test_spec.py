@@ -79,6 +79,8 @@ def test_a_server_has_no_network_of_the_engine_by_default():
     assert body["HostConfig"]["NetworkMode"] == "none"
     assert body["Env"] == [
         f"NOVA_NETNS=nova-{instance.uuid}",
+        "NOVA_ENGINE_NETWORK=0",
+        "NOVA_ROOT_VOLUMES=1",
         "product_name=OpenStack Nova",
     ]
 
@@ -88,6 +90,17 @@ def test_in_bridge_mode_a_server_also_has_the_engines_network():
     body = config(instance, network_mode="bridge")
     assert body["HostConfig"]["NetworkMode"] == "bridge"
     assert "NOVA_ENGINE_NETWORK=1" in body["Env"]
+
+
+def test_every_variable_that_the_runtime_reads_is_set():
+    for mode in ("none", "bridge"):
+        names = {item.partition("=")[0] for item in config(network_mode=mode)["Env"]}
+        assert names >= set(spec.OWN_ENVIRONMENT)
+
+
+def test_the_health_check_of_an_image_only_runs_if_the_operator_allows_it():
+    assert config()["Healthcheck"] == {"Test": ["NONE"]}
+    assert "Healthcheck" not in config(image_healthcheck=True)
 
 
 def test_a_server_can_resolve_its_own_name_and_uses_neutrons_dns():

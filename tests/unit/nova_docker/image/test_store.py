@@ -157,7 +157,8 @@ def store(server, engine):
 def ensure(store: ImageStore, *args: Any, **image: Any) -> str:
     context = samples.request_context()
     context.auth_token = "token"
-    return store.ensure(context, samples.image_meta(**image), *args)
+    found: str = store.ensure(context, samples.image_meta(**image), *args)["Id"]
+    return found
 
 
 class TestCheck:
