@@ -89,7 +89,7 @@ def test_an_image_with_thousands_of_volumes_is_refused(boot, engine, image):
 
 @attack(
     "Volumes in place of the kernel's file systems, or outside the root",
-    tried="Images whose volumes are /, /proc, /dev, /sys, relative paths and paths with ..",
+    tried="Images whose volumes are /, /proc, /dev, /sys, relative paths or have ..",
     held_by="The driver refuses volumes at such paths before it creates a container",
 )
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_nothing_is_created_through_links(boot, image, tmp_path):
 
 @attack(
     "The engine's time and memory",
-    tried="Images with 20,000 variables, a million words of a command, and labels of "
-    "a megabyte, all of which the engine copies into each container and event",
+    tried="Images with 20,000 variables, 2,000 words of a command, and labels of "
+    "700,000 bytes, all of which the engine copies into each container and event",
     held_by="The driver refuses an image whose configuration is larger than half a "
     "megabyte or has more than 1,000 items in a list",
 )
@@ -147,9 +147,9 @@ def test_nothing_is_created_through_links(boot, image, tmp_path):
     "config",
     [
         {"Env": [f"V{number}=x" for number in range(20_000)]},
-        {"Entrypoint": ["a"] * 1_000_000},
-        {"Labels": {"a": "x" * 2**20}},
-        {"Env": ["A=" + "x" * 2_000_000]},
+        {"Entrypoint": ["a"] * 2000},
+        {"Labels": {"a": "x" * 700_000}},
+        {"Env": ["A=" + "x" * 700_000]},
     ],
     ids=["variables", "words", "labels", "bytes"],
 )
@@ -165,8 +165,9 @@ def test_a_huge_configuration_is_refused(boot, image, config):
     held_by="The driver's labels override those of the image, and a container is only "
     "a server if its name says so, too",
 )
-def test_labels_of_an_image_make_nothing_a_server(driver, boot, engine, image, images):
+def test_labels_of_an_image_make_nothing_a_server(driver, images, boot, engine, image):
     victim = boot()
+    own_id = victim.inspect()["Id"]
     labels = {"org.openstack.nova.uuid": victim.instance.uuid}
     server = boot(image(config={"Labels": {**labels, "mine": "1"}}))
     own = server.inspect()["Config"]["Labels"]
@@ -184,19 +185,17 @@ def test_labels_of_an_image_make_nothing_a_server(driver, boot, engine, image, i
                 victim.instance.uuid,
                 server.instance.uuid,
             }
-            assert (
-                driver.get_info(victim.instance).internal_id == victim.inspect()["Id"]
-            )
+            assert driver.get_info(victim.instance).internal_id == own_id
         finally:
             engine.client.remove_container(foreign)
 
 
 @attack(
     "The variables of the OCI runtime",
-    tried="An image whose environment sets each variable that the OCI runtime reads, in "
-    "several spellings",
-    held_by="The driver sets each of these variables on each container, and the runtime "
-    "refuses one that is set twice",
+    tried="An image whose environment sets each variable that the OCI runtime reads, "
+    "in several spellings",
+    held_by="The driver sets each of these variables on each container, and the "
+    "runtime refuses one that is set twice",
 )
 def test_an_image_cannot_set_the_variables_of_the_runtime(boot, image):
     victim = boot()

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-import json
+import io
 import subprocess
+import tarfile
 
 import pytest
 from nova import exception
 
+from nova_docker import config_drive
 from tests import archives
 from tests import samples
 from tests.functional.host import eventually
@@ -27,16 +29,22 @@ def test_a_health_check_runs_if_the_operator_allows_it(boot, image, configure):
     assert eventually(lambda: "runs" in server.run("ls /").split())
 
 
-def test_an_existing_directory_keeps_its_owner_and_mode(boot, engine, image):
-    builder = boot(image())
-    builder.run("/bin/busybox mkdir /kept /made; /bin/busybox chmod 1751 /kept")
-    builder.run("/bin/busybox chown 33:44 /kept; /bin/busybox rmdir /made")
-    engine.client.commit_container(builder.name, "kept", "latest", {})
-    archive = b"".join(engine.client.save_image("kept:latest"))
-    engine.client.remove_image("kept:latest")
-    server = boot(_with_volumes(image, archive, ["/kept", "/made"]))
-    stat = "/bin/busybox stat -c '%a %u %g' /kept /made"
-    assert server.run(stat).split("\n")[:2] == ["1751 33 44", "755 0 0"]
+def test_an_existing_directory_keeps_its_owner_and_mode(boot, image):
+    kept = tarfile.TarInfo("kept")
+    kept.type, kept.mode, kept.uid, kept.gid = tarfile.DIRTYPE, 0o1751, 33, 44
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        archive.addfile(kept)
+    server = boot(
+        image(
+            archives.archive(
+                [archives.busybox_layer(), layer.getvalue()],
+                config={"Volumes": {"/kept": {}, "/made/here": {}}},
+            )
+        )
+    )
+    stat = "/bin/busybox stat -c '%a %u %g' /kept /made /made/here"
+    assert server.run(stat).splitlines() == ["1751 33 44", "755 0 0", "755 0 0"]
 
 
 def test_a_volume_with_no_place_is_refused_with_the_reason(boot, image):
@@ -45,8 +53,10 @@ def test_a_volume_with_no_place_is_refused_with_the_reason(boot, image):
 
 
 def test_volumes_in_the_config_drive_and_in_rescue_are_left_alone(
-    driver, boot, engine, image
+    driver, boot, engine, image, monkeypatch
 ):
+    files = {"openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}'}
+    monkeypatch.setattr(config_drive, "_contents", lambda *args: files)
     drive = "/var/lib/cloud/seed/config_drive"
     declared = {drive: {}, f"{drive}/x": {}, "/mnt/rescue": {}, "/mnt/rescue/y": {}}
     meta = image(config={"Volumes": {**declared, "/data": {}}})
@@ -66,6 +76,9 @@ def test_volumes_in_the_config_drive_and_in_rescue_are_left_alone(
     )
     # What was in the volume is in the rescued root.
     assert server.run("cat /mnt/rescue/data/file") == "lost\n"
+    monkeypatch.setattr(
+        type(server.instance), "get_network_info", lambda instance: server.network_info
+    )
     driver.unrescue(samples.request_context(), server.instance)
     assert server.run("cat /data/file") == "lost\n"
     assert volumes(engine) == before
@@ -81,15 +94,6 @@ def test_a_snapshot_contains_the_volumes(driver, boot, glance, image):
     second = boot(copy)
     assert second.run("cat /data/file") == "kept\n"
     assert list(second.inspect()["Config"]["Volumes"]) == ["/data"]
-
-
-def _with_volumes(image, archive, paths):
-    """Upload an image of which the archive has one, with other volumes."""
-    members = archives.members(archive)
-    [manifest] = json.loads(members["manifest.json"])
-    layers = [members[name] for name in manifest["Layers"]]
-    declared = {path: {} for path in paths}
-    return image(archives.archive(layers, config={"Volumes": declared}))
 
 
 def test_a_relative_working_directory_fails_the_boot(boot, image):
