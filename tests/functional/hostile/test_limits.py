@@ -7,6 +7,8 @@ The limits are small in these tests, so that they do not endanger the machine.
 from __future__ import annotations
 
 import pathlib
+import platform
+import struct
 import subprocess
 import time
 
@@ -142,10 +144,66 @@ def test_a_server_that_opens_terminals_leaves_some_to_others(boot):
         return len(server.run("echo /dev/pts/[0-9]*").split())
 
     # A process that cannot open its last one closes the others.
-    assert eventually(lambda: kernel.PTYS - 7 < terminals())
+    assert eventually(lambda: terminals() > kernel.PTYS - 7)
     time.sleep(0.5)
     assert terminals() <= kernel.PTYS
     assert neighbour.run("true 3<>/dev/ptmx && echo opened") == "opened\n"
+
+
+@pytest.fixture
+def sysctls():
+    """Sets the sysctls that the installation guide asks for."""
+    before = kernel.read()
+
+    def write(values):
+        for name, value in values.items():
+            pathlib.Path("/proc/sys", name.replace(".", "/")).write_text(str(value))
+
+    write({name: kernel.WANTED[name] for name in kernel.too_low(before)})
+    yield
+    write(before)
+
+
+# Programs for x86-64, because busybox has none that uses inotify.
+# Create inotify instances until the kernel refuses, then wait.
+WATCH = "b8fd000000 0f05 85c0 79f5 b822000000 0f05"
+# Create one, and exit with 1 if the kernel refuses.
+PROBE = "b8fd000000 0f05 31ff 85c0 7902 ffc7 b83c000000 0f05"
+
+
+def program(code):
+    """Return an executable file with machine code in hexadecimal."""
+    text = bytes.fromhex(code)
+    base, headers = 0x400000, 64 + 56
+    size = headers + len(text)
+    ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
+    elf = struct.pack(
+        "<HHIQQQIHHHHHH", 2, 62, 1, base + headers, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    )
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096)
+    return ident + elf + segment + text
+
+
+@attack(
+    "What the kernel allows a user, who is root of the host and of all servers",
+    tried="A server that creates more inotify instances than the kernel's default "
+    "allows a user",
+    held_by="The sysctls of the installation guide leave the limit to the memory, "
+    "which the kernel charges to the server",
+)
+@pytest.mark.usefixtures("sysctls")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="has programs for x86-64")
+def test_a_server_that_watches_files_leaves_its_neighbour_able_to(boot, image):
+    files = {"watch": program(WATCH), "probe": program(PROBE)}
+    meta = image(files=files)
+    server, neighbour = boot(meta), boot(meta)
+    assert neighbour.run("/probe && echo works") == "works\n"
+    command = ["docker", "--host", server.engine.host, "exec", "--detach"]
+    script = "ulimit -n 1000; exec /watch"
+    subprocess.run([*command, server.name, "sh", "-c", script], check=True)
+    opened = "ls /proc/[0-9]*/fd 2>/dev/null | grep -c 9.."
+    assert eventually(lambda: int(server.run(f"{opened} || true")) > 90)
+    assert neighbour.run("/probe && echo works") == "works\n"
 
 
 def _of(server):
