@@ -190,7 +190,7 @@ class Observer:
                 inspected = self.engine.inspect_container(item["Id"])
                 found[inspected["Id"]] = inspected
         for item in found.values():
-            uuid = naming.uuid_of(item["Config"]["Labels"])
+            uuid = item["Config"]["Labels"][naming.UUID_LABEL]
             seen.containers[item["Name"].lstrip("/")] = Container(
                 item["State"]["Status"], uuid
             )
@@ -302,7 +302,7 @@ class Observer:
 def _counting(containers: Any) -> set[str]:
     """Return the UUIDs of the servers whose count goes on."""
     files = {
-        naming.uuid_of(item["Config"]["Labels"]): pathlib.Path(
+        item["Config"]["Labels"][naming.UUID_LABEL]: pathlib.Path(
             f"/proc/{item['State']['Pid']}/root/count"
         )
         for item in containers
