@@ -37,7 +37,7 @@ def store(engine, glance):
 
 def boot(store, image_meta, root_gb=1):
     flavor = samples.flavor(root_gb=root_gb)
-    return store.ensure(samples.request_context(), image_meta, flavor)
+    return store.ensure(samples.request_context(), image_meta, flavor)["Id"]
 
 
 def header(name, kind=tarfile.REGTYPE, size=0):

@@ -35,7 +35,7 @@ def store(engine, glance):
 
 
 def ensure(store, image_meta, **values):
-    return store.ensure(samples.request_context(), image_meta, **values)
+    return store.ensure(samples.request_context(), image_meta, **values)["Id"]
 
 
 def tag_of(image_meta):
