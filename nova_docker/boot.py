@@ -112,6 +112,8 @@ class Boot:
                     plugging.result()
             if power_on:
                 Guest(self._client, instance).start()
+            else:
+                self._nics.cut(instance)
 
     def create(
         self,

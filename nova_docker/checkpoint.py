@@ -3,6 +3,7 @@
 
 A server is suspended to disk with a checkpoint, if the engine is experimental and CRIU
 is installed. Otherwise, or if CRIU cannot write this server, it is frozen in memory.
+Either way it is disconnected until it runs again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from docker_engine.client import DockerClient
 from nova_docker.guest import Guest
 from nova_docker.host.host import Host
 from nova_docker.nics import Nics
+from nova_docker.power import Power
 
 LOG = logging.getLogger(__name__)
 
@@ -24,10 +26,13 @@ LOG = logging.getLogger(__name__)
 class Checkpoints:
     """Suspends and resumes the servers of one host."""
 
-    def __init__(self, client: DockerClient, host: Host, nics: Nics) -> None:
+    def __init__(
+        self, client: DockerClient, host: Host, nics: Nics, power: Power
+    ) -> None:
         self._client = client
         self._host = host
         self._nics = nics
+        self._power = power
 
     def suspend(self, instance: objects.Instance) -> None:
         """Write a running server to disk and end its processes, or freeze them.
@@ -48,7 +53,7 @@ class Checkpoints:
             else:
                 self._nics.cut(instance)
                 return
-        guest.pause()
+        self._power.freeze(instance)
 
     def resume(self, instance: objects.Instance, network_info: Any) -> bool:
         """Continue a suspended server.
@@ -59,15 +64,16 @@ class Checkpoints:
         """
         guest = Guest(self._client, instance)
         if self._host.checkpoints and guest.is_saved():
-            self._nics.plug(instance, network_info)
-            try:
-                guest.restore()
-            except exception.InstanceResumeFailure as error:
-                raise exception.InstanceFaultRollback(error) from error
+            with self._power.cut_on_failure(instance):
+                self._nics.plug(instance, network_info)
+                try:
+                    guest.restore()
+                except exception.InstanceResumeFailure as error:
+                    raise exception.InstanceFaultRollback(error) from error
             self.discard(instance)
             return True
         try:
-            guest.unpause()
+            self._power.thaw(instance)
         except exception.InstanceNotRunning:
             return False
         return True

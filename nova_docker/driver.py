@@ -41,7 +41,7 @@ from nova_docker.image.snapshot import Snapshots
 from nova_docker.image.store import ImageStore
 from nova_docker.migration import resize
 from nova_docker.nics import Nics
-from nova_docker.storage.space import DiskSpace
+from nova_docker.power import Power
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -71,13 +71,19 @@ class DockerDriver(driver.ComputeDriver):
         self._client = client or options.client(CONF.docker)
         self._host = Host(self._client)
         image_api = glance.API()
-        space = DiskSpace(lambda: self._host.data_root)
-        self._images = ImageStore(self._client, image_api, space, ImageLocations())
+        self._images = ImageStore(
+            self._client, image_api, self._host.space, ImageLocations()
+        )
         self._image_cache = ImageCache(self._client)
-        self._snapshots = Snapshots(self._client, image_api)
         self._nics = Nics(virtapi)
+        self._power = Power(self._client, self._nics)
+        self._snapshots = Snapshots(
+            self._client, image_api, self._power, self._host.space
+        )
         self._boot = Boot(self._client, self._host, self._images, self._nics)
-        self._checkpoints = Checkpoints(self._client, self._host, self._nics)
+        self._checkpoints = Checkpoints(
+            self._client, self._host, self._nics, self._power
+        )
         self._consoles = SerialConsoles(self._client)
         self._events = LifecycleEvents(self._client, self.emit_event)
 
@@ -90,7 +96,7 @@ class DockerDriver(driver.ComputeDriver):
         servers = self.list_instance_uuids()
         self._nics.sweep(servers)
         config_drive.sweep(servers)
-        self._snapshots.sweep()
+        self._snapshots.recover()
         self._events.start()
 
     def cleanup_host(self, host: str) -> None:
@@ -273,13 +279,14 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         soft = reboot_type == "SOFT"
         guest = self._guest(instance)
-        if not soft:
-            rescue.roll_back(self._client, instance)
-        guest.stop(CONF.shutdown_timeout if soft else 0)
-        if not soft:
-            # An interrupted resize may have left other limits.
-            guest.limit(self._host.limits(instance.flavor))
-        self.power_on(context, instance, network_info)
+        with self._power.cut_on_failure(instance):
+            if not soft:
+                rescue.roll_back(self._client, instance)
+            guest.stop(CONF.shutdown_timeout if soft else 0)
+            if not soft:
+                # An interrupted resize may have left other limits.
+                guest.limit(self._host.limits(instance.flavor))
+            self.power_on(context, instance, network_info)
         LOG.info(
             "Instance %s successfully.",
             "soft rebooted" if soft else "rebooted",
@@ -290,8 +297,7 @@ class DockerDriver(driver.ComputeDriver):
         self, instance: objects.Instance, timeout: int = 0, retry_interval: int = 0
     ) -> None:
         began = time.monotonic()
-        self._guest(instance).stop(timeout)
-        self._nics.cut(instance)
+        self._power.stop(instance, timeout)
         seconds = time.monotonic() - began
         LOG.info(
             "Instance shutdown successfully after %d seconds.",
@@ -309,14 +315,13 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         self._checkpoints.discard(instance)
-        self._nics.plug(instance, network_info)
-        self._guest(instance).start()
+        self._power.start(instance, network_info)
 
     def pause(self, instance: objects.Instance) -> None:
-        self._guest(instance).pause()
+        self._power.freeze(instance)
 
     def unpause(self, instance: objects.Instance) -> None:
-        self._guest(instance).unpause()
+        self._power.thaw(instance)
 
     def suspend(self, context: Any, instance: objects.Instance) -> None:
         self._checkpoints.suspend(instance)
@@ -341,7 +346,7 @@ class DockerDriver(driver.ComputeDriver):
         self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
     ) -> None:
         # A frozen server does not write, and what it has written is in the host's page
-        # cache, which a snapshot reads.
+        # cache, which a snapshot reads. It is not for long: the links stay.
         self._guest(instance).pause()
 
     def unquiesce(
@@ -480,12 +485,13 @@ class DockerDriver(driver.ComputeDriver):
     def manage_image_cache(
         self, context: Any, all_instances: list[objects.Instance]
     ) -> None:
+        self._snapshots.recover()
         self._image_cache.prune(all_instances)
 
     # Network
 
     def plug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
-        self._nics.plug(instance, network_info)
+        self._power.plug(instance, network_info)
 
     def unplug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
         self._nics.unplug(instance, network_info)
@@ -497,8 +503,8 @@ class DockerDriver(driver.ComputeDriver):
         image_meta: objects.ImageMeta,
         vif: Any,
     ) -> None:
-        off = self._guest(instance).info().state == power_state.SHUTDOWN
-        with self._nics.attached(instance, vif, connected=not off):
+        running = self._power.is_running(instance)
+        with self._nics.attached(instance, vif, connected=running):
             instance.device_metadata = config_drive.device_metadata(context, instance)
             instance.save()
 

@@ -151,10 +151,15 @@ class Nics:
         network.warm_up()
 
     def plug(
-        self, instance: objects.Instance, network_info: Sequence[model.VIF]
+        self,
+        instance: objects.Instance,
+        network_info: Sequence[model.VIF],
+        *,
+        connected: bool = True,
     ) -> None:
         """Create a server's namespace and NICs, or bring existing ones in line.
 
+        :param connected: False for a server that does not run
         :raises VirtualInterfacePlugException: if a NIC cannot be plugged
         """
         vifs = [_to_osvif(vif) for vif in network_info]
@@ -167,7 +172,7 @@ class Nics:
                 # device, and would ignore a new device of the same name.
                 _switch(os_vif.unplug, vif, info)
         nics = plan(network_info, first=_first(), present=present)
-        network.plug(netns, self._owner, nics)
+        network.plug(netns, self._owner, nics, "up" if connected else "down")
         for vif in vifs:
             _switch(os_vif.plug, vif, info)
             if isinstance(vif, osvif.VIFBridge):
@@ -179,13 +184,11 @@ class Nics:
     ) -> Iterator[None]:
         """Plug one more NIC, and unplug it again if the block fails.
 
-        :param connected: False for a server that is powered off
+        :param connected: False for a server that does not run
         :raises InterfaceAttachFailed: if the NIC cannot be plugged or the block fails
         """
         try:
-            self.plug(instance, [vif])
-            if not connected:
-                self.cut(instance)
+            self.plug(instance, [vif], connected=connected)
             yield
         except Exception as error:
             LOG.exception("Failed to attach port %s", vif["id"], instance=instance)
@@ -229,9 +232,17 @@ class Nics:
         self._unplug(naming.name_of(instance.uuid), vifs, info)
 
     def cut(self, instance: objects.Instance) -> None:
-        """Disconnect a server that is powered off; :meth:`plug` reconnects it."""
+        """Disconnect a server that does not run, if it has NICs.
+
+        :meth:`plug` and :meth:`reconnect` revert it.
+        """
         with contextlib.suppress(FileNotFoundError):
             network.cut(naming.name_of(instance.uuid))
+
+    def reconnect(self, instance: objects.Instance) -> None:
+        """Connect the NICs that a server has, before it runs again."""
+        with contextlib.suppress(FileNotFoundError):
+            network.reconnect(naming.name_of(instance.uuid))
 
     def sweep(self, servers: Contains[str]) -> None:
         """Remove this engine's namespaces that none of its servers uses.

@@ -22,6 +22,9 @@ from docker_engine.streams.bytes import ByteStream
 from docker_engine.transport.http import LONG_TIMEOUT
 from docker_engine.transport.http import parsed
 
+# Seconds in addition to the read timeout while the engine looks at a container's files.
+_WALK = 240
+
 
 class ContainersAPI(Endpoints):
     """Endpoints under "Container", without exec and checkpoints.
@@ -57,9 +60,25 @@ class ContainersAPI(Endpoints):
         )
         return parsed(answer)["Id"]
 
-    def inspect_container(self, ref: str) -> dict[str, Any]:
-        """GET /containers/{ref}/json"""
-        return parsed(self._call("GET", ref, "json"))
+    def inspect_container(self, ref: str, *, size: bool = False) -> dict[str, Any]:
+        """GET /containers/{ref}/json
+
+        :param size: whether to add ``SizeRw``, the bytes of the container's own files,
+            and ``SizeRootFs``, which includes its image. Holes in files count. The
+            engine looks at each file, which may take minutes.
+        """
+        if not size:
+            return parsed(self._call("GET", ref, "json"))
+        transport = self._transport
+        return parsed(
+            self._call(
+                "GET",
+                ref,
+                "json",
+                {"size": "1"},
+                timeout=(transport.connect_timeout, transport.read_timeout + _WALK),
+            )
+        )
 
     def start_container(self, ref: str, *, checkpoint: str | None = None) -> None:
         """POST /containers/{ref}/start; no effect on a running container
@@ -258,20 +277,30 @@ class ContainersAPI(Endpoints):
         self._call("POST", ref, "resize", {"h": str(rows), "w": str(columns)})
 
     def commit_container(
-        self, ref: str, repo: str, tag: str, config: Mapping[str, Any]
+        self,
+        ref: str,
+        repo: str,
+        tag: str,
+        config: Mapping[str, Any],
+        *,
+        pause: bool = True,
     ) -> str:
-        """POST /commit: make an image of a container, which is paused meanwhile
+        """POST /commit: make an image of a container
+
+        If the connection is lost, the engine continues and tags the image.
 
         :param config: the image's configuration. Values that are not given are the
             container's, down to single variables of ``Env`` and ``Labels``.
+        :param pause: whether the engine pauses a running container meanwhile
         :returns: the image's id
         """
         answer = self._transport.request(
             "POST",
             "/commit",
-            {"container": ref, "repo": repo, "tag": tag},
+            {"container": ref, "repo": repo, "tag": tag, "pause": flag(pause)},
             json=config,
             missing=errors.ContainerNotFound,
+            timeout=(self._transport.connect_timeout, LONG_TIMEOUT),
             repeat=False,
         )
         return parsed(answer)["Id"]

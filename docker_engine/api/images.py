@@ -39,13 +39,18 @@ class ImagesAPI(Endpoints):
         )
 
     def save_image(self, ref: str) -> ByteStream:
-        """GET /images/{ref}/get: an image's archive, as ``docker save`` writes it"""
+        """GET /images/{ref}/get: an image's archive, as ``docker save`` writes it
+
+        The engine first copies all layers to its temporary directory, and removes the
+        copy when the stream is closed.
+        """
         return ByteStream(
             self._transport.request(
                 "GET",
                 path("images", ref, "get"),
                 stream=True,
                 missing=errors.ImageNotFound,
+                timeout=(self._transport.connect_timeout, LONG_TIMEOUT),
             )
         )
 

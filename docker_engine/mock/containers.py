@@ -104,10 +104,16 @@ class MockContainers(MockState):
             self._emit(self._containers[container_id], "create")
         return container_id
 
-    def inspect_container(self, ref: str) -> dict[str, Any]:
+    def inspect_container(self, ref: str, *, size: bool = False) -> dict[str, Any]:
         self._call("inspect_container")
         with self._lock:
-            return copy.deepcopy(self._find(ref))
+            found = copy.deepcopy(self._find(ref))
+            if size:
+                files = self._files[found["Id"]].values()
+                _, layers = self._saved[found["Image"]]
+                found["SizeRw"] = sum(len(content or b"") for _, content in files)
+                found["SizeRootFs"] = found["SizeRw"] + sum(map(len, layers))
+            return found
 
     def start_container(self, ref: str, *, checkpoint: str | None = None) -> None:
         self._call("start_container")
@@ -280,7 +286,13 @@ class MockContainers(MockState):
         self._running(ref)
 
     def commit_container(
-        self, ref: str, repo: str, tag: str, config: Mapping[str, Any]
+        self,
+        ref: str,
+        repo: str,
+        tag: str,
+        config: Mapping[str, Any],
+        *,
+        pause: bool = True,
     ) -> str:
         self._call("commit_container")
         with self._lock:

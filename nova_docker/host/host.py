@@ -24,6 +24,7 @@ from docker_engine.client import DockerClient
 from nova_docker.container import limits
 from nova_docker.host import cpu
 from nova_docker.host import kernel
+from nova_docker.storage.space import DiskSpace
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Host:
         self._memory_ratio: float = (
             CONF.ram_allocation_ratio or CONF.initial_ram_allocation_ratio
         )
+        #: The free space of the file system with the engine's data
+        self.space = DiskSpace(lambda: self.data_root)
 
     def connect(self, runtime: str) -> None:
         """Check that servers can run on the engine, and log what it cannot do.

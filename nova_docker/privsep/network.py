@@ -62,12 +62,15 @@ def warm_up() -> None:
 
 
 @netns_admin.entrypoint
-def plug(netns: str, owner: str, nics: Sequence[Mapping[str, Any]]) -> None:
+def plug(
+    netns: str, owner: str, nics: Sequence[Mapping[str, Any]], state: str = "up"
+) -> None:
     """Create a namespace and its NICs, or bring existing ones in line.
 
     :param netns: name of the namespace, below /run/netns
     :param owner: identifies the server's engine; stored in the namespace
     :param nics: as :func:`nova_docker.nics.plan` returns them
+    :param state: of their host ends, ``up`` or ``down``; see :func:`cut`
     """
     with _inside(netns, create=True) as host_ns, IPRoute() as inner:
         loopback = inner.get_links(_LOOPBACK)[0]
@@ -79,7 +82,7 @@ def plug(netns: str, owner: str, nics: Sequence[Mapping[str, Any]]) -> None:
     with IPRoute() as host:
         for nic in nics:
             _write_sysctls(_HOST_END_SYSCTLS, nic["host_dev"])
-            host.link("set", ifname=nic["host_dev"], ifalias=netns, state="up")
+            host.link("set", ifname=nic["host_dev"], ifalias=netns, state=state)
 
 
 @netns_admin.entrypoint
@@ -92,19 +95,23 @@ def join_bridge(device: str, bridge: str) -> None:
 
 @netns_admin.entrypoint
 def cut(netns: str) -> None:
-    """Set the host ends of a namespace's NICs down; :func:`plug` sets them up again.
+    """Set the host ends of a namespace's NICs down; :func:`reconnect` reverts it.
 
     The kernel answers ping for the addresses of a namespace even if no process runs in
-    it. A server that is powered off must not answer.
+    it. A server that is powered off or frozen must not answer.
 
     :raises FileNotFoundError: if the namespace does not exist
     """
-    with _inside(netns), IPRoute() as inner:
-        ends = _host_ends(inner)
-    with IPRoute() as host:
-        for index in ends:
-            with _unless_gone():
-                host.link("set", index=index, state="down")
+    _set_host_ends(netns, "down")
+
+
+@netns_admin.entrypoint
+def reconnect(netns: str) -> None:
+    """Set the host ends of a namespace's NICs up again.
+
+    :raises FileNotFoundError: if the namespace does not exist
+    """
+    _set_host_ends(netns, "up")
 
 
 @netns_admin.entrypoint
@@ -182,6 +189,15 @@ def _unless_gone() -> Iterator[None]:
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
+
+
+def _set_host_ends(netns: str, state: str) -> None:
+    with _inside(netns), IPRoute() as inner:
+        ends = _host_ends(inner)
+    with IPRoute() as host:
+        for index in ends:
+            with _unless_gone():
+                host.link("set", index=index, state=state)
 
 
 def _host_ends(inner: IPRoute) -> list[int]:

@@ -73,7 +73,22 @@ class DiskSpace:
         with self._lock:
             return self._available()
 
-    def _available(self) -> tuple[int, float]:
+    def is_short(self) -> bool:
+        """Return whether less is free than the host needs, whatever was promised.
+
+        :raises OSError: if the file system cannot be examined
+        """
+        size, files = self._free()
+        return size < 0 or files < 0
+
+    def free_files(self) -> float:
+        """Return how many inodes are free beyond what the host needs.
+
+        :raises OSError: if the file system cannot be examined
+        """
+        return self._free()[1]
+
+    def _free(self) -> tuple[int, float]:
         found = os.statvfs(self._path())
         reserved = CONF.reserved_host_disk_mb * units.Mi
         size = found.f_bavail * found.f_frsize - max(
@@ -82,6 +97,10 @@ class DiskSpace:
         files = float("inf")
         if found.f_files:
             files = found.f_favail - int(found.f_files * RESERVE_SHARE)
+        return size, files
+
+    def _available(self) -> tuple[int, float]:
+        size, files = self._free()
         return (
             size - sum(other.size for other in self._reservations),
             files - sum(other.files for other in self._reservations),

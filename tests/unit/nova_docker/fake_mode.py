@@ -26,6 +26,7 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.privsep.network.warm_up": mock.Mock(),
             "nova_docker.privsep.network.plug": mock.Mock(),
             "nova_docker.privsep.network.cut": mock.Mock(),
+            "nova_docker.privsep.network.reconnect": mock.Mock(),
             "nova_docker.privsep.network.names": lambda netns: {},
             "nova_docker.privsep.network.remove": mock.Mock(),
             "nova_docker.privsep.network.unplug": mock.Mock(),

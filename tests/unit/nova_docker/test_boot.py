@@ -53,6 +53,10 @@ class Nics:
 
     def __init__(self):
         self.plugged = set()
+        self.disconnected = set()
+
+    def cut(self, instance):
+        self.disconnected.add(instance.uuid)
 
     def plug(self, instance, network_info):
         self.plugged.add(instance.uuid)
@@ -190,10 +194,11 @@ def test_a_server_starts_once_its_ports_are_wired(client, nics, boot, monkeypatc
     assert status(client, instance) == "running"
 
 
-def test_a_server_can_be_left_stopped(client, boot):
+def test_a_server_can_be_left_stopped_and_is_disconnected(client, boot, nics):
     instance = samples.instance()
     run(boot, instance, power_on=False)
     assert status(client, instance) == "created"
+    assert nics.disconnected == {instance.uuid}
 
 
 @pytest.mark.parametrize(("disk_quota", "limit"), [(False, None), (True, "1G")])

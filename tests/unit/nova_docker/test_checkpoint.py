@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+from nova import conf as nova_conf
 from nova import exception
 
 from docker_engine import errors
@@ -14,8 +15,11 @@ from docker_engine.mock.client import MockDockerClient
 from nova_docker.checkpoint import Checkpoints
 from nova_docker.container import naming
 from nova_docker.nics import Nics
+from nova_docker.power import Power
 from tests import archives
 from tests import samples
+
+CONF = nova_conf.CONF
 
 
 class Suspending:
@@ -26,7 +30,8 @@ class Suspending:
         self.client.load_image([archives.busybox_archive(tags=["image"])])
         self.host = SimpleNamespace(checkpoints=True, saves_memory=True)
         self.nics = mock.create_autospec(Nics, instance=True)
-        self.checkpoints = Checkpoints(self.client, self.host, self.nics)
+        power = Power(self.client, self.nics)
+        self.checkpoints = Checkpoints(self.client, self.host, self.nics, power)
         self.instance = samples.instance()
         self.name = naming.name_of(self.instance.uuid)
         self.client.create_container(self.name, {"Image": "image", "Labels": {}})
@@ -48,8 +53,10 @@ class Suspending:
 
 
 @pytest.fixture
-def server():
-    return Suspending()
+def server(tmp_path):
+    CONF.set_override("state_path", str(tmp_path))
+    yield Suspending()
+    CONF.clear_override("state_path")
 
 
 def test_a_server_is_suspended_to_disk_and_disconnected(server):
@@ -72,15 +79,17 @@ def test_a_server_is_frozen_if_the_host_cannot_write_checkpoints(server):
     server.suspend()
     assert server.status == "paused"
     assert server.saved == []
+    server.nics.cut.assert_called_once_with(server.instance)
     assert server.resume()
     assert server.status == "running"
+    server.nics.reconnect.assert_called_once_with(server.instance)
 
 
 def test_a_server_is_frozen_if_its_checkpoint_fails(server, caplog):
     server.client.fail_next("create_checkpoint", errors.for_status(500, "criu failed"))
     server.suspend()
     assert server.status == "paused"
-    server.nics.cut.assert_not_called()
+    server.nics.cut.assert_called_once_with(server.instance)
     assert "Checkpoint failed; the server stays frozen in memory" in caplog.text
     assert "criu failed" in caplog.text
 
@@ -92,6 +101,8 @@ def test_a_server_that_cannot_be_restored_stays_suspended(server):
         server.resume()
     assert server.status == "exited"
     assert len(server.saved) == 1
+    # It was connected for the attempt.
+    assert server.nics.method_calls[-1] == mock.call.cut(server.instance)
     assert server.resume()
 
 

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting, stopping and freezing servers, whose links follow.
+
+The kernel answers ping for the addresses of a server even while it is frozen or
+stopped. Only a server that runs is therefore connected to the virtual switch. Its links
+are restored before its processes run again, so that they lose no packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from nova import exception
+from nova import objects
+from nova.compute import power_state
+from oslo_log import log as logging
+from oslo_utils import excutils
+
+from docker_engine.client import DockerClient
+from nova_docker import frozen
+from nova_docker.guest import Guest
+from nova_docker.nics import Nics
+
+LOG = logging.getLogger(__name__)
+
+# For how long a server is thawed again and again while the engine fails to.
+_THAW_SECONDS = 120
+_THAW_INTERVAL = 1
+
+
+class Power:
+    """Starts, stops, freezes and thaws the servers of one host.
+
+    :raises InstanceNotFound: from each method, if the engine has no such container
+    :raises NovaException: from each method, if the engine or the kernel fails
+    """
+
+    def __init__(self, client: DockerClient, nics: Nics) -> None:
+        self._client = client
+        self._nics = nics
+        self._held: set[str] = set()  # UUIDs
+        self._lock = threading.Lock()
+
+    def plug(self, instance: objects.Instance, network_info: Any) -> None:
+        """Plug a server's NICs, connected if it runs. Serves ComputeDriver.plug_vifs.
+
+        Nova calls it for every server of the host when nova-compute starts.
+
+        :raises VirtualInterfacePlugException: if a NIC cannot be plugged
+        """
+        connected = self.is_running(instance)
+        self._nics.plug(instance, network_info, connected=connected)
+
+    def start(self, instance: objects.Instance, network_info: Any) -> None:
+        """Connect a server and start it, or thaw it.
+
+        :raises InstancePowerOnFailure: if it cannot be started
+        """
+        with self.cut_on_failure(instance):
+            self._nics.plug(instance, network_info)
+            Guest(self._client, instance).start()
+
+    def stop(self, instance: objects.Instance, timeout: int) -> None:
+        """Stop a server and disconnect it.
+
+        :param timeout: as in :meth:`nova_docker.guest.Guest.stop`
+        """
+        Guest(self._client, instance).stop(timeout)
+        self._nics.cut(instance)
+
+    def freeze(self, instance: objects.Instance) -> None:
+        """Freeze a server and disconnect it; calling it again has no effect.
+
+        If that fails, the server runs as before.
+
+        :raises InstanceNotRunning: if it is stopped
+        """
+        guest = Guest(self._client, instance)
+        try:
+            guest.pause()
+            # From now on it is the user's wish that the server is frozen.
+            frozen.forget(instance.uuid)
+            self._nics.cut(instance)
+        except exception.InstanceNotRunning:
+            raise
+        except Exception as error:
+            with excutils.save_and_reraise_exception():
+                LOG.warning(
+                    "Failed to freeze the server; it continues: %s",
+                    error,
+                    instance=instance,
+                )
+                # The engine may have acted although the call has failed.
+                with contextlib.suppress(Exception):
+                    self._nics.reconnect(instance)
+                    guest.unpause()
+
+    def thaw(self, instance: objects.Instance) -> None:
+        """Connect a frozen server and thaw it; calling it again has no effect.
+
+        :raises InstanceNotRunning: if it is stopped
+        """
+        with self.cut_on_failure(instance):
+            self._nics.reconnect(instance)
+            Guest(self._client, instance).unpause()
+
+    @contextlib.contextmanager
+    def held(self, instance: objects.Instance) -> Iterator[None]:
+        """Freeze a server, if it runs, for the duration of the block.
+
+        It stays connected. It is thawed whatever happens to the engine or to
+        nova-compute: a mark tells :meth:`release` that Nova's user has not paused it.
+        One that is frozen or stopped already stays so.
+        """
+        uuid = instance.uuid
+        guest = Guest(self._client, instance)
+        with self._lock:
+            self._held.add(uuid)
+        try:
+            if guest.info().state == power_state.RUNNING:
+                frozen.mark(uuid)
+                # It may end meanwhile, and then it does not change either.
+                with contextlib.suppress(exception.InstanceNotRunning):
+                    guest.pause()
+            yield
+        finally:
+            try:
+                self._thaw_until(uuid, time.monotonic() + _THAW_SECONDS)
+            finally:
+                with self._lock:
+                    self._held.discard(uuid)
+
+    def release(self) -> None:
+        """Thaw the servers that an interrupted snapshot has left frozen.
+
+        What fails is logged, and tried again by the next call.
+        """
+        for uuid in frozen.marked():
+            # A snapshot that begins meanwhile waits for the lock.
+            with self._lock:
+                if uuid not in self._held:
+                    LOG.warning("Thawing server %s: its snapshot was interrupted", uuid)
+                    self._thaw_until(uuid, 0)
+
+    def _thaw_until(self, uuid: str, deadline: float) -> None:
+        """Thaw a server that is marked; try again until a deadline."""
+        guest = Guest(self._client, objects.Instance(uuid=uuid))
+        while frozen.is_marked(uuid):
+            try:
+                with contextlib.suppress(
+                    exception.InstanceNotFound, exception.InstanceNotRunning
+                ):
+                    guest.unpause()
+            except exception.NovaException as error:
+                if time.monotonic() > deadline:
+                    LOG.error(
+                        "Server %s stays frozen after a snapshot; this is tried again "
+                        "later, and a hard reboot ends it: %s",
+                        uuid,
+                        error,
+                    )
+                    return
+                time.sleep(_THAW_INTERVAL)
+            else:
+                frozen.forget(uuid)
+
+    @contextlib.contextmanager
+    def cut_on_failure(self, instance: objects.Instance) -> Iterator[None]:
+        """Disconnect a server if the block fails and the server does not run."""
+        try:
+            yield
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                try:
+                    if not self.is_running(instance):
+                        self._nics.cut(instance)
+                except Exception as error:
+                    LOG.warning(
+                        "Failed to disconnect the server: %s", error, instance=instance
+                    )
+
+    def is_running(self, instance: objects.Instance) -> bool:
+        """Return whether a server's processes run, and are not frozen."""
+        try:
+            return Guest(self._client, instance).info().state == power_state.RUNNING
+        except exception.InstanceNotFound:
+            return False

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power: servers are connected while they run, and thawed after a snapshot."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+from nova import conf as nova_conf
+from nova import exception
+
+from docker_engine import errors
+from docker_engine.mock.client import MockDockerClient
+from nova_docker import frozen
+from nova_docker import power as module
+from nova_docker.container import naming
+from nova_docker.nics import Nics
+from nova_docker.power import Power
+from tests import archives
+from tests import samples
+
+CONF = nova_conf.CONF
+FAILED = errors.for_status(500, "engine failed")
+
+
+class Server:
+    """A running server, and whether it is connected."""
+
+    def __init__(self):
+        self.client = MockDockerClient()
+        self.client.load_image([archives.busybox_archive(tags=["image"])])
+        self.nics = mock.create_autospec(Nics, instance=True)
+        self.nics.cut.side_effect = lambda instance: self._connect(False)
+        self.nics.reconnect.side_effect = lambda instance: self._connect(True)
+        self.nics.plug.side_effect = lambda instance, vifs, connected=True: (
+            self._connect(connected)
+        )
+        self.connected = True
+        self.power = Power(self.client, self.nics)
+        self.instance = samples.instance()
+        self.name = naming.name_of(self.instance.uuid)
+        self.client.create_container(self.name, {"Image": "image", "Labels": {}})
+        self.client.start_container(self.name)
+
+    def _connect(self, connected):
+        self.connected = connected
+
+    @property
+    def status(self):
+        return self.client.inspect_container(self.name)["State"]["Status"]
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    CONF.set_override("state_path", str(tmp_path / "nova"))
+    yield Server()
+    CONF.clear_override("state_path")
+
+
+def test_a_frozen_server_is_disconnected_until_it_is_thawed(server):
+    for _ in range(2):
+        server.power.freeze(server.instance)
+        assert (server.status, server.connected) == ("paused", False)
+    for _ in range(2):
+        server.power.thaw(server.instance)
+        assert (server.status, server.connected) == ("running", True)
+
+
+def test_a_server_is_connected_before_it_continues(server):
+    server.power.freeze(server.instance)
+    server.client.fail_next("unpause_container", FAILED)
+    server.nics.reset_mock()
+    with pytest.raises(exception.NovaException, match="engine failed"):
+        server.power.thaw(server.instance)
+    calls = [mock.call.reconnect(server.instance), mock.call.cut(server.instance)]
+    assert server.nics.method_calls == calls
+    assert (server.status, server.connected) == ("paused", False)
+
+
+def test_a_server_that_cannot_be_disconnected_is_not_frozen(server):
+    server.nics.cut.side_effect = OSError("netlink failed")
+    with pytest.raises(OSError, match="netlink failed"):
+        server.power.freeze(server.instance)
+    assert (server.status, server.connected) == ("running", True)
+
+
+def test_a_freeze_that_the_engine_carries_out_but_denies_is_reverted(server):
+    pause = server.client.pause_container
+
+    def act_and_fail(ref):
+        pause(ref)
+        raise errors.Timeout("too late")
+
+    server.client.pause_container = act_and_fail
+    with pytest.raises(exception.NovaException, match="too late"):
+        server.power.freeze(server.instance)
+    assert (server.status, server.connected) == ("running", True)
+
+
+def test_a_stopped_server_stays_disconnected(server):
+    server.power.stop(server.instance, 0)
+    assert not server.connected
+    for verb in (server.power.freeze, server.power.thaw):
+        with pytest.raises(exception.InstanceNotRunning):
+            verb(server.instance)
+        assert (server.status, server.connected) == ("exited", False)
+
+
+def test_a_server_that_does_not_start_is_disconnected(server):
+    server.power.stop(server.instance, 0)
+    server.client.fail_next("start_container", FAILED)
+    with pytest.raises(exception.InstancePowerOnFailure):
+        server.power.start(server.instance, [])
+    assert not server.connected
+    server.power.start(server.instance, [])
+    assert (server.status, server.connected) == ("running", True)
+
+
+def test_a_running_server_stays_connected_when_its_start_fails(server):
+    server.client.fail_next("start_container", FAILED)
+    with pytest.raises(exception.InstancePowerOnFailure):
+        server.power.start(server.instance, [])
+    assert (server.status, server.connected) == ("running", True)
+
+
+@pytest.mark.parametrize(
+    ("state", "connected"), [("running", True), ("paused", False), ("exited", False)]
+)
+def test_plugging_respects_the_state_of_the_server(server, state, connected):
+    if state == "paused":
+        server.client.pause_container(server.name)
+    if state == "exited":
+        server.client.stop_container(server.name, 0)
+    server.power.plug(server.instance, [])
+    assert server.connected == connected
+
+
+def test_a_server_without_a_container_is_not_connected(server):
+    server.client.remove_container(server.name)
+    server.power.plug(server.instance, [])
+    assert not server.connected
+
+
+def test_a_server_is_held_for_the_duration_of_a_snapshot(server):
+    with server.power.held(server.instance):
+        assert (server.status, server.connected) == ("paused", True)
+        assert frozen.marked() == [server.instance.uuid]
+        server.power.release()  # another snapshot begins
+        assert server.status == "paused"
+    assert (server.status, server.connected) == ("running", True)
+    assert frozen.marked() == []
+
+
+@pytest.mark.parametrize("state", ["paused", "exited"])
+def test_a_server_that_does_not_run_is_left_as_it_is(server, state):
+    if state == "paused":
+        server.power.freeze(server.instance)
+    else:
+        server.power.stop(server.instance, 0)
+    with server.power.held(server.instance):
+        assert server.status == state
+        assert frozen.marked() == []
+    assert (server.status, server.connected) == (state, False)
+
+
+def test_a_server_may_end_or_vanish_while_it_is_held(server):
+    with server.power.held(server.instance):
+        server.client.exit(server.name)
+    assert server.status == "exited"
+    server.power.start(server.instance, [])
+    with server.power.held(server.instance):
+        server.client.remove_container(server.name)
+    assert frozen.marked() == []
+
+
+def test_a_held_server_is_thawed_when_a_snapshot_fails(server):
+    with pytest.raises(ValueError, match="failed"), server.power.held(server.instance):
+        raise ValueError("failed")
+    assert server.status == "running"
+    server.client.fail_next("pause_container", FAILED)
+    with pytest.raises(exception.NovaException), server.power.held(server.instance):
+        pytest.fail("it was not frozen")
+    assert server.status == "running"
+    assert frozen.marked() == []
+
+
+def test_a_server_is_thawed_as_soon_as_the_engine_can(server):
+    for _ in range(3):
+        server.client.fail_next("unpause_container", errors.Unreachable("away"))
+    with server.power.held(server.instance):
+        pass
+    assert server.status == "running"
+
+
+def test_a_server_that_an_interrupted_snapshot_left_frozen_is_thawed(
+    server, monkeypatch, caplog
+):
+    monkeypatch.setattr(module, "_THAW_SECONDS", -1)
+    server.client.fail_next("unpause_container", errors.Unreachable("away"))
+    with server.power.held(server.instance):
+        pass
+    assert server.status == "paused"
+    assert "stays frozen" in caplog.text
+    # As nova-compute does when it starts.
+    Power(server.client, server.nics).release()
+    assert server.status == "running"
+    assert frozen.marked() == []
+
+
+def test_a_server_that_its_user_paused_is_never_thawed(server, monkeypatch):
+    monkeypatch.setattr(module, "_THAW_SECONDS", -1)
+    server.client.fail_next("unpause_container", errors.Unreachable("away"))
+    with server.power.held(server.instance):
+        pass
+    server.power.freeze(server.instance)
+    server.power.release()
+    assert (server.status, server.connected) == ("paused", False)
