@@ -51,6 +51,7 @@ class Boot:
         self._host = host
         self._images = images
         self._nics = nics
+        self._checked: set[str] = set()  # images
         self._pool = futures.ThreadPoolExecutor(thread_name_prefix="docker")
 
     def close(self) -> None:
@@ -111,7 +112,7 @@ class Boot:
                 finally:
                     plugging.result()
             if power_on:
-                Guest(self._client, instance).start()
+                Guest(self._client, instance).start(checked=True)
             else:
                 self._nics.cut(instance)
 
@@ -130,6 +131,7 @@ class Boot:
         :raises InstanceExists: if it exists already
         :raises ImageUnacceptable: if the image cannot be used, or has no place for an
             injected file
+        :raises InstancePowerOnFailure: if the image has files that block the engine
         """
         image = self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
@@ -138,7 +140,8 @@ class Boot:
         # The volumes of the image are part of the root file system.
         volume_paths = configuration.volumes(image)
         disk_gb = instance.flavor.root_gb if self._host.disk_quota else 0
-        Guest(self._client, instance).create(
+        guest = Guest(self._client, instance)
+        guest.create(
             spec.specification(
                 instance,
                 image_meta,
@@ -165,6 +168,12 @@ class Boot:
                 instance.key_data,
                 properties.admin_user(image_meta),
             )
+        # Here, because the NICs may take longer than this. An image cannot change.
+        own = bool(mounts or injected_files)
+        if own or image not in self._checked:
+            guest.check_files()
+        if not own:
+            self._checked.add(image)
 
     def undo(
         self, instance: objects.Instance, network_info: Any, *, unplug: bool = True

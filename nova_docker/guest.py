@@ -14,17 +14,20 @@ from nova import exception
 from nova import objects
 from nova.compute import power_state
 from nova.virt.hardware import InstanceInfo
+from oslo_log import log as logging
 from oslo_utils import units
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from docker_engine.streams.frames import frames
+from nova_docker import accounts
 from nova_docker import diagnostics
 from nova_docker.container import naming
 from nova_docker.container import state
 from nova_docker.errors import translated
 
 CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
 
 # The same limit as in Nova's other drivers.
 MAX_CONSOLE_BYTES = 100 * 1024
@@ -32,6 +35,14 @@ MAX_CONSOLE_BYTES = 100 * 1024
 # Hosts have checkpoints with this name: it must not change.
 _CHECKPOINT = "suspended"
 _RESTORE_SECONDS = 90
+
+# A call on one container waits for the container's lock, and something may hold it for
+# ever. A periodic task must not.
+_INFO_SECONDS = 5
+
+# A checkpoint that fails pauses the container itself, and soon ends that pause.
+_PAUSE_CHECKS = 3
+_PAUSE_SECONDS = 0.1
 
 # Directories of an image's programs: its PATH may name others, or none.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,13 +84,33 @@ class Guest:
         return True
 
     def info(self) -> InstanceInfo:
-        """Return power state and container id, for ComputeDriver.get_info."""
+        """Return power state and container id, for ComputeDriver.get_info.
+
+        Engine calls: GET /containers/{id}/json; if the container does not answer, GET
+        /containers/json, which may be a moment behind, but never waits for a container
+        """
         with self._engine():
-            found = self._client.inspect_container(self._name)
-        return InstanceInfo(
-            state=state.power_state_of(found["State"]["Status"]),
-            internal_id=found["Id"],
-        )
+            try:
+                found = self._client.inspect_container(
+                    self._name, timeout=_INFO_SECONDS
+                )
+                status = found["State"]["Status"]
+            except errors.Timeout:
+                found = self._listed()
+                status = found["State"]
+                LOG.warning(
+                    "Container %s does not answer; the engine lists it as %s",
+                    self._name,
+                    status,
+                    instance=self._instance,
+                )
+        return InstanceInfo(state=state.power_state_of(status), internal_id=found["Id"])
+
+    def _listed(self) -> dict[str, Any]:
+        by_name = {"name": [f"^/{self._name}$"]}
+        for found in self._client.list_containers(filters=by_name):
+            return found
+        raise errors.ContainerNotFound(f"No such container: {self._name}")
 
     def create(self, config: dict[str, Any]) -> None:
         """Create the container, stopped.
@@ -97,14 +128,33 @@ class Guest:
             except errors.ImageNotFound as error:
                 raise exception.ImageNotFound(image_id=config["Image"]) from error
 
-    def start(self) -> None:
+    def check_files(self) -> None:
+        """Refuse to start the server if its files would block the engine.
+
+        :raises InstancePowerOnFailure: if :func:`nova_docker.accounts.check` refuses
+        """
+        with self._engine(exception.InstancePowerOnFailure):
+            try:
+                accounts.check(self._client, self._name)
+            except accounts.Unreadable as error:
+                raise exception.InstancePowerOnFailure(
+                    reason=f"{error}: the Docker engine would not survive reading it; "
+                    "replace it with a small regular file, for example with "
+                    "'openstack server rescue'"
+                ) from error
+
+    def start(self, *, checked: bool = False) -> None:
         """Run the container's command, or unpause the container.
 
         A container that is running already keeps running.
 
+        :param checked: whether :meth:`check_files` has passed since it was stopped
         :raises InvalidInput: if the image does not have the command
-        :raises InstancePowerOnFailure: if the command cannot run for another reason
+        :raises InstancePowerOnFailure: if the command cannot run for another reason,
+            or :meth:`check_files` refuses
         """
+        if not checked:
+            self.check_files()
         with self._engine(exception.InstancePowerOnFailure):
             try:
                 self._client.start_container(self._name)
@@ -129,8 +179,14 @@ class Guest:
         :raises InstanceNotRunning: if the container is stopped
         """
         with self._engine(), self._running():
-            if not self._is_paused():
-                self._client.pause_container(self._name)
+            for _ in range(_PAUSE_CHECKS):
+                try:
+                    self._client.pause_container(self._name)
+                    break
+                except errors.Conflict:
+                    if not self._is_paused():
+                        raise
+                time.sleep(_PAUSE_SECONDS)
 
     def unpause(self) -> None:
         """Thaw the processes; calling it again has no effect.
@@ -162,7 +218,9 @@ class Guest:
 
         :raises InstanceResumeFailure: if they cannot be restored; the checkpoint
             remains
+        :raises InstancePowerOnFailure: if :meth:`check_files` refuses
         """
+        self.check_files()
         with self._engine(exception.InstanceResumeFailure):
             # Docker before 25 keeps its own copy of a checkpoint for some time, and
             # rejects the checkpoint as long as the copy exists. It collects its

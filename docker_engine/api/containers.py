@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -60,25 +62,25 @@ class ContainersAPI(Endpoints):
         )
         return parsed(answer)["Id"]
 
-    def inspect_container(self, ref: str, *, size: bool = False) -> dict[str, Any]:
+    def inspect_container(
+        self, ref: str, *, size: bool = False, timeout: float | None = None
+    ) -> dict[str, Any]:
         """GET /containers/{ref}/json
+
+        The engine answers once nothing else is changing the container, which may be
+        never; :meth:`list_containers` does not wait, and may be behind.
 
         :param size: whether to add ``SizeRw``, the bytes of the container's own files,
             and ``SizeRootFs``, which includes its image. Holes in files count. The
             engine looks at each file, which may take minutes.
+        :param timeout: seconds to wait for the answer; None for the usual
         """
-        if not size:
-            return parsed(self._call("GET", ref, "json"))
         transport = self._transport
-        return parsed(
-            self._call(
-                "GET",
-                ref,
-                "json",
-                {"size": "1"},
-                timeout=(transport.connect_timeout, transport.read_timeout + _WALK),
-            )
-        )
+        if timeout is None:
+            timeout = transport.read_timeout + (_WALK if size else 0)
+        query = {"size": "1"} if size else None
+        limits = (transport.connect_timeout, timeout)
+        return parsed(self._call("GET", ref, "json", query, timeout=limits))
 
     def start_container(self, ref: str, *, checkpoint: str | None = None) -> None:
         """POST /containers/{ref}/start; no effect on a running container
@@ -254,6 +256,22 @@ class ContainersAPI(Endpoints):
                 f"the archive of {file} in {ref} is larger than {max_size} bytes"
             )
         return content
+
+    def stat_path(self, ref: str, file: str) -> dict[str, Any]:
+        """HEAD /containers/{ref}/archive: describe a file without opening it
+
+        :returns: ``name``, ``size`` in bytes, ``mode`` with the bits of Go's FileMode,
+            and for a symbolic link ``linkTarget``: the path to which all its links lead
+            inside the container
+        :raises PathNotFound: if there is no such file, or no such container: the
+            response has no body that could tell them apart
+        """
+        answer = self._call(
+            "HEAD", ref, "archive", {"path": file}, missing=errors.PathNotFound
+        )
+        encoded = answer.headers["X-Docker-Container-Path-Stat"]
+        found: dict[str, Any] = json.loads(base64.b64decode(encoded))
+        return found
 
     def attach_container(self, ref: str, *, detach_keys: str) -> socket.socket:
         """POST /containers/{ref}/attach

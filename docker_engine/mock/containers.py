@@ -7,6 +7,7 @@ import copy
 import hashlib
 import io
 import json
+import posixpath
 import re
 import socket
 import tarfile
@@ -104,7 +105,9 @@ class MockContainers(MockState):
             self._emit(self._containers[container_id], "create")
         return container_id
 
-    def inspect_container(self, ref: str, *, size: bool = False) -> dict[str, Any]:
+    def inspect_container(
+        self, ref: str, *, size: bool = False, timeout: float | None = None
+    ) -> dict[str, Any]:
         self._call("inspect_container")
         with self._lock:
             found = copy.deepcopy(self._find(ref))
@@ -275,6 +278,24 @@ class MockContainers(MockState):
                 f"the archive of {file} in {ref} is larger than {max_size} bytes"
             )
         return target.getvalue()
+
+    def stat_path(self, ref: str, file: str) -> dict[str, Any]:
+        self._call("stat_path")
+        with self._lock:
+            try:
+                member, _ = self._files[self._find(ref)["Id"]][file]
+            except (KeyError, errors.ContainerNotFound):
+                raise errors.for_status(
+                    404, "Not Found", missing=errors.PathNotFound
+                ) from None
+        return {
+            "name": file.rpartition("/")[2],
+            "size": member.size,
+            "mode": member.mode | formats.file_type(member),
+            "linkTarget": posixpath.join(posixpath.dirname(file), member.linkname)
+            if member.issym()
+            else "",
+        }
 
     def attach_container(self, ref: str, *, detach_keys: str) -> socket.socket:
         self._call("attach_container")

@@ -15,6 +15,14 @@ from docker_engine import errors
 
 NEVER = "0001-01-01T00:00:00Z"
 
+_FILE_TYPES = {
+    tarfile.DIRTYPE: 1 << 31,
+    tarfile.SYMTYPE: 1 << 27,
+    tarfile.BLKTYPE: 1 << 26,
+    tarfile.CHRTYPE: 1 << 26 | 1 << 21,
+    tarfile.FIFOTYPE: 1 << 25,
+}
+
 
 def unpacked(content: bytes) -> list[tuple[bytes, list[bytes], list[str]]]:
     """Return the configuration, layers and tags of every image in an archive.
@@ -55,6 +63,11 @@ def image(config: bytes) -> dict[str, Any]:
         "RootFS": {"Type": "layers", "Layers": described["rootfs"]["diff_ids"]},
         "Size": len(config),
     }
+
+
+def file_type(member: tarfile.TarInfo) -> int:
+    """Return the bits of Go's FileMode that say what kind of file this is."""
+    return _FILE_TYPES.get(member.type, 0)
 
 
 def with_tag(ref: str) -> str:

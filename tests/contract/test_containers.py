@@ -378,6 +378,29 @@ def test_files_can_be_copied_before_the_first_start(client, container):
         client.put_archive(container, "/no/such", archives.tar({"note": b"hello"}))
 
 
+def test_a_file_is_described_without_being_opened(client, container):
+    pipe = tarfile.TarInfo("pipe")
+    pipe.type = tarfile.FIFOTYPE
+    directory = tarfile.TarInfo("etc2")
+    directory.type = tarfile.DIRTYPE
+    target = io.BytesIO(archives.tar({"note": b"hello", "link": "note"}))
+    with tarfile.open(fileobj=target, mode="a") as archive:
+        archive.addfile(pipe)
+        archive.addfile(directory)
+    client.put_archive(container, "/", target.getvalue())
+
+    note = client.stat_path(container, "/note")
+    assert (note["name"], note["size"], note["mode"]) == ("note", 5, 0o755)
+    assert note["linkTarget"] == ""
+    link = client.stat_path(container, "/link")
+    assert link["mode"] & 1 << 27 and link["linkTarget"] == "/note"
+    assert client.stat_path(container, "/pipe")["mode"] & 1 << 25
+    assert client.stat_path(container, "/etc2")["mode"] & 1 << 31
+    for ref in (container, "nova-2"):
+        with pytest.raises(errors.PathNotFound):
+            client.stat_path(ref, "/no/such/file")
+
+
 def test_a_file_does_not_replace_a_directory(client, container):
     directory = tarfile.TarInfo("kept")
     directory.type = tarfile.DIRTYPE

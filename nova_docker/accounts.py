@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a server that the engine itself reads when it starts the server.
+
+At each start, the engine opens /etc/passwd and /etc/group of the server's root file
+system, as root of the host and while it holds the container's lock. A FIFO there blocks
+every call on the container until the engine restarts, and the engine reads a sparse
+file of a terabyte into its memory. Only the engine can see these files, so it is asked
+to describe them, which does not open them.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_utils import units
+
+from docker_engine import errors
+from docker_engine.client import DockerClient
+
+_FILES = ("/etc/passwd", "/etc/group")
+# The engine mounts its own files here, and hides what they cover.
+_ENGINE_MOUNTS = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+
+_MAX_SIZE = units.Mi  # bytes
+_MAX_LINKS = 10
+_MAX_MOUNTS = 64
+
+# Bits of Go's FileMode: a regular file has none of them.
+_LINK = 1 << 27
+_KINDS = {
+    1 << 31: "a directory",
+    _LINK: "a symbolic link",
+    1 << 26: "a device",
+    1 << 25: "a named pipe",
+    1 << 24: "a socket",
+    1 << 19: "not a regular file",
+}
+
+
+class Unreadable(Exception):
+    """The engine must not start the server; the message gives the reason."""
+
+
+def check(client: DockerClient, name: str) -> None:
+    """Refuse to start a server whose files would harm the engine.
+
+    A container that runs is not looked at: the engine will not start it again. The
+    files of a stopped one cannot change before it starts.
+
+    Engine calls: GET /containers/{id}/json, HEAD /containers/{id}/archive
+
+    :param name: the container's name
+    :raises Unreadable: if one of the files is neither missing nor small and regular, or
+        if a mount hides what the engine would read
+    :raises DockerError: if the engine fails
+    """
+    found = client.inspect_container(name)
+    if found["State"]["Running"]:
+        return
+    mounted = [mount["Destination"] for mount in found["Mounts"]]
+    if len(mounted) > _MAX_MOUNTS:
+        raise Unreadable(f"the server has more than {_MAX_MOUNTS} mounts")
+    look = _Look(client, name)
+    hidden = [look.real_path(path) for path in (*_ENGINE_MOUNTS, *mounted)]
+    for file in _FILES:
+        path = look.real_path(file)
+        if reason := unreadable(look.stat(path)):
+            raise Unreadable(f"{file} in the server is {reason}")
+        if covering := next((top for top in hidden if _is_below(path, top)), None):
+            raise Unreadable(f"{file} in the server is hidden by a mount at {covering}")
+
+
+def unreadable(stat: Mapping[str, Any] | None) -> str | None:
+    """Return what is wrong with a file that the engine would read, or None.
+
+    :param stat: as :meth:`DockerClient.stat_path` returns it; None for a missing file
+    """
+    if stat is None:
+        return None
+    for bit, kind in _KINDS.items():
+        if stat["mode"] & bit:
+            return kind
+    if stat["size"] > _MAX_SIZE:
+        return f"{stat['size']} bytes long, and the limit is {_MAX_SIZE}"
+    return None
+
+
+def _is_below(path: str, top: str) -> bool:
+    """Return whether a path is another one or inside it."""
+    return top == "/" or path == top or path.startswith(f"{top}/")
+
+
+class _Look:
+    """Describes files of one container, each once."""
+
+    def __init__(self, client: DockerClient, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._seen: dict[str, dict[str, Any] | None] = {}
+
+    def stat(self, path: str) -> dict[str, Any] | None:
+        """Return what a path is, without following a link; None if it is missing."""
+        if path not in self._seen:
+            try:
+                self._seen[path] = self._client.stat_path(self._name, path)
+            except errors.PathNotFound:
+                self._seen[path] = None
+        return self._seen[path]
+
+    def real_path(self, path: str) -> str:
+        """Return where a path leads, with the links of all its parts followed.
+
+        :raises Unreadable: if links follow each other without an end
+        """
+        real = "/"
+        for part in posixpath.normpath(path).strip("/").split("/"):
+            real = self._followed(posixpath.join(real, part))
+        return real
+
+    def _followed(self, path: str) -> str:
+        followed = path
+        for _ in range(_MAX_LINKS):
+            stat = self.stat(followed)
+            if stat is None or not stat["mode"] & _LINK:
+                return followed
+            followed = posixpath.normpath(stat["linkTarget"])
+        raise Unreadable(f"{path} in the server is a chain of symbolic links")

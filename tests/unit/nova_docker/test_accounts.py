@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that the engine reads at a server's start are looked at before."""
+
+from __future__ import annotations
+
+import posixpath
+
+import pytest
+
+from docker_engine import errors
+from nova_docker import accounts
+
+DIRECTORY, LINK, DEVICE, PIPE, SOCKET = (1 << bit for bit in (31, 27, 26, 25, 24))
+
+
+class Engine:
+    """A client of an engine with one container.
+
+    :ivar files: by path: mode, size, and where a link leads
+    """
+
+    def __init__(self, files=None, mounts=(), *, running=False):
+        self.files = {"/etc/passwd": (0o644, 20, "")} | (files or {})
+        self.state = {"Running": running}
+        self.mounts = mounts
+
+    def inspect_container(self, ref):
+        mounts = [{"Destination": path} for path in self.mounts]
+        return {"State": self.state, "Mounts": mounts}
+
+    def stat_path(self, ref, path):
+        if path not in self.files:
+            raise errors.PathNotFound("Not Found", 404)
+        mode, size, target = self.files[path]
+        return {"mode": mode, "size": size, "linkTarget": target}
+
+
+def link(target):
+    return LINK | 0o777, len(target), target
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"/etc/group": (0o644, 2**20, "")},
+        {"/etc/passwd": link("/nix/passwd"), "/nix/passwd": (0o444, 20, "")},
+        {"/etc/passwd": link("/missing")},
+    ],
+)
+def test_small_files_links_to_them_and_missing_files_are_accepted(files):
+    accounts.check(Engine(files, ["/data", "/etcetera"]), "nova-1")
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "/etc/group"])
+@pytest.mark.parametrize(
+    ("stat", "reason"),
+    [
+        ((PIPE, 0, ""), "a named pipe"),
+        ((DEVICE | 1 << 21, 0, ""), "a device"),
+        ((DIRECTORY, 4096, ""), "a directory"),
+        ((SOCKET, 0, ""), "a socket"),
+        ((1 << 19, 0, ""), "not a regular file"),
+        ((0o644, 2**20 + 1, ""), "1048577 bytes long"),
+        ((0o644, 2**40, ""), "1099511627776 bytes long"),
+    ],
+)
+def test_other_files_are_refused_directly_and_behind_links(file, stat, reason):
+    with pytest.raises(accounts.Unreadable, match=f"{file} in the server is {reason}"):
+        accounts.check(Engine({file: stat}), "nova-1")
+    linked = {file: link("/a"), "/a": link("/b"), "/b": stat}
+    with pytest.raises(accounts.Unreadable, match=reason):
+        accounts.check(Engine(linked), "nova-1")
+
+
+def test_links_without_an_end_are_refused():
+    with pytest.raises(accounts.Unreadable, match="chain"):
+        accounts.check(Engine({"/etc/passwd": link("/etc/passwd")}), "nova-1")
+
+
+@pytest.mark.parametrize(
+    ("mount", "files"),
+    [
+        ("/etc", {}),
+        ("/", {}),
+        ("/etc/group", {}),
+        ("/data/../etc", {}),
+        ("/alias/etc", {"/alias": link("/")}),
+        ("/alias", {"/alias": link("/etc")}),
+        ("/data", {"/etc": link("/data"), "/data": (DIRECTORY, 1, "")}),
+        ("/data", {"/etc/passwd": link("/data/passwd")}),
+        # The engine mounts its own /etc/hosts where this link leads.
+        (None, {"/etc/hosts": link("/etc/passwd")}),
+    ],
+)
+def test_a_mount_that_hides_what_the_engine_reads_is_refused(mount, files):
+    with pytest.raises(accounts.Unreadable, match="hidden by a mount"):
+        accounts.check(Engine(files, [mount] if mount else []), "nova-1")
+
+
+def test_more_mounts_than_can_be_looked_at_are_refused():
+    mounts = [posixpath.join("/", str(number)) for number in range(65)]
+    with pytest.raises(accounts.Unreadable, match="more than 64 mounts"):
+        accounts.check(Engine(mounts=mounts), "nova-1")
+
+
+def test_a_container_that_runs_is_left_alone():
+    accounts.check(Engine({"/etc/passwd": (PIPE, 0, "")}, running=True), "nova-1")
