@@ -8,6 +8,7 @@ from typing import Any
 from keystoneauth1 import exceptions
 from keystoneauth1 import loading
 from keystoneauth1.adapter import Adapter
+from oslo_concurrency.opts import list_opts as lock_opts
 from oslo_config import cfg
 
 from docker_engine.client import DockerClient
@@ -28,11 +29,48 @@ store and of glance-docker-sync.
 """,
 )
 
-engine_opts = [_name_opt, *connection_opts(_PREFIX)]
+_exports_opt = cfg.IntOpt(
+    "docker_exports",
+    default=4,
+    min=1,
+    help="""
+Number of images that the engine exports at the same time. The engine writes
+each of them to its disk before it sends it.
+
+The store leaves one of them to glance-docker-sync, unless this is 1. Processes of
+a host count together if ``[oslo_concurrency]lock_path`` names the same directory
+in their configuration, and otherwise each for itself. Give this option the same
+value in the configuration of the store and of glance-docker-sync.
+""",
+)
+
+engine_opts = [_name_opt, *connection_opts(_PREFIX), _exports_opt]
 
 store_opts = [
     _name_opt,
     *connection_opts(_PREFIX, peer="the engine or registry"),
+    _exports_opt,
+    cfg.IntOpt(
+        "docker_export_wait",
+        default=10,
+        min=0,
+        help="""
+Seconds that a download of an engine's image waits while ``docker_exports``
+others are running. Glance then answers 503.
+""",
+    ),
+    cfg.IntOpt(
+        "docker_export_rate",
+        default=512,
+        min=1,
+        help="""
+Average rate, in KiB/s, that a download of an engine's image must reach after its
+first minute.
+
+A slower download is broken off, because it keeps the engine from exporting other
+images.
+""",
+    ),
     cfg.StrOpt(
         "docker_registry",
         help="""
@@ -139,6 +177,14 @@ def register_sync_opts(conf: cfg.ConfigOpts) -> None:
     conf.set_default("service_type", "image", GLANCE_GROUP)
 
 
+def lock_path(conf: Any) -> str | None:
+    """Return the directory of the locks that the processes of a host share."""
+    # In Glance, these options exist already, and this changes nothing.
+    for group, opts in lock_opts():
+        conf.register_opts(opts, group=group)
+    return conf.oslo_concurrency.lock_path
+
+
 def glance(conf: cfg.ConfigOpts) -> Adapter:
     """Return an adapter for Glance with the service's own user.
 
@@ -164,6 +210,7 @@ def list_opts() -> list[tuple[cfg.OptGroup | str, list[Any]]]:
     return [
         (engine_group, engine_opts),
         (sync_group, sync_opts),
+        *lock_opts(),
         (
             GLANCE_GROUP,
             [

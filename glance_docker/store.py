@@ -27,11 +27,15 @@ from docker_engine.archive import ArchiveError
 from docker_engine.credentials import credentials
 from glance_docker import conf as options
 from glance_docker import export
+from glance_docker import slots
 
 LOG = logging.getLogger(__name__)
 
 # Seconds for which an image that exists is not looked up again.
 _SEEN_FOR = 1
+
+# Seconds that every reader of an engine's image has, however small the image is.
+_GRACE = 60
 
 
 class StoreLocation(glance_location.StoreLocation):
@@ -57,22 +61,29 @@ class StoreLocation(glance_location.StoreLocation):
 
 
 class Store(driver.Store):
-    """A read-only store of one engine's or one registry's images."""
+    """A read-only store of one engine's or one registry's images.
+
+    It offers no parts of images: to read one byte, the engine would export the whole
+    image, and all layers before that byte would come from the registry. Glance answers
+    400 to a request for a range.
+    """
 
     _CAPABILITIES = (
-        capabilities.BitMasks.READ_RANDOM | capabilities.BitMasks.DRIVER_REUSABLE
+        capabilities.BitMasks.READ_ACCESS | capabilities.BitMasks.DRIVER_REUSABLE
     )
     OPTIONS = options.store_opts
 
     def __init__(self, conf: Any, backend: str | None = None) -> None:
         super().__init__(conf, backend=backend)
         group = conf[backend or "glance_store"]
+        # The directory that glance-docker-sync should have in its configuration, too.
+        locks = options.lock_path(conf)
         self._source: _Source
         try:
             if group.docker_registry:
                 self._source = _RegistrySource(group)
             else:
-                self._source = _EngineSource(group)
+                self._source = _EngineSource(group, locks)
         except ValueError as error:
             raise exceptions.BadStoreConfiguration(
                 store_name=backend or location.SCHEME, reason=str(error)
@@ -91,22 +102,25 @@ class Store(driver.Store):
         chunk_size: int | None = None,
         context: Any = None,
     ) -> tuple[Iterator[bytes], int]:
-        """Read an image, or a part of it.
+        """Read an image.
 
-        :param offset: the first byte to read
-        :param chunk_size: Glance's name for the number of bytes to read; None for all
+        :param offset: 0; the decorator refuses anything else
+        :param chunk_size: Glance's name for the number of bytes to read, None
         :returns: the bytes, and their number
         :raises NotFound: when the image no longer exists
-        :raises RemoteServiceUnavailable: when the engine or registry cannot be read
+        :raises RemoteServiceUnavailable: when the engine or registry cannot be read,
+            or when too many others are reading the engine's images
+        :raises StoreRandomGetNotSupported: when a part of the image is requested
         """
+        if offset or chunk_size is not None:
+            raise exceptions.StoreRandomGetNotSupported(
+                offset=offset, chunk_size=chunk_size
+            )
         with self._translated(location):
             size, chunks = self._source.open(self._image(location))
         # The lookup is done, so Glance can still answer with an error. Data is read
         # when Glance reads it.
-        chunks = _exactly(size, self._read(location, chunks))
-        if offset or chunk_size is not None:
-            chunks = _slice(chunks, offset, chunk_size)
-        return chunks, size if chunk_size is None else chunk_size
+        return _exactly(size, self._read(location, chunks)), size
 
     def get_size(self, location: glance_location.Location, context: Any = None) -> int:
         """Return the size of the image that :meth:`get` reads, in bytes.
@@ -157,7 +171,12 @@ class Store(driver.Store):
             raise exceptions.NotFound(message=f"{url}: {error}") from error
         except (registry.BadImage, ArchiveError) as error:
             raise exceptions.BadStoreUri(message=f"{url}: {error}") from error
-        except (errors.DockerError, registry.RegistryError) as error:
+        except (
+            errors.DockerError,
+            registry.RegistryError,
+            export.TooSlow,
+            slots.Busy,
+        ) as error:
             LOG.warning("Cannot read %s: %s", url, error)
             raise exceptions.RemoteServiceUnavailable(
                 message=f"{url}: {error}"
@@ -165,11 +184,20 @@ class Store(driver.Store):
 
 
 class _EngineSource:
-    """The images of an engine."""
+    """The images of an engine.
 
-    def __init__(self, group: Any) -> None:
+    :param locks: directory of the locks that bound the number of exports
+    """
+
+    def __init__(self, group: Any, locks: str | None) -> None:
         self.authority = location.check_engine(group.docker_engine)
         self._client = options.engine(group)
+        # One is left for glance-docker-sync: readers cannot keep it from listing.
+        self._slots = slots.Slots(
+            locks, self.authority, group.docker_exports, reserved=1
+        )
+        self._wait = group.docker_export_wait
+        self._rate = 1024 * group.docker_export_rate
         self._seen: tuple[str, float] = ("", 0)
 
     def size(self, image: location.EngineImage) -> int:
@@ -187,8 +215,14 @@ class _EngineSource:
     def open(self, image: location.EngineImage) -> tuple[int, Iterator[bytes]]:
         # Exporting an image that does not exist fails without a reason in Docker 20.10.
         self._client.inspect_image(image.image_id)
-        chunks = export.export(self._client, image.image_id, image.name)
-        return image.size, _started(chunks)
+        return image.size, _started(self._export(image))
+
+    def _export(self, image: location.EngineImage) -> Iterator[bytes]:
+        limit = _GRACE + image.size / self._rate
+        with self._slots.taken(self._wait) as slot:
+            yield from export.export_in_time(
+                self._client, image.image_id, image.name, slot, limit
+            )
 
 
 class _RegistrySource:
@@ -246,18 +280,3 @@ def _exactly(size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise glance_store.BackendException(
             f"The image does not have the size in its location, {size} bytes"
         )
-
-
-def _slice(chunks: Iterator[bytes], offset: int, length: int | None) -> Iterator[bytes]:
-    """Yield ``length`` bytes from ``offset``, or all of them when it is None."""
-    for chunk in chunks:
-        if offset >= len(chunk):
-            offset -= len(chunk)
-            continue
-        piece = chunk[offset:] if length is None else chunk[offset : offset + length]
-        offset = 0
-        yield piece
-        if length is not None:
-            length -= len(piece)
-            if not length:
-                break

@@ -45,10 +45,10 @@ class ImagesAPI(Endpoints):
         copy when the stream is closed.
         """
         return ByteStream(
-            self._transport.request(
+            self._transport.stream(
                 "GET",
                 path("images", ref, "get"),
-                stream=True,
+                {},
                 missing=errors.ImageNotFound,
                 timeout=(self._transport.connect_timeout, LONG_TIMEOUT),
             )

@@ -16,6 +16,7 @@ from docker_engine import location
 from glance_docker import conf as options
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
+from glance_docker.slots import Slots
 from glance_docker.sync import access_rules
 from glance_docker.sync.follow import Follower
 from glance_docker.sync.reconcile import Reconciler
@@ -43,12 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
         # keystoneauth logs each request to Glance: too much to be of use.
         std_logging.getLogger("keystoneauth").setLevel(std_logging.WARNING)
         client = options.engine(conf.engine)
+        engine = location.check_engine(conf.engine.docker_engine)
         reconciler = Reconciler(
             client,
             ImageGateway(options.glance(conf)),
-            location.check_engine(conf.engine.docker_engine),
+            engine,
             access_rules.Rules(conf.sync.rule, conf.sync.access),
             conf.sync.workers,
+            Slots(options.lock_path(conf), engine, conf.engine.docker_exports),
         )
     except (cfg.Error, ValueError) as error:
         sys.exit(f"glance-docker-sync: {error}")

@@ -18,6 +18,7 @@ from docker_engine.archive import ArchiveError
 from docker_engine.client import DockerClient
 from glance_docker.export import Measurement
 from glance_docker.image_metadata import Key
+from glance_docker.slots import Slots
 from glance_docker.sync import compare
 from glance_docker.sync.images import EngineImages
 from glance_docker.sync.images import ListedImage
@@ -54,6 +55,8 @@ class Locator:
 
     :param engine: the engine's name in locations
     :param callers: runs the calls to Glance
+    :param slots: bounds the images that are read at the same time, by this process
+        and others
     :ivar unusable: images that cannot have a location, because they cannot be run
         or have a name that a location cannot contain
     """
@@ -64,11 +67,14 @@ class Locator:
         images: EngineImages,
         engine: str,
         callers: Executor,
+        slots: Slots,
     ) -> None:
         self._client = client
         self._images = images
         self._engine = engine
         self._callers = callers
+        self._slots = slots
+        self._stopping = threading.Event()
         self._readers = ThreadPoolExecutor(_READERS, "engine")
         self._measurements: dict[str, Future[Measurement]] = {}
         self._jobs: dict[Key, _Job] = {}
@@ -116,14 +122,19 @@ class Locator:
 
     def close(self) -> None:
         """Stop reading images. Jobs that have not begun are dropped."""
+        self._stopping.set()
         self._readers.shutdown(cancel_futures=True)
 
     def _measurement(self, image_id: str) -> Future[Measurement]:
         found = self._measurements.get(image_id)
         if found is None or (found.done() and found.exception()):
-            found = self._readers.submit(Measurement, self._client, image_id)
+            found = self._readers.submit(self._measure, image_id)
             self._measurements[image_id] = found
         return found
+
+    def _measure(self, image_id: str) -> Measurement:
+        with self._slots.taken(stopping=self._stopping):
+            return Measurement(self._client, image_id)
 
     def _measured(self, job: _Job, measurement: Future[Measurement]) -> None:
         with contextlib.suppress(RuntimeError):  # the callers are shut down

@@ -14,6 +14,7 @@ from docker_engine.client import DockerClient
 from glance_docker.gateway import GatewayError
 from glance_docker.gateway import ImageGateway
 from glance_docker.image_metadata import Key
+from glance_docker.slots import Slots
 from glance_docker.sync import access_rules
 from glance_docker.sync import compare
 from glance_docker.sync.access_rules import Access
@@ -23,6 +24,8 @@ from glance_docker.sync.locate import Locator
 
 LOG = logging.getLogger(__name__)
 
+_EXPORTS = 4
+
 
 class Reconciler:
     """Makes Glance list what one engine has, and nothing that it does not have.
@@ -31,6 +34,7 @@ class Reconciler:
 
     :param engine: the engine's name in locations
     :param workers: calls to Glance at the same time
+    :param slots: of exports; None for slots that no other process shares
     """
 
     def __init__(
@@ -40,12 +44,14 @@ class Reconciler:
         engine: str,
         rules: access_rules.Rules,
         workers: int,
+        slots: Slots | None = None,
     ) -> None:
         self._client = client
         self._images = EngineImages(gateway, engine)
         self._rules = rules
         self._callers = ThreadPoolExecutor(workers, "glance")
-        self._locator = Locator(client, self._images, engine, self._callers)
+        slots = slots or Slots(None, engine, _EXPORTS)
+        self._locator = Locator(client, self._images, engine, self._callers, slots)
         # What Glance has, as far as is known; None before it has been asked.
         self._listed: dict[Key, ListedImage] | None = None
         self._members_checked = False

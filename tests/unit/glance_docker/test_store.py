@@ -54,6 +54,19 @@ class _Counted(io.BytesIO):
         return found
 
 
+class Timer:
+    """A timer that only a test lets run out."""
+
+    def __init__(self, seconds, function):
+        self.seconds = seconds
+        self.function = function
+
+    def start(self):
+        pass
+
+    cancel = start
+
+
 @pytest.fixture
 def engine(monkeypatch):
     engine = Engine()
@@ -62,7 +75,7 @@ def engine(monkeypatch):
     return engine
 
 
-def configured(**values):
+def configured(locks=None, **values):
     conf = cfg.ConfigOpts()
     conf([])
     conf.register_opts(options.store_opts, group=BACKEND)
@@ -70,6 +83,8 @@ def configured(**values):
     conf.register_opt(cfg.StrOpt("store_description"), group=BACKEND)
     for name, value in values.items():
         conf.set_override(name, value, BACKEND)
+    options.lock_path(conf)
+    conf.set_override("lock_path", locks and str(locks), "oslo_concurrency")
     return stores.Store(conf, backend=BACKEND)
 
 
@@ -161,26 +176,61 @@ class TestEngineImage:
         [found] = other.list_images()
         assert (found["Id"], found["RepoTags"]) == (place.image_id, ["debian:12"])
 
-    def test_any_part_can_be_read(self, store, engine, place, content):
-        where = at(place.url)
-        whole = [len(chunk) for chunk in store.get(where)[0]]
-        edges = {0, 1, len(content) - 1, len(content)}
-        ends = [sum(whole[:number]) for number in range(len(whole))]
-        edges |= {end + step for end in ends for step in (-1, 0, 1) if end + step > 0}
-        for start in sorted(edges):
-            for length in (None, 1, 511, 512, 513, len(content) - start):
-                if length is not None and not 0 < length <= len(content) - start:
-                    continue
-                chunks, size = store.get(where, offset=start, chunk_size=length)
-                end = None if length is None else start + length
-                assert b"".join(chunks) == content[start:end], (start, length)
-                assert size == (len(content) if length is None else length)
-
-    def test_no_more_is_read_than_is_asked_for(self, store, engine, place, content):
+    @pytest.mark.parametrize(
+        "part", [{"offset": 1}, {"chunk_size": 1}, {"chunk_size": 0}]
+    )
+    def test_a_part_costs_no_export(self, store, engine, place, part):
         engine.read = 0
-        chunks, _ = store.get(at(place.url), offset=10, chunk_size=20)
-        assert b"".join(chunks) == content[10:30]
-        assert engine.read < len(content) / 2
+        with pytest.raises(exceptions.StoreRandomGetNotSupported):
+            store.get(at(place.url), **part)
+        assert engine.read == 0
+
+    def test_a_size_costs_no_export(self, store, engine, place, content):
+        engine.read = 0
+        assert store.get_size(at(place.url)) == len(content)
+        assert engine.read == 0
+
+    def test_only_so_many_exports_run_at_a_time(self, engine, place, content, tmp_path):
+        values = {"docker_exports": 3, "docker_export_wait": 0}
+        # Two workers of Glance; the third export is left to glance-docker-sync.
+        first, second = (configured(locks=tmp_path, **values) for _ in range(2))
+        reads = [store.get(at(place.url))[0] for store in (first, second)]
+        engine.read = 0
+        for store in (first, second):
+            with pytest.raises(exceptions.RemoteServiceUnavailable, match="2 exports"):
+                store.get(at(place.url))
+        assert engine.read == 0
+        assert b"".join(reads.pop()) == content
+        reads.append(second.get(at(place.url))[0])
+        # Glance drops what it reads when the client goes away.
+        reads.clear()
+        reads = [first.get(at(place.url))[0] for _ in range(2)]
+        assert [b"".join(chunks) for chunks in reads] == [content] * 2
+
+    def test_a_failed_export_leaves_no_slot_taken(self, engine, place):
+        store = configured(docker_exports=1, docker_export_wait=0)
+        for _ in range(3):
+            engine.fail_next("save_image", errors.Unreachable("gone"))
+            with pytest.raises(exceptions.RemoteServiceUnavailable, match="gone"):
+                store.get(at(place.url))
+
+    def test_a_reader_that_does_not_read_is_cut_off(self, engine, place, monkeypatch):
+        timers = []
+        monkeypatch.setattr(
+            "threading.Timer", lambda *args: timers.append(Timer(*args)) or timers[-1]
+        )
+        store = configured(docker_exports=1, docker_export_wait=0, docker_export_rate=1)
+        stuck = store.get(at(place.url))[0]
+        next(stuck)
+        next(stuck)
+        [timer] = timers
+        assert timer.seconds == 60 + place.size / 1024
+        timer.function()
+        # Another reader gets the slot, and the first one no short image.
+        other = store.get(at(place.url))[0]
+        with pytest.raises(exceptions.RemoteServiceUnavailable, match="cut off"):
+            list(stuck)
+        assert sum(map(len, other)) == place.size
 
     def test_nothing_is_read_before_glance_reads(self, store, engine, place, content):
         engine.read = 0
@@ -284,8 +334,8 @@ class TestRegistryImage:
             "1.tar",
             "manifest.json",
         }
-        chunks, size = store.get(at(self.URL), offset=600, chunk_size=1000)
-        assert b"".join(chunks) == content[600:1600]
+        with pytest.raises(exceptions.StoreRandomGetNotSupported):
+            store.get(at(self.URL), offset=600, chunk_size=1000)
 
     def test_it_is_resolved_by_its_digest(self, store):
         store.get_size(at(self.URL))

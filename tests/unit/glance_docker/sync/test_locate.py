@@ -13,6 +13,7 @@ from docker_engine import location
 from docker_engine.archive import ArchiveError
 from glance_docker.gateway import GatewayError
 from glance_docker.image_metadata import Key
+from glance_docker.slots import Slots
 from glance_docker.sync.images import ListedImage
 from glance_docker.sync.locate import Locator
 
@@ -44,7 +45,7 @@ def images():
 @pytest.fixture
 def locator(engine, images):
     with ThreadPoolExecutor(WORKERS) as callers:
-        locator = Locator(engine, images, "local", callers)
+        locator = Locator(engine, images, "local", callers, Slots(None, "local", 4))
         yield locator
         locator.close()
 
