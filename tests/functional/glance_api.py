@@ -93,17 +93,26 @@ class GlanceApi:
     :param docker_host: address of the engine of the store ``engine``, whose name in
         locations is ``local``
     :param registry: options of the store ``registry``; None for no such store
+    :param options: more options of the store ``engine``
     :ivar url: Glance's root
     :ivar disk: the directory of the default store, ``disk``
+    :ivar locks: the directory of its locks
     """
 
     engine = "local"
 
     def __init__(
-        self, docker_host: str, registry: Mapping[str, str] | None = None
+        self,
+        docker_host: str,
+        registry: Mapping[str, str] | None = None,
+        **options: str,
     ) -> None:
         self._stores: dict[str, Mapping[str, str]] = {
-            "engine": {"docker_host": docker_host, "docker_engine": self.engine}
+            "engine": {
+                "docker_host": docker_host,
+                "docker_engine": self.engine,
+                **options,
+            }
         }
         if registry:
             self._stores["registry"] = registry
@@ -115,6 +124,7 @@ class GlanceApi:
             directory = tempfile.TemporaryDirectory(prefix="nd-glance-")
             self._directory = pathlib.Path(stack.enter_context(directory))
             self.disk = self._directory / "disk"
+            self.locks = self._directory / "locks"
             self._socket = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
             self._configure()

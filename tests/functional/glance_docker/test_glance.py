@@ -224,25 +224,6 @@ def test_reading_an_image_twice_gives_the_same_data(demo, member):
     assert first == second
 
 
-@pytest.mark.parametrize(
-    ("asked", "begin", "end"),
-    [
-        ("0-99", 0, 100),
-        ("0-0", 0, 1),
-        ("700000-700099", 700000, 700100),
-        ("262100-524400", 262100, 524401),
-        ("1000-", 1000, None),
-        ("-100", -100, None),
-        ("-1", -1, None),
-    ],
-)
-def test_a_range_of_an_image_can_be_read(demo, member, asked, begin, end):
-    whole = data(member, demo["id"]).content
-    answer = data(member, demo["id"], Range=f"bytes={asked}")
-    assert answer.status_code == 206
-    assert answer.content == whole[begin:end]
-
-
 def test_a_range_beyond_the_end_is_refused(demo, member):
     size = demo["size"]
     answer = data(member, demo["id"], Range=f"bytes={size}-{size + 9}")
@@ -605,7 +586,7 @@ def test_an_image_is_read_from_its_registry(engine, glance, service, member, app
     assert image["stores"] == "registry"
     answer = data(member, own)
     assert len(answer.content) == image["size"]
-    assert data(member, own, Range="bytes=-100").content == answer.content[-100:]
+    assert data(member, own, Range="bytes=-100").status_code == 400
     assert set(glance.disk.iterdir()) == stored
     engine.client.load_image([answer.content])
     assert engine.client.inspect_image(engine_id)["Config"]["Cmd"] == ["sh"]
