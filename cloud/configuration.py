@@ -40,6 +40,7 @@ def write() -> None:
         "integration_bridge": settings.INTEGRATION_BRIDGE,
         "ovsdb": f"unix:{open_vswitch.SOCKET}",
         "public_bridge": settings.PUBLIC_BRIDGE,
+        "rule_for_builds": "" if engine.is_foreign() else "rule = * public",
         "run": RUN,
         "threads": 4,
         "venv": settings.VENV,

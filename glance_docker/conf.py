@@ -117,11 +117,15 @@ GLANCE_GROUP = "glance"
 sync_opts = [
     cfg.StrOpt(
         "access",
-        default="public",
+        default="hidden",
         help="""
 Who can see an image that no ``rule`` matches: ``public``, ``community``,
 ``private`` (only the project of this service), ``project:ID[,ID…]`` (these
 projects and that of this service) or ``hidden`` (Glance does not list it).
+
+An engine may have images that are not meant for this cloud: by default, Glance
+lists only those that a ``rule`` names. If this option is not set, the service does
+not start while Glance lists an image that the default would remove.
 """,
     ),
     cfg.MultiStrOpt(
@@ -175,6 +179,11 @@ def register_sync_opts(conf: cfg.ConfigOpts) -> None:
     loading.register_auth_conf_options(conf, GLANCE_GROUP)
     loading.register_adapter_conf_options(conf, GLANCE_GROUP)
     conf.set_default("service_type", "image", GLANCE_GROUP)
+
+
+def is_default(conf: cfg.ConfigOpts, name: str, group: str) -> bool:
+    """Tell whether an option has its value because nobody has set it."""
+    return conf.get_location(name, group).location is cfg.Locations.opt_default
 
 
 def lock_path(conf: Any) -> str | None:

@@ -20,8 +20,12 @@ from glance_docker.slots import Slots
 from glance_docker.sync import access_rules
 from glance_docker.sync.follow import Follower
 from glance_docker.sync.reconcile import Reconciler
+from glance_docker.sync.reconcile import WouldRemove
 
 LOG = logging.getLogger(__name__)
+
+# Of the option access, before it became "hidden".
+_FORMER_DEFAULT = "public"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,23 +49,31 @@ def main(arguments: list[str] | None = None) -> int:
         std_logging.getLogger("keystoneauth").setLevel(std_logging.WARNING)
         client = options.engine(conf.engine)
         engine = location.check_engine(conf.engine.docker_engine)
+        rules = access_rules.Rules(conf.sync.rule, conf.sync.access)
+        listed_rules = None
+        if options.is_default(conf, "access", "sync"):
+            listed_rules = access_rules.Rules(conf.sync.rule, _FORMER_DEFAULT)
         reconciler = Reconciler(
             client,
             ImageGateway(options.glance(conf)),
             engine,
-            access_rules.Rules(conf.sync.rule, conf.sync.access),
+            rules,
             conf.sync.workers,
             Slots(options.lock_path(conf), engine, conf.engine.docker_exports),
+            listed_rules,
         )
     except (cfg.Error, ValueError) as error:
         sys.exit(f"glance-docker-sync: {error}")
-    with contextlib.closing(reconciler):
-        if conf.once:
-            return _run_once(reconciler)
-        follower = Follower(client, reconciler, conf.sync.refresh_interval)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *args: follower.stop())
-        follower.run()
+    try:
+        with contextlib.closing(reconciler):
+            if conf.once:
+                return _run_once(reconciler)
+            follower = Follower(client, reconciler, conf.sync.refresh_interval)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *args: follower.stop())
+            follower.run()
+    except WouldRemove as error:
+        sys.exit(f"glance-docker-sync: {error}")
     return 0
 
 

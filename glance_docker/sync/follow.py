@@ -13,6 +13,7 @@ from docker_engine import errors
 from docker_engine.client import DockerClient
 from glance_docker.gateway import GatewayError
 from glance_docker.sync.reconcile import Reconciler
+from glance_docker.sync.reconcile import WouldRemove
 
 LOG = logging.getLogger(__name__)
 
@@ -50,7 +51,10 @@ class Follower:
             self._stream.close()
 
     def run(self) -> None:
-        """Reconcile until :meth:`stop` is called."""
+        """Reconcile until :meth:`stop` is called.
+
+        :raises WouldRemove: in the first run
+        """
         watcher = threading.Thread(target=self._watch, name="events", daemon=True)
         watcher.start()
         due = 0.0  # monotonic time of the next refresh
@@ -65,6 +69,10 @@ class Follower:
             except (errors.DockerError, GatewayError) as error:
                 self._report(f"Cannot reconcile Glance with the engine: {error}")
                 due = 0
+            except WouldRemove:
+                self.stop()
+                watcher.join()
+                raise
             except Exception:
                 LOG.exception("Unexpected error; will retry")
                 due = 0

@@ -27,6 +27,18 @@ LOG = logging.getLogger(__name__)
 _EXPORTS = 4
 
 
+class WouldRemove(Exception):
+    """Images that Glance lists would be removed, and nobody has asked for that."""
+
+    def __init__(self, count: int, example: str) -> None:
+        super().__init__(
+            f"[sync]access is not set, and its default, hidden, would remove {count} "
+            f"of the engine's images from Glance, {example} among them; set it to "
+            "public, as it was in earlier versions, to keep them, or to hidden to "
+            "remove them"
+        )
+
+
 class Reconciler:
     """Makes Glance list what one engine has, and nothing that it does not have.
 
@@ -35,6 +47,7 @@ class Reconciler:
     :param engine: the engine's name in locations
     :param workers: calls to Glance at the same time
     :param slots: of exports; None for slots that no other process shares
+    :param listed_rules: rules of images that the first :meth:`run` must not remove
     """
 
     def __init__(
@@ -45,10 +58,12 @@ class Reconciler:
         rules: access_rules.Rules,
         workers: int,
         slots: Slots | None = None,
+        listed_rules: access_rules.Rules | None = None,
     ) -> None:
         self._client = client
         self._images = EngineImages(gateway, engine)
         self._rules = rules
+        self._listed_rules = listed_rules
         self._callers = ThreadPoolExecutor(workers, "glance")
         slots = slots or Slots(None, engine, _EXPORTS)
         self._locator = Locator(client, self._images, engine, self._callers, slots)
@@ -68,8 +83,10 @@ class Reconciler:
         :raises DockerError: when the engine cannot be asked; Glance is then unchanged
         :raises GatewayError: when Glance failed for an image; the other images are
             done
+        :raises WouldRemove: in the first run; Glance is then unchanged
         """
-        there = access_rules.wanted(self._client.list_images(), self._rules)
+        images = self._client.list_images()
+        there = access_rules.wanted(images, self._rules)
         self._locator.retain(there.keys())
         unusable = self._locator.unusable
         wanted = {key: want for key, want in there.items() if key not in unusable}
@@ -81,6 +98,11 @@ class Reconciler:
         changes = compare.compare(
             wanted, listed, check_members=not self._members_checked
         )
+        if self._listed_rules:
+            kept = access_rules.wanted(images, self._listed_rules)
+            if removed := [key for key in changes.remove if key in kept]:
+                raise WouldRemove(len(removed), removed[0].name)
+            self._listed_rules = None
         failures = [
             *self._for_each(changes.remove, lambda key: self._remove(listed, key)),
             *self._for_each(

@@ -31,9 +31,31 @@ class TestMain:
         assert (image["status"], image["visibility"]) == ("active", "community")
         assert server.locations[image["id"]][0].startswith("docker://rack-1/a:1?")
 
+    def test_only_images_that_a_rule_names_are_listed(self, engine, server, config):
+        engine.load("a:1", "b:1")
+        assert sync.main(config("[sync]\nrule = b:* public\n")) == 0
+        assert server.names == ["b:1"]
+
+    @pytest.mark.parametrize("once", [True, False])
+    def test_what_was_listed_is_removed_only_on_request(
+        self, engine, server, config, once
+    ):
+        engine.load("a:1", "b:1")
+        assert sync.main(config("[sync]\naccess = public\n")) == 0
+        arguments = config("[sync]\nrule = b:* hidden\n")
+        with pytest.raises(SystemExit) as caught:
+            sync.main(arguments if once else arguments[1:])
+        assert "[sync]access is not set" in str(caught.value.code)
+        assert "1 of the engine's images from Glance, a:1" in str(caught.value.code)
+        assert server.names == ["a:1", "b:1"]
+        assert sync.main(config("[sync]\naccess = hidden\n")) == 0
+        assert server.names == []
+        # Nothing is listed any more that the default would remove.
+        assert sync.main(config()) == 0
+
     def test_an_unusable_image_is_no_failure(self, engine, server, config):
         engine.broken.add(engine.load("a:1"))
-        assert sync.main(config()) == 0
+        assert sync.main(config("[sync]\naccess = public\n")) == 0
         assert server.images == {}
 
     def test_it_fails_when_the_engine_is_away(self, engine, config):
@@ -44,7 +66,7 @@ class TestMain:
     def test_it_fails_when_glance_fails(self, engine, server, config, part):
         server.fails = lambda method, path: 503 if path.endswith(part) else 0
         engine.load("a:1")
-        assert sync.main(config()) == 1
+        assert sync.main(config("[sync]\naccess = public\n")) == 1
 
     @pytest.mark.parametrize(
         ("text", "why"),
