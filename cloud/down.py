@@ -14,6 +14,7 @@ from cloud import databases
 from cloud import engine
 from cloud import firewall
 from cloud import images
+from cloud import kernel_limits
 from cloud import open_vswitch
 from cloud import ovn
 from cloud import settings
@@ -43,6 +44,7 @@ def down(*, purge: bool) -> None:
     for link in (settings.ENGINE_BRIDGE, *open_vswitch.INTERFACES):
         open_vswitch.remove_interface(link)
     firewall.remove()
+    kernel_limits.restore()
     cgroup.remove()
     shutil.rmtree(settings.RUN, ignore_errors=True)
     if purge:

@@ -20,6 +20,7 @@ from cloud import directories
 from cloud import engine
 from cloud import firewall
 from cloud import images
+from cloud import kernel_limits
 from cloud import open_vswitch
 from cloud import ovn
 from cloud import settings
@@ -64,6 +65,7 @@ def steps(*, fake_compute: bool) -> list[Step]:
         ),
         Step("mariadb", "MariaDB", start_mariadb, ("setup",)),
         Step("rabbitmq", "RabbitMQ", start("epmd", "rabbitmq"), ("setup",)),
+        Step("kernel", "Kernel limits", kernel_limits.raise_limits, ("setup",)),
         Step("firewall", "Firewall", firewall.apply, ("setup",)),
         Step("engine", "Docker engine", start_engine, ("firewall",)),
         Step("switch", "Open vSwitch and OVN", start_switch, ("firewall",)),
@@ -121,7 +123,7 @@ def steps(*, fake_compute: bool) -> list[Step]:
             "compute",
             "nova-compute",
             start_compute,
-            ("project", "nova", "placement", "users", "neutron", "engine"),
+            ("project", "nova", "placement", "users", "neutron", "engine", "kernel"),
         ),
         Step(
             "server",
