@@ -37,6 +37,7 @@ config=${BASH_REMATCH[1]}
 
 install_docker_engine "$user"
 "$bin/python3" -m pip install ".[compute]"
+raise_kernel_limits etc/sysctl.d/60-nova-docker.conf
 register_docker_runtime "$bin/nova-docker-runtime"
 configure_nova_docker "$config" "$bin" "$config" "${NOVA_DOCKER_OPTIONS:-}"
 systemctl restart $unit

@@ -14,7 +14,8 @@ function install_docker_engine {
     sudo usermod --append --groups docker "$1"
 }
 
-# Adds the OCI runtime to the engine's configuration, and keeps the rest of it.
+# Adds the OCI runtime to the engine's configuration, and lets servers outlive a restart
+# of the engine, unless the configuration says otherwise; keeps the rest of it.
 # $1: path of nova-docker-runtime
 function register_docker_runtime {
     sudo python3 - "$1" "${DOCKER_DAEMON_JSON:-/etc/docker/daemon.json}" <<'EOF'
@@ -23,12 +24,21 @@ runtime, path = sys.argv[1:]
 text = open(path).read() if os.path.exists(path) else ""
 config = json.loads(text or "{}")
 config.setdefault("runtimes", {})["nova"] = {"path": runtime}
+config.setdefault("live-restore", True)
 os.makedirs(os.path.dirname(path), exist_ok=True)
 with open(path + ".new", "w") as target:
     json.dump(config, target, indent=4)
 os.rename(path + ".new", path)
 EOF
     sudo systemctl restart docker
+}
+
+# Raises the kernel's limits that all servers share with the host.
+# $1: file for sysctl.d
+function raise_kernel_limits {
+    local directory=${SYSCTL_DIRECTORY:-/etc/sysctl.d}
+    sudo install -m 644 "$1" "$directory"
+    sudo sysctl --quiet --load "$directory/$(basename "$1")"
 }
 
 # Selects the driver in nova.conf.

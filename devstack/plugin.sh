@@ -24,6 +24,7 @@ if is_service_enabled n-cpu; then
         echo_summary "Installing nova-docker"
         install_docker_engine "$STACK_USER"
         pip_install "$NOVA_DOCKER_DEVSTACK/..[compute]"
+        raise_kernel_limits "$NOVA_DOCKER_DEVSTACK/../etc/sysctl.d/60-nova-docker.conf"
         register_docker_runtime "$(get_python_exec_prefix)/nova-docker-runtime"
         ;;
     "stack post-config")

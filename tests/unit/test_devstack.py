@@ -60,7 +60,9 @@ class Machine:
         self.program("id", "#!/bin/sh\necho 0\n")
         self.program("ip", RECORD + "echo 'nova-1 (id: 0)\nmine'\n")
         self.program("docker", RECORD + "[ $1 != ps ] || echo c1 c2\n")
-        for name in ("apt-get", "usermod"):
+        self.sysctls = path / "sysctl.d"
+        self.sysctls.mkdir()
+        for name in ("apt-get", "sysctl", "usermod"):
             self.program(name, RECORD)
         self.program("dockerd", RECORD)
 
@@ -79,6 +81,7 @@ class Machine:
                 "CONF": str(self.config),
                 "DOCKER_DAEMON_JSON": str(self.daemon_json),
                 "ROOT": str(ROOT),
+                "SYSCTL_DIRECTORY": str(self.sysctls),
                 **variables,
             },
             capture_output=True,
@@ -108,20 +111,25 @@ def test_plugin_installs_the_project_and_registers_the_runtime(machine):
     assert calls == [
         "usermod --append --groups docker stack",
         f"pip_install {ROOT}[compute]",
+        f"sysctl --quiet --load {machine.sysctls}/60-nova-docker.conf",
         "systemctl restart docker",
     ]
+    assert "kernel.pty.max" in (machine.sysctls / "60-nova-docker.conf").read_text()
     assert json.loads(machine.daemon_json.read_text()) == {
+        "live-restore": True,
         "runtimes": {"nova": {"path": f"{machine.bin}/nova-docker-runtime"}}
     }
 
 
 def test_plugin_keeps_the_rest_of_the_engine_configuration(machine):
     machine.daemon_json.parent.mkdir()
-    machine.daemon_json.write_text('{"debug": true, "runtimes": {"a": {"path": "b"}}}')
+    machine.daemon_json.write_text(
+        '{"live-restore": false, "runtimes": {"a": {"path": "b"}}}'
+    )
     machine.plugin("stack", "install")
     machine.plugin("stack", "install")
     config = json.loads(machine.daemon_json.read_text())
-    assert config["debug"] is True
+    assert config["live-restore"] is False
     assert set(config["runtimes"]) == {"a", "nova"}
 
 
