@@ -25,6 +25,7 @@ from nova_docker import diagnostics
 from nova_docker.container import naming
 from nova_docker.container import state
 from nova_docker.errors import translated
+from nova_docker.host import cgroup
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -324,9 +325,19 @@ class Guest:
         return found["ExitCode"], output.decode(errors="replace")
 
     def stats(self) -> dict[str, Any]:
-        """Return the resources that it uses: GET /containers/{id}/stats."""
+        """Return the resources that it uses: GET /containers/{id}/stats.
+
+        Engine call if that knows nothing of a server that runs: GET
+        /containers/{id}/json
+        """
         with self._engine():
-            return self._client.container_stats(self._name)
+            found = self._client.container_stats(self._name)
+            if found.get("memory_stats"):
+                return found
+            pid = self._client.inspect_container(self._name)["State"]["Pid"]
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            return {**found, **cgroup.stats(pid)}
+        return found
 
     def remove(self) -> None:
         """Kill and remove the container and its anonymous volumes, if they exist.

@@ -117,7 +117,7 @@ def test_plugin_installs_the_project_and_registers_the_runtime(machine):
     assert "kernel.pty.max" in (machine.sysctls / "60-nova-docker.conf").read_text()
     assert json.loads(machine.daemon_json.read_text()) == {
         "live-restore": True,
-        "runtimes": {"nova": {"path": f"{machine.bin}/nova-docker-runtime"}}
+        "runtimes": {"nova": {"path": f"{machine.bin}/nova-docker-runtime"}},
     }
 
 
