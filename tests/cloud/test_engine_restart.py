@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -27,6 +28,13 @@ def counter(upload):
 
 def state(engine, server):
     return engine.inspect_container(name_of(server.id))["State"]
+
+
+def runs_commands(server):
+    try:
+        return server.run("echo yes") == "yes\n"
+    except subprocess.CalledProcessError:
+        return False
 
 
 def counts(server):
@@ -53,6 +61,8 @@ def test_servers_keep_running(boot, engine, admin, counter, view, service, resta
 
     restart(service)
 
+    # The engine connects to containerd again within a second or two.
+    assert eventually(lambda: runs_commands(running), timeout=10)
     assert [state(engine, server) for server in servers] == before
     assert counted(running) > count and counts(running)
     assert [server.status for server in servers] == [
