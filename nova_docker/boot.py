@@ -170,10 +170,10 @@ class Boot:
             )
         # Here, because the NICs may take longer than this. An image cannot change.
         own = bool(mounts or injected_files)
-        if own or image not in self._checked:
+        if own or image["Id"] not in self._checked:
             guest.check_files()
         if not own:
-            self._checked.add(image)
+            self._checked.add(image["Id"])
 
     def undo(
         self, instance: objects.Instance, network_info: Any, *, unplug: bool = True
