@@ -64,23 +64,22 @@ def set_aside(
 ) -> Iterator[dict[str, Any]]:
     """Stop and rename a server's own container, to make way for a rescue container.
 
-    If the block fails, the rescue container is removed and the name restored.
+    If that or the block fails, the rescue container is removed and the name restored.
 
     :yields: the server's own container: the response of GET /containers/{id}/json
     :raises InstanceNotFound: if the engine does not have it
     """
     name = naming.name_of(instance.uuid)
     aside = naming.aside_name_of(instance.uuid)
-    with translated(instance.uuid):
-        if _exists(client, aside):
-            # An earlier attempt was interrupted.
-            _remove(client, name)
-        else:
-            # Two containers must not write to one overlay at the same time.
-            client.stop_container(name, 0)
-            client.rename_container(name, aside)
     try:
         with translated(instance.uuid):
+            if _exists(client, aside):
+                # An earlier attempt was interrupted.
+                _remove(client, name)
+            else:
+                # Two containers must not write to one overlay at the same time.
+                client.stop_container(name, 0)
+                client.rename_container(name, aside)
             found = client.inspect_container(aside)
         yield found
     except Exception:

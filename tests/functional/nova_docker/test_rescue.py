@@ -157,6 +157,23 @@ def test_a_failed_rescue_restores_the_server(
     assert broken.inspect()["Id"] == before
 
 
+def test_a_rescue_whose_first_step_fails_restores_the_server(
+    driver, broken, tools, to_rescue, monkeypatch
+):
+    before = broken.inspect()["Id"]
+    rename = driver._client.rename_container
+
+    def rename_and_fail(*names):
+        monkeypatch.undo()
+        rename(*names)
+        raise errors.Timeout("the engine did not answer in time")
+
+    monkeypatch.setattr(driver._client, "rename_container", rename_and_fail)
+    with pytest.raises(exception.NovaException, match="in time"):
+        to_rescue(broken, tools)
+    assert broken.inspect()["Id"] == before
+
+
 @pytest.mark.parametrize("rescue_container_exists", [False, True])
 def test_an_interrupted_rescue_is_rolled_back_at_the_next_start(
     driver, make_driver, broken, tools, to_rescue, to_unrescue, rescue_container_exists
