@@ -73,6 +73,13 @@ class Verb:
     continuous: bool = False
 
 
+# Outcomes, as the documentation's table names and explains them
+WORKS = "works"
+REPEATED = "again"
+REBOOTED = "reboot"
+UNDONE = "undone"
+DELETED = "deleted"
+
 REBOOT = Manager.hard_reboot
 BOOT = Manager.boot
 
@@ -122,7 +129,8 @@ VERBS = (
         "rescue",
         Manager.rescue,
         RUNNING,
-        failed=(STOPPED,),
+        failed=(STOPPED, ABSENT),
+        error=REBOOT,
         undo=(Manager.unrescue,),
     ),
     Verb(
@@ -130,7 +138,7 @@ VERBS = (
         Manager.unrescue,
         RUNNING,
         (BOOT, Manager.rescue),
-        failed=(STOPPED,),
+        failed=(STOPPED, ABSENT),
         error=REBOOT,
     ),
     Verb("rebuild", Manager.rebuild, RUNNING, failed=(STOPPED, ABSENT)),
@@ -242,7 +250,7 @@ class Matrix:
             self._proxy.arm(cell.endpoint, cell.number, cell.fault)
         else:
             self._proxy.arm()
-        outcome = Outcome("works", [])
+        outcome = Outcome(WORKS, [])
         try:
             verb.act(self._faulty, server)
         except Exception as error:
@@ -287,21 +295,24 @@ class Matrix:
     def _recover(self, verb: Verb, server: Server, outcome: Outcome) -> bool:
         """Do what a user does after a failure; return whether the verb was repeated."""
         if verb.act is BOOT:
-            outcome.words = "fails; nothing is left"
-            if server.state != vm_states.DELETED:
-                outcome.words = "fails; the deletion removes the rest"
+            outcome.words = UNDONE
+            if server.state != vm_states.DELETED or (
+                self._true_state(server) != ABSENT
+            ):
+                # Nova gave up, or the engine created the container too late.
+                outcome.words = DELETED
                 self._faulty.reap(server)
             outcome.problems += self._left(server, set(), cached=True)
             BOOT(self._faulty, server)
             return False
         if verb.error and server.state == vm_states.ERROR:
-            outcome.words = "fails; a hard reboot works"
+            outcome.words = REBOOTED
             verb.error(self._faulty, server)
             if verb.undo:
                 # Repeated, so that there is something to undo
                 verb.act(self._faulty, server)
             return False
-        outcome.words = "fails; trying again works"
+        outcome.words = REPEATED
         verb.act(self._faulty, server)
         if (true := self._true_state(server)) != verb.after:
             outcome.problems.append(f"WRONG STATE: {true} after trying again")
@@ -357,7 +368,7 @@ class Matrix:
         """
         deadline = time.monotonic() + _SETTLING
         while True:
-            self._healthy.driver.manage_image_cache(None, [_CACHED])
+            self._faulty.driver.manage_image_cache(None, [_CACHED])
             after = self._inventory.take()
             found = [
                 *leftovers.left(self._before, after),

@@ -15,6 +15,7 @@ import pathlib
 import re
 import socket
 import threading
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -34,11 +35,12 @@ class Fault(enum.Enum):
 
     REFUSED = "refused"
     GONE = "engine gone"
-    RESET = "reset before the answer"
-    RESET_AFTER = "reset after the engine acted"
+    RESET = "reset before"
+    RESET_AFTER = "reset after"
     ERROR = "500"
     CONFLICT = "409"
     HANG = "hang"
+    LATE = "late"
     TRUNCATED = "truncated"
 
 
@@ -82,6 +84,9 @@ class Proxy:
         self._target: tuple[str, int, Fault] | None = None
         # The endpoint whose next request fails, and how
         self._failing: tuple[str, Fault] | None = None
+        # Set when the engine acts on a late call, and the threads that wait for it
+        self._late = threading.Event()
+        self._acting: list[threading.Thread] = []
         self.calls: list[str] = []
         self.hit = False
         self.client = DockerClient(f"unix://{self._path}")
@@ -117,9 +122,16 @@ class Proxy:
             self._target = (endpoint, number, fault) if endpoint else None
 
     def disarm(self) -> None:
-        """Let all calls succeed from now on, even if the engine was gone."""
+        """Let all calls succeed from now on, even if the engine was gone.
+
+        The engine acts on a call that is late before this returns.
+        """
         self.arm()
         self.start()
+        self._late.set()
+        while self._acting:
+            self._acting.pop().join()
+        self._late.clear()
 
     # The client's side
 
@@ -140,7 +152,7 @@ class Proxy:
             self._refuse()
         elif fault:
             self._failing = endpoint, fault
-        if fault is Fault.HANG:
+        if fault in (Fault.HANG, Fault.LATE):
             grace = int((query or {}).get("t", 0))
             options["timeout"] = (5, HANG_SECONDS + grace)
         try:
@@ -179,8 +191,14 @@ class Proxy:
                 collections.deque(_body(head, rest, connection), maxlen=0)
                 connection.sendall(_refusal(fault))
                 return
+            body: Iterable[bytes] = _body(head, rest, connection)
+            if fault is Fault.LATE:
+                body = list(body)
+                with self._lock:
+                    self._acting.append(threading.current_thread())
+                self._late.wait()
             engine.sendall(_one_request(head))
-            for piece in _body(head, rest, connection):
+            for piece in body:
                 engine.sendall(piece)
             if fault:
                 _fail(fault, endpoint, connection, engine)
@@ -227,6 +245,8 @@ def _fail(
     endless = _endless(answer, endpoint)
     while not endless and (received := engine.recv(_BUFFER)):
         rest += received
+    if fault is Fault.LATE:
+        return
     if fault is Fault.HANG:
         while connection.recv(_BUFFER):
             pass

@@ -87,6 +87,7 @@ def test_without_a_fault_calls_uploads_and_streams_pass(engine, proxy, name, ima
         (Fault.ERROR, errors.EngineError, False),
         (Fault.CONFLICT, errors.Conflict, False),
         (Fault.HANG, errors.Timeout, True),
+        (Fault.LATE, errors.Timeout, False),
         (Fault.TRUNCATED, errors.DockerError, True),
     ],
 )
@@ -103,7 +104,8 @@ def test_a_fault_hits_one_call_before_or_after_the_engine_acts(
     if fault is Fault.GONE:
         with pytest.raises(errors.Unreachable):
             client.info()
-        proxy.disarm()
+    proxy.disarm()
+    assert exists(engine) == (acted or fault is Fault.LATE)
     assert client.info()
 
 
