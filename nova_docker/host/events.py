@@ -98,6 +98,9 @@ class LifecycleEvents:
                     if lost:
                         LOG.info("Following the Docker engine's event stream again")
                         lost = False
+                        # Nova has compared the states before this could: any may have
+                        # changed since.
+                        seen = {} if seen is None else seen
                     before, seen = seen, found
                     if before is not None:
                         self._report(missed(before, found))

@@ -94,6 +94,22 @@ def test_events_missed_while_the_engine_was_away_are_reported_afterwards(
     assert reported.get(timeout=TIMEOUT) == ("1", STARTED)
 
 
+@pytest.mark.parametrize("failing", ["events", "list_containers"])
+def test_an_exit_is_reported_if_the_engine_was_away_at_the_start(
+    client, server, monkeypatch, failing
+):
+    monkeypatch.setattr(events, "RECONNECT_INTERVAL", 0.01)
+    received = queue.Queue()
+    follower = events.LifecycleEvents(client, received.put)
+    client.fail_next(failing, errors.Unreachable("gone"))
+    follower.start()
+    try:
+        found = received.get(timeout=TIMEOUT)
+        assert (found.get_instance_uuid(), found.get_transition()) == ("1", STOPPED)
+    finally:
+        follower.stop()
+
+
 def test_an_engine_that_stays_away_is_logged_once_and_so_is_its_return(
     client, server, reported, caplog
 ):
