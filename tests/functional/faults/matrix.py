@@ -46,6 +46,9 @@ MARKER = "/marker"
 
 # Seconds for which the engine may still be removing something
 _SETTLING = 3
+# Seconds in which the threads of a verb make their calls, at most and without a fault
+_ASYNCHRONOUS = 5
+_FOLLOWING = 0.5
 
 Act = Callable[[Manager, Server], None]
 
@@ -84,6 +87,12 @@ REBOOT = Manager.hard_reboot
 BOOT = Manager.boot
 
 VERBS = (
+    Verb(
+        "start of nova-compute",
+        Manager.start_service,
+        RUNNING,
+        undo=(Manager.hear_exit, Manager.start),
+    ),
     Verb("boot", BOOT, RUNNING, before=(), failed=(ABSENT, STOPPED)),
     Verb("delete", Manager.delete, ABSENT, failed=(RUNNING,)),
     Verb("soft reboot", Manager.soft_reboot, RUNNING, failed=(STOPPED,), error=REBOOT),
@@ -255,8 +264,12 @@ class Matrix:
             verb.act(self._faulty, server)
         except Exception as error:
             outcome.error = error
-        outcome.calls = tuple(self._proxy.calls)
+        # Other threads make calls, too: those that follow the events.
+        deadline = time.monotonic() + (_ASYNCHRONOUS if cell else _FOLLOWING)
+        while not self._proxy.hit and time.monotonic() < deadline:
+            time.sleep(0.02)
         hit = self._proxy.hit
+        outcome.calls = tuple(self._proxy.calls)
         self._proxy.disarm()
         try:
             if cell and not hit:

@@ -11,16 +11,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from unittest import mock
 
 from nova import exception
 from nova import objects
 from nova.compute import power_state
 from nova.compute import vm_states
 from nova.network import model
+from nova.virt import event as virtevent
+from nova.virt import fake
 
+from docker_engine.client import DockerClient
+from nova_docker.container import naming
 from nova_docker.driver import CONF
 from nova_docker.driver import DockerDriver
+from nova_docker.host.events import LifecycleEvents
 from tests import samples
+from tests.functional import host
 
 LARGE = samples.flavor(name="docker.small", memory_mb=128, vcpus=2)
 
@@ -49,11 +56,53 @@ class Server:
 
 
 class Manager:
-    """The part of nova-compute that calls the driver."""
+    """The part of nova-compute that calls the driver.
 
-    def __init__(self, driver: DockerDriver) -> None:
-        self.driver = driver
+    :ivar driver: a driver that follows no events
+    """
+
+    def __init__(self, client: DockerClient) -> None:
+        self._client = client
+        self.driver = DockerDriver(fake.FakeVirtAPI(), client)
+        with mock.patch.object(LifecycleEvents, "start"):
+            self.driver.init_host("test-host")
         self.context = samples.request_context()
+        self._started: DockerDriver | None = None
+        self._heard: list[tuple[str, int]] = []
+
+    def close(self) -> None:
+        self.driver.cleanup_host("test-host")
+
+    def start_service(self, server: Server) -> None:
+        """Start a nova-compute that follows the engine's events."""
+        self._heard.clear()
+        self._started = DockerDriver(fake.FakeVirtAPI(), self._client)
+        self._started.register_event_listener(self._hear)
+        try:
+            self._started.init_host("test-host")
+        except Exception:
+            self._started.cleanup_host("test-host")
+            raise
+
+    def _hear(self, event: virtevent.LifecycleEvent) -> None:
+        self._heard.append((event.get_instance_uuid(), event.get_transition()))
+
+    def hear_exit(self, server: Server) -> None:
+        """Wait until the new nova-compute reports the exit of a server; end it.
+
+        :raises AssertionError: if it does not
+        """
+        started = self._started
+        assert started
+        try:
+            # It may be about to connect again after a fault.
+            assert host.eventually(lambda: started._events._stream)
+            self._client.kill_container(naming.name_of(server.instance.uuid))
+            exited = (server.instance.uuid, virtevent.EVENT_LIFECYCLE_STOPPED)
+            assert host.eventually(lambda: exited in self._heard)
+        finally:
+            started.cleanup_host("test-host")
+        server.state = vm_states.STOPPED
 
     def power_state(self, server: Server) -> int:
         try:

@@ -12,10 +12,8 @@ import os
 import pathlib
 
 import pytest
-from nova.virt import fake
 
 from nova_docker import config_drive
-from nova_docker.driver import DockerDriver
 from tests import archives
 from tests import samples
 from tests.functional import host
@@ -87,13 +85,7 @@ def faults(
         servers[uuid] = server
         return server
 
-    drivers = [
-        DockerDriver(fake.FakeVirtAPI(), client)
-        for client in (engine.client, proxy.client)
-    ]
-    for driver in drivers:
-        driver.init_host("test-host")
-    healthy, faulty = map(Manager, drivers)
+    healthy, faulty = map(Manager, (engine.client, proxy.client))
     first = new_server(False)
     healthy.boot(first)
     healthy.delete(first)
@@ -106,8 +98,8 @@ def faults(
         Inventory(engine, switch, state),
         new_server,
     )
-    for driver in drivers:
-        driver.cleanup_host("test-host")
+    for manager in (healthy, faulty):
+        manager.close()
     host.CONF.clear_override("shutdown_timeout")
     host.CONF.clear_override(
         "remove_unused_original_minimum_age_seconds", "image_cache"
