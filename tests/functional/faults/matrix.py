@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 
 from nova import exception
 from nova import objects
@@ -444,14 +445,26 @@ def short(cells: Iterable[Cell]) -> list[Cell]:
     return chosen
 
 
-def write_table(outcomes: Iterable[tuple[Cell, Outcome]], target: pathlib.Path) -> None:
-    """Write the table of the documentation: a row per call, a column per fault."""
-    rows: dict[tuple[str, str], dict[Fault, str]] = {}
-    for cell, outcome in outcomes:
-        row = rows.setdefault((cell.verb.name, cell.call), {})
-        row[cell.fault] = "; ".join(outcome.problems) or outcome.words
+def write_table(outcomes: Mapping[Cell, Outcome], target: pathlib.Path) -> None:
+    """Write the table of the documentation: a row per call, a column per fault.
+
+    Rows of verbs that have not run stay as they are.
+    """
+    rows: dict[str, dict[str, dict[str, str]]] = {}
+    if target.exists():
+        with target.open(newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["Verb"], {})[row["Call"]] = row
+    for name in {cell.verb.name for cell in outcomes}:
+        rows[name] = {}
+    for cell, outcome in outcomes.items():
+        row = rows[cell.verb.name].setdefault(
+            cell.call, {"Verb": cell.verb.name, "Call": cell.call}
+        )
+        row[cell.fault.value] = "; ".join(outcome.problems) or outcome.words
     with target.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["Verb", "Call", *(fault.value for fault in Fault)])
-        for (verb, call), row in rows.items():
-            writer.writerow([verb, call, *(row.get(fault, "") for fault in Fault)])
+        columns = ["Verb", "Call", *(fault.value for fault in Fault)]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for verb in VERBS:
+            writer.writerows(rows.get(verb.name, {}).values())

@@ -24,6 +24,8 @@ from docker_engine.client import DockerClient
 
 # Seconds that the client waits for a call that hangs: the engine must have acted.
 HANG_SECONDS = 1.0
+# Seconds for which an engine is gone, if the verb does not end earlier
+GONE_SECONDS = 5.0
 
 EVENTS = "GET /events"
 
@@ -84,6 +86,7 @@ class Proxy:
         self._target: tuple[str, int, Fault] | None = None
         # The endpoint whose next request fails, and how
         self._failing: tuple[str, Fault] | None = None
+        self._back: threading.Timer | None = None
         # Set when the engine acts on a late call, and the threads that wait for it
         self._late = threading.Event()
         self._acting: list[threading.Thread] = []
@@ -127,6 +130,8 @@ class Proxy:
         The engine acts on a call that is late before this returns.
         """
         self.arm()
+        if self._back:
+            self._back.cancel()
         self.start()
         self._late.set()
         while self._acting:
@@ -148,6 +153,8 @@ class Proxy:
                     fault, self.hit = kind, True
         if fault is Fault.GONE:
             self.stop()
+            self._back = threading.Timer(GONE_SECONDS, self.start)
+            self._back.start()
         elif fault is Fault.REFUSED:
             self._refuse()
         elif fault:
