@@ -31,6 +31,7 @@ from nova_docker.boot import Boot
 from nova_docker.checkpoint import Checkpoints
 from nova_docker.console import SerialConsoles
 from nova_docker.container import naming
+from nova_docker.errors import rolled_back
 from nova_docker.guest import Guest
 from nova_docker.guest import list_servers
 from nova_docker.host.events import LifecycleEvents
@@ -324,7 +325,8 @@ class DockerDriver(driver.ComputeDriver):
         self._power.thaw(instance)
 
     def suspend(self, context: Any, instance: objects.Instance) -> None:
-        self._checkpoints.suspend(instance)
+        with rolled_back():
+            self._checkpoints.suspend(instance)
 
     def resume(
         self,
@@ -334,13 +336,14 @@ class DockerDriver(driver.ComputeDriver):
         block_device_info: Any = None,
         share_info: Any = None,
     ) -> None:
-        if not self._checkpoints.resume(instance, network_info):
-            LOG.warning(
-                "The host was restarted while the server was suspended: its memory is "
-                "lost, and it starts from its disk.",
-                instance=instance,
-            )
-            self.power_on(context, instance, network_info)
+        with rolled_back():
+            if not self._checkpoints.resume(instance, network_info):
+                LOG.warning(
+                    "The host was restarted while the server was suspended: its memory "
+                    "is lost, and it starts from its disk.",
+                    instance=instance,
+                )
+                self.power_on(context, instance, network_info)
 
     def quiesce(
         self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
@@ -413,7 +416,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> str:
         # Nothing is migrated or powered off: the limits of the running container
         # change. They change here, where Nova can still roll back a failure.
-        with resize.rolled_back():
+        with rolled_back():
             resize.refuse(instance, flavor, dest, disk_quota=self._host.disk_quota)
             self._guest(instance).limit(self._host.limits(flavor))
         return ""

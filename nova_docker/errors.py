@@ -37,3 +37,20 @@ def translated(
         if failure:
             raise failure(reason=str(error)) from error
         raise exception.NovaException(f"Docker engine error: {error}") from error
+
+
+@contextlib.contextmanager
+def rolled_back() -> Iterator[None]:
+    """Make Nova show the state that a server had before the verb if the block fails.
+
+    Nova records the reason in the server's action event. After any other exception, it
+    would show the server in ERROR, which only a hard reboot ends.
+
+    :raises InstanceFaultRollback: if the block fails
+    """
+    try:
+        yield
+    except exception.InstanceFaultRollback:
+        raise
+    except Exception as error:
+        raise exception.InstanceFaultRollback(inner_exception=error) from error

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which resizes are possible, and how Nova learns that one is not.
+"""Which resizes are possible.
 
 A resize changes the limits of the running container. Nothing is moved or copied:
 reverting restores the old limits, and confirming has nothing to do.
 """
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 
 from nova import conf as nova_conf
 from nova import exception
@@ -58,18 +55,3 @@ def refuse(
             reason="the Docker driver does not support ephemeral disks; choose a "
             "flavor without one"
         )
-
-
-@contextlib.contextmanager
-def rolled_back() -> Iterator[None]:
-    """Make Nova restore the server's state if the block fails.
-
-    Nova records the reason in the server's action event. After any other exception, it
-    would put the server into ERROR.
-
-    :raises InstanceFaultRollback: if the block fails
-    """
-    try:
-        yield
-    except Exception as error:
-        raise exception.InstanceFaultRollback(inner_exception=error) from error

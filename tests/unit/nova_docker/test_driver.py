@@ -8,6 +8,7 @@ import inspect
 import logging
 
 import pytest
+from nova import exception
 from nova.virt import driver as nova_driver
 from nova.virt import fake
 
@@ -136,3 +137,16 @@ def test_a_snapshot_is_logged(driver, server, logged, mocker):
         "Snapshot extracted, beginning image upload",
         "Snapshot image upload complete",
     ]
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume"])
+def test_a_server_keeps_its_state_if_it_cannot_be_suspended_or_resumed(
+    driver, server, mocker, verb
+):
+    """Nova would show it in ERROR, and only a hard reboot would end that."""
+    failure = exception.NovaException("no engine")
+    mocker.patch.object(driver._checkpoints, verb, side_effect=failure)
+    arguments = [samples.nics()] if verb == "resume" else []
+    with pytest.raises(exception.InstanceFaultRollback) as raised:
+        getattr(driver, verb)(None, server, *arguments)
+    assert raised.value.inner_exception is failure

@@ -7,6 +7,7 @@ import pytest
 from nova import exception
 
 from docker_engine import errors
+from nova_docker.errors import rolled_back
 from nova_docker.errors import translated
 from tests import samples
 
@@ -83,3 +84,22 @@ def test_a_chosen_exception_does_not_hide_what_nova_tells_apart(error, kind):
 def test_other_exceptions_pass():
     with pytest.raises(KeyError), translated(samples.uuid()):
         raise KeyError("not the engine's")
+
+
+def test_a_failure_becomes_a_rollback_with_its_reason():
+    reason = exception.ResizeError(reason="too small")
+    with pytest.raises(exception.InstanceFaultRollback) as raised, rolled_back():
+        raise reason
+    assert raised.value.inner_exception is reason
+
+
+def test_a_rollback_stays_as_it_is():
+    rollback = exception.InstanceFaultRollback(inner_exception=ValueError())
+    with pytest.raises(exception.InstanceFaultRollback) as raised, rolled_back():
+        raise rollback
+    assert raised.value is rollback
+
+
+def test_success_is_not_rolled_back():
+    with rolled_back():
+        pass

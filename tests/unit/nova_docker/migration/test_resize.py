@@ -61,18 +61,3 @@ def test_a_larger_ephemeral_disk_is_refused(refuse):
 def test_a_flavor_that_no_container_can_have_is_refused(refuse):
     with pytest.raises(exception.InvalidInput, match="hw:cpu_policy=dedicated"):
         refuse({}, {"extra_specs": {"hw:cpu_policy": "dedicated"}})
-
-
-def test_a_failure_becomes_a_rollback_with_its_reason():
-    reason = exception.ResizeError(reason="too small")
-    with (
-        pytest.raises(exception.InstanceFaultRollback) as raised,
-        resize.rolled_back(),
-    ):
-        raise reason
-    assert raised.value.inner_exception is reason
-
-
-def test_success_is_not_rolled_back():
-    with resize.rolled_back():
-        pass
