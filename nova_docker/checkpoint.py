@@ -12,6 +12,7 @@ from typing import Any
 
 from nova import exception
 from nova import objects
+from nova.compute import power_state
 from oslo_log import log as logging
 
 from docker_engine.client import DockerClient
@@ -37,22 +38,15 @@ class Checkpoints:
     def suspend(self, instance: objects.Instance) -> None:
         """Write a running server to disk and end its processes, or freeze them.
 
+        Calling it again has no effect.
+
         :raises InstanceNotRunning: if the server is stopped
         """
         guest = Guest(self._client, instance)
+        if self._host.saves_memory and self._save(guest, instance):
+            self._nics.cut(instance)
+            return
         self.discard(instance)
-        if self._host.saves_memory:
-            try:
-                guest.save()
-            except exception.InstanceSuspendFailure as error:
-                LOG.warning(
-                    "Checkpoint failed; the server stays frozen in memory: %s",
-                    error,
-                    instance=instance,
-                )
-            else:
-                self._nics.cut(instance)
-                return
         self._power.freeze(instance)
 
     def resume(self, instance: objects.Instance, network_info: Any) -> bool:
@@ -78,6 +72,25 @@ class Checkpoints:
             return False
         return True
 
+    def _save(self, guest: Guest, instance: objects.Instance) -> bool:
+        """Write a server to disk unless it is there; return whether that works."""
+        if _is_on_disk(guest):
+            return True
+        guest.discard_saved()
+        try:
+            guest.save()
+        except exception.InstanceSuspendFailure as error:
+            # The engine may have written it although the call has failed.
+            if _is_on_disk(guest):
+                return True
+            LOG.warning(
+                "Checkpoint failed; the server stays frozen in memory: %s",
+                error,
+                instance=instance,
+            )
+            return False
+        return True
+
     def discard(self, instance: objects.Instance) -> None:
         """Remove a server's checkpoint, if it has one.
 
@@ -85,3 +98,7 @@ class Checkpoints:
         """
         if self._host.checkpoints:
             Guest(self._client, instance).discard_saved()
+
+
+def _is_on_disk(guest: Guest) -> bool:
+    return guest.info().state == power_state.SHUTDOWN and guest.is_saved()

@@ -94,6 +94,29 @@ def test_a_server_is_frozen_if_its_checkpoint_fails(server, caplog):
     assert "criu failed" in caplog.text
 
 
+def test_a_server_that_is_saved_by_a_call_that_fails_is_suspended(server, monkeypatch):
+    save = server.client.create_checkpoint
+
+    def save_and_fail(*arguments):
+        save(*arguments)
+        raise errors.Timeout("the engine did not answer in time")
+
+    monkeypatch.setattr(server.client, "create_checkpoint", save_and_fail)
+    server.suspend()
+    assert server.status == "exited"
+    server.nics.cut.assert_called_once_with(server.instance)
+    assert server.resume()
+    assert server.status == "running"
+
+
+def test_a_server_that_is_on_disk_stays_there_if_it_is_suspended_again(server):
+    server.suspend()
+    server.suspend()
+    assert len(server.saved) == 1
+    assert server.resume()
+    assert server.status == "running"
+
+
 def test_a_server_that_cannot_be_restored_stays_suspended(server):
     server.suspend()
     server.client.fail_next("start_container", errors.for_status(500, "criu failed"))
