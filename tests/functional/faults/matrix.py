@@ -65,6 +65,7 @@ class Verb:
     :ivar error: what a user can do if Nova shows ERROR; by default the verb again
     :ivar undo: acts after which the server runs from its own disk
     :ivar continuous: whether the server's first process keeps running
+    :ivar on_disk: whether the host suspends servers to disk; it needs CRIU
     """
 
     name: str
@@ -75,6 +76,7 @@ class Verb:
     error: Act | None = None
     undo: tuple[Act, ...] = ()
     continuous: bool = False
+    on_disk: bool = False
 
 
 # Outcomes, as the documentation's table names and explains them
@@ -131,6 +133,24 @@ VERBS = (
         (BOOT, Manager.suspend),
         failed=(PAUSED,),
         continuous=True,
+    ),
+    Verb(
+        "suspend to disk",
+        Manager.suspend,
+        STOPPED,
+        (BOOT, Manager.remember),
+        failed=(RUNNING, PAUSED),
+        undo=(Manager.resume, Manager.recall),
+        on_disk=True,
+    ),
+    Verb(
+        "resume from disk",
+        Manager.resume,
+        RUNNING,
+        (BOOT, Manager.remember, Manager.suspend),
+        failed=(STOPPED,),
+        undo=(Manager.recall,),
+        on_disk=True,
     ),
     Verb("snapshot", Manager.snapshot, RUNNING, continuous=True),
     Verb(

@@ -25,6 +25,7 @@ from docker_engine.client import DockerClient
 from nova_docker.container import naming
 from nova_docker.driver import CONF
 from nova_docker.driver import DockerDriver
+from nova_docker.guest import Guest
 from nova_docker.host.events import LifecycleEvents
 from tests import samples
 from tests.functional import host
@@ -171,6 +172,21 @@ class Manager:
             self.driver.resume(self.context, server.instance, server.network_info, {})
         self.power_state(server)
         server.state = vm_states.ACTIVE
+
+    def remember(self, server: Server) -> None:
+        """Write something into a server's memory."""
+        self._run(server, f"echo {server.instance.uuid} > /dev/shm/kept")
+
+    def recall(self, server: Server) -> None:
+        """Check that :meth:`remember` has not been in vain.
+
+        :raises AssertionError: if the memory is lost
+        """
+        kept = self._run(server, "cat /dev/shm/kept")
+        assert server.instance.uuid in kept, "the server's memory"
+
+    def _run(self, server: Server, script: str) -> str:
+        return Guest(self._client, server.instance).run(["sh", "-c", script], b"")[1]
 
     def snapshot(self, server: Server) -> None:
         self.power_state(server)

@@ -15,6 +15,7 @@ import pytest
 
 from nova_docker import config_drive
 from tests import archives
+from tests import criu
 from tests import samples
 from tests.functional import host
 from tests.functional.faults import matrix
@@ -115,6 +116,15 @@ def table():
         matrix.write_table(outcomes, TABLE)
 
 
+@pytest.fixture
+def criu_program(engine, criu_tree, monkeypatch):
+    """CRIU, in the PATH of the engine and of the driver."""
+    monkeypatch.setenv("PATH", str(engine.programs), prepend=":")
+    installed = criu.install(criu_tree, engine.programs)
+    yield
+    installed.unlink()
+
+
 def check(faults, cells):
     """Run cells, whatever becomes of those before, and return the outcomes."""
     outcomes = {}
@@ -130,13 +140,16 @@ def bad(outcomes):
 
 @pytest.mark.skipif(WHOLE, reason="the whole matrix runs")
 def test_a_failing_call_loses_and_leaves_nothing(faults, images):
-    assert not bad(check(faults, matrix.short(faults.cells())))
+    verbs = [verb for verb in matrix.VERBS if not verb.on_disk]
+    assert not bad(check(faults, matrix.short(faults.cells(verbs))))
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not WHOLE, reason="tox -e faults runs the whole matrix")
 @pytest.mark.parametrize("verb", matrix.VERBS, ids=lambda verb: verb.name)
-def test_a_verb_loses_and_leaves_nothing(faults, images, table, verb):
+def test_a_verb_loses_and_leaves_nothing(request, faults, images, table, verb):
+    if verb.on_disk:
+        request.getfixturevalue("criu_program")
     outcomes = check(faults, faults.cells([verb]))
     table.update(outcomes)
     assert not bad(outcomes)
