@@ -129,10 +129,10 @@ def _inject(faults: Faults, report: Report) -> None:
     name, inject = faults.choose()
     began = report.seconds()
     try:
-        detail = inject()
+        hit = inject()
     except Exception as error:
-        detail = f"(not injected: {error!r})"
-    report.fault(name, f"{detail} from {began} s".strip())
+        hit = f"failed: {error!r}"
+    report.fault(name, began, hit)
 
 
 def _check(report: Report, observer: Observer) -> None:

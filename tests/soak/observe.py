@@ -28,7 +28,7 @@ from nova_docker.container import naming
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
 from tests.cloud import cloud
-from tests.soak import faults
+from tests.cloud import outages
 
 OVSDB = f"tcp:127.0.0.1:{settings.PORTS['ovsdb']}"
 CONFIG_DRIVES = settings.DATA / "nova/docker-config-drives"
@@ -173,7 +173,7 @@ class Observer:
                     seen.broken.add(row["name"])
         if CONFIG_DRIVES.exists():
             seen.config_drives = {path.name for path in CONFIG_DRIVES.iterdir()}
-        seen.daemons = len(list(faults.privsep_daemons()))
+        seen.daemons = len(outages.privsep_daemons())
         if process := cloud.nova_compute():
             with contextlib.suppress(psutil.NoSuchProcess):
                 seen.compute = {
@@ -243,11 +243,7 @@ class Observer:
             of_container = any(f"/containers/{each}/" in point for each in known)
             if not (point in merged or point in volumes or of_container):
                 found.add(f"mount {point}")
-        for shim in faults.own_shims():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                words = shim.cmdline()
-                if words and words[words.index("-id") + 1] not in known:
-                    found.add(f"shim of {words[words.index('-id') + 1]}")
+        found |= {f"shim of {shim}" for shim in set(outages.shims()) - known}
         return found
 
     def _look_at_openstack(self, seen: Observation) -> None:

@@ -46,10 +46,16 @@ class Report:
             self.verbs.append(item)
         self.say(f"{name} {server}: {outcome} after {seconds:.1f} s")
 
-    def fault(self, name: str, detail: str) -> None:
+    def fault(self, name: str, began: float, hit: object) -> None:
+        """Record a fault.
+
+        :param began: when its injection began; it has ended now
+        :param hit: process or object that was hit, or None
+        """
+        item = {"at": began, "until": self.seconds(), "fault": name, "hit": hit}
         with self._lock:
-            self.faults.append({"at": self.seconds(), "fault": name, "detail": detail})
-        self.say(f"FAULT {name} {detail}")
+            self.faults.append(item)
+        self.say(f"FAULT {name} from {began} s: {hit}")
 
     def check(self, violations: list[str], settled: float, **measured: Any) -> None:
         """Record a check of the invariants.
