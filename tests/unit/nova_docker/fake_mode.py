@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from unittest import mock
 
@@ -18,11 +19,13 @@ def engine() -> Iterator[MockDockerClient]:
     client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
     image = client.inspect_image("busybox:latest")
     with contextlib.ExitStack() as patches:
+        directory = patches.enter_context(tempfile.TemporaryDirectory())
         for name, replacement in {
             "docker_engine.options.client": lambda group: client,
             # Nova's fake images are those of virtual machines.
             "nova_docker.image.store.ImageStore.check": lambda *args: None,
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
+            "nova_docker.frozen._DIRECTORY": directory,
             "nova_docker.privsep.network.warm_up": mock.Mock(),
             "nova_docker.privsep.network.plug": mock.Mock(),
             "nova_docker.privsep.network.cut": mock.Mock(),
