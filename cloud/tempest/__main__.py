@@ -35,11 +35,13 @@ DIRECTORY = settings.DATA / "tempest"
 TEMPLATE = settings.SOURCE / "cloud/tempest/tempest.conf"
 SKIPS = settings.SOURCE / "cloud/tempest/skips.toml"
 
-# The smoke tests, and the Compute tests that involve servers.
+# The smoke tests, the Compute tests that involve servers, and those that ping servers
+# in each of their states.
 TESTS = (
     r"\[.*\bsmoke\b.*\]|"
     r"^tempest\.api\.compute\."
-    r"(servers|images|admin|keypairs|security_groups|floating_ips)\."
+    r"(servers|images|admin|keypairs|security_groups|floating_ips)\.|"
+    r"^tempest\.scenario\.test_network_advanced_server_ops\."
 )
 
 # Large enough for the image debian. Tests resize servers to the second one.

@@ -163,13 +163,16 @@ def describe(netns: str) -> tuple[str | None, list[str]]:
     """Return the owner of a namespace and the host ends of the NICs plugged into it.
 
     :returns: (owner given to :func:`plug`, names of host devices); (None, []) if the
-        namespace does not exist. The engine's own devices are left out.
+        namespace does not exist, or is just being created or removed. The engine's own
+        devices are left out.
     """
     try:
         with _inside(netns), IPRoute() as inner:
             owner = inner.get_links(_LOOPBACK)[0].get("ifalias")
             ends = _host_ends(inner)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise
         return None, []
     devices = []
     with IPRoute() as host:

@@ -131,14 +131,19 @@ def test_a_server_that_does_not_run_is_silent(
     "pings the new address.",
     held_by="Only the NICs of a server that runs are connected.",
 )
-def test_a_nic_attached_to_a_frozen_server_is_silent(driver, victim, client, nic):
-    vif = nic(samples.subnet("192.0.2.0/24", "192.0.2.100"))
+def test_a_nic_attached_to_a_frozen_server_is_silent(driver, boot, nic):
+    # Not in the network of the first NIC, through which the answer would leave.
+    def other(address):
+        return nic(samples.subnet("203.0.113.0/24", address))
+
+    victim, client = boot(), boot(nics=[other("203.0.113.2")])
+    vif = other("203.0.113.1")
     driver.pause(victim.instance)
     driver.attach_interface(None, victim.instance, None, vif)
     victim.network_info.append(vif)
-    assert is_silent(client, "192.0.2.100")
+    assert is_silent(client, "203.0.113.1")
     driver.unpause(victim.instance)
-    assert eventually(lambda: answers(client, "192.0.2.100"))
+    assert eventually(lambda: answers(client, "203.0.113.1"))
 
 
 @attack(

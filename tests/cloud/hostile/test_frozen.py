@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that do not run do not answer, in a real cloud."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+
+import pytest
+
+from nova_docker.container.naming import name_of
+from nova_docker.privsep import network
+from tests.attacks import attack
+from tests.cloud import services
+from tests.cloud.conftest import eventually
+
+ECHO_REQUEST = struct.pack("!BBHHH", 8, 0, 0, 0, 0)
+
+
+def answers(client, address):
+    """Return whether an address answers one ping of another server."""
+    with network._inside(name_of(client.id)):
+        ping = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+    with ping, contextlib.suppress(OSError):
+        ping.settimeout(1)
+        ping.sendto(ECHO_REQUEST, (address, 0))
+        return bool(ping.recv(64))
+    return False
+
+
+def is_silent(client, address):
+    return not any(answers(client, address) for _ in range(3))
+
+
+@attack(
+    "A frozen or stopped server that still answers",
+    tried="A server is paused, suspended or stopped through the API, and nova-compute "
+    "is restarted; another server of the network pings it all the while.",
+    held_by="The host ends of its NICs are down until it runs again, also where Nova "
+    "plugs the NICs of all servers when nova-compute starts.",
+)
+@pytest.mark.parametrize(
+    ("action", "status", "back"),
+    [
+        ("pause_server", "PAUSED", "unpause_server"),
+        ("suspend_server", "SUSPENDED", "resume_server"),
+        ("stop_server", "SHUTOFF", "start_server"),
+    ],
+)
+def test_a_server_that_does_not_run_is_silent(boot, action, status, back):
+    server, client = boot(), boot()
+    address = server.address()
+    assert eventually(lambda: answers(client, address))
+
+    server.act(action, until=status)
+    assert is_silent(client, address)
+    services.restart("nova-compute")
+    assert server.status == status
+    assert is_silent(client, address)
+
+    server.act(back, until="ACTIVE")
+    assert eventually(lambda: answers(client, address))
+    assert eventually(lambda: server.port().status == "ACTIVE")
