@@ -427,3 +427,13 @@ def test_a_terminal_stays_open_when_a_client_detaches(client, container):
         client.resize_container(container, 40, 100)
         answer_of(stream, b"echo hello\n", b"hello")
     assert status(client, container) == "running"
+
+
+def test_the_size_of_a_container_counts_its_own_files_and_its_image(client, container):
+    before = client.inspect_container(container, size=True)
+    assert before["SizeRw"] < MIB <= before["SizeRootFs"]
+    assert "SizeRw" not in client.inspect_container(container)
+    client.put_archive(container, "/", archives.tar({"file": bytes(3 * MIB)}))
+    after = client.inspect_container(container, size=True)
+    assert after["SizeRw"] - before["SizeRw"] == 3 * MIB
+    assert after["SizeRootFs"] - before["SizeRootFs"] == 3 * MIB

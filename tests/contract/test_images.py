@@ -13,6 +13,7 @@ from tests.conftest import IMAGE
 from tests.contract.helpers import LABEL
 from tests.contract.helpers import config
 from tests.contract.helpers import names
+from tests.contract.helpers import status
 
 
 @pytest.mark.parametrize(
@@ -212,3 +213,12 @@ def test_a_committed_image_can_be_saved_and_loaded(client, container):
     client.remove_image(made)
     with pytest.raises(errors.DockerError):
         client.save_image(made)
+
+
+def test_a_container_that_is_paused_can_be_committed(client, container):
+    client.start_container(container)
+    client.pause_container(container)
+    for pause in (True, False):
+        made = client.commit_container(container, "made", "1", {}, pause=pause)
+        assert status(client, container) == "paused"
+        client.remove_image(made)

@@ -78,7 +78,7 @@ def disk():
         file, mounted = pathlib.Path(path, "disk"), pathlib.Path(path, "e")
         with file.open("wb") as content:
             content.truncate(DISK)
-        subprocess.run(["mkfs.ext4", "-q", file], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-N", "16384", file], check=True)
         mounted.mkdir()
         subprocess.run(["mount", "-o", "loop", file, mounted], check=True)
         try:
@@ -252,6 +252,31 @@ def test_a_server_that_changes_its_files_all_the_time(snapshots, boot, disk):
             with contextlib.suppress(exception.ImageUnacceptable):
                 take(snapshots, server)
     assert growth[0] < NOTHING
+    assert runs(server)
+
+
+@attack(
+    "The host's inodes, through many empty files",
+    tried="A server creates so many empty files, which have no size, that the host has "
+    "too few inodes left when they are committed.",
+    held_by="What a commit has used up is measured, and its headers are counted in the "
+    "archive; the image is removed before it is exported.",
+)
+def test_many_empty_files(snapshots, boot, disk, glance):
+    found = os.statvfs(disk.path)
+    number = (found.f_favail - found.f_files // 20) // 2 + 500
+    server = ready(
+        boot(
+            f"mkdir /d; i=0; while [ $i -lt {number} ]; do : > /d/$i; i=$((i+1)); done"
+        )
+    )
+    with (
+        disk.watched() as growth,
+        pytest.raises(exception.ComputeResourcesUnavailable, match="inodes of the"),
+    ):
+        take(snapshots, server)
+    assert growth[0] < NOTHING
+    assert glance.uploads == {}
     assert runs(server)
 
 
