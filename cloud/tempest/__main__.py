@@ -41,7 +41,7 @@ TESTS = (
     r"\[.*\bsmoke\b.*\]|"
     r"^tempest\.api\.compute\."
     r"(servers|images|admin|keypairs|security_groups|floating_ips)\.|"
-    r"^tempest\.scenario\.test_network_advanced_server_ops\."
+    r"^tempest\.scenario\.test_network_advanced_server_ops\.TestNetworkAdvancedServerOps\."
 )
 
 # Large enough for the image debian. Tests resize servers to the second one.
