@@ -252,7 +252,8 @@ def archive_limit(total: int, files: int) -> int:
     :param total: bytes of its files
     :param files: how many there are of which ``total`` does not tell
     """
-    return total + total // 4 + files * PER_FILE + 64 * units.Mi
+    # The image may have many small files, whose headers are larger than they are.
+    return 2 * total + files * PER_FILE + units.Gi
 
 
 @contextlib.contextmanager
