@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a server that the engine itself reads when it starts the server.
+"""The files of a server that the engine itself reads.
 
-At each start, the engine opens /etc/passwd and /etc/group of the server's root file
-system, as root of the host and while it holds the container's lock. A FIFO there blocks
-every call on the container until the engine restarts, and the engine reads a sparse
-file of a terabyte into its memory. Only the engine can see these files, so it is asked
-to describe them, which does not open them.
+At each start, and at each exec if the image has a user, the engine opens /etc/passwd
+and /etc/group of the server's root file system as root of the host. A start holds the
+container's lock meanwhile: a FIFO blocks every call on the container until the engine
+restarts. The engine reads a sparse file of a terabyte into its memory. Only the engine
+can see these files, so it is asked to describe them, which does not open them.
+
+The files of a stopped server cannot change before it starts; those of a running one
+can change between the look and the exec.
 """
 
 from __future__ import annotations
@@ -57,12 +60,15 @@ def check(client: DockerClient, name: str) -> None:
     :raises DockerError: if the engine fails
     """
     found = client.inspect_container(name)
-    if found["State"]["Running"]:
-        return
+    if not found["State"]["Running"]:
+        _check_files(client, found)
+
+
+def _check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
     mounted = [mount["Destination"] for mount in found["Mounts"]]
     if len(mounted) > _MAX_MOUNTS:
         raise Unreadable(f"the server has more than {_MAX_MOUNTS} mounts")
-    look = _Look(client, name)
+    look = _Look(client, found["Id"])
     hidden = [look.real_path(path) for path in (*_ENGINE_MOUNTS, *mounted)]
     for file in _FILES:
         path = look.real_path(file)
@@ -70,6 +76,22 @@ def check(client: DockerClient, name: str) -> None:
             raise Unreadable(f"{file} in the server is {reason}")
         if covering := next((top for top in hidden if _is_below(path, top)), None):
             raise Unreadable(f"{file} in the server is hidden by a mount at {covering}")
+
+
+def as_root(client: DockerClient, found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the part of an exec's configuration that makes it run as root.
+
+    An image without a user runs everything as root, and the engine then reads nothing.
+    For other images, the engine reads the files again.
+
+    :param found: the response of GET /containers/{id}/json
+    :raises Unreadable: as :func:`check` does, if the image has a user
+    :raises DockerError: if the engine fails
+    """
+    if not found["Config"]["User"]:
+        return {}
+    _check_files(client, found)
+    return {"User": "0"}
 
 
 def unreadable(stat: Mapping[str, Any] | None) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 from nova import conf as nova_conf
 from nova import exception
 from nova import objects
+from nova.compute import task_states
 from oslo_log import log as logging
 from oslo_utils import excutils
 
@@ -25,7 +26,9 @@ from nova_docker import config_drive
 from nova_docker import injection
 from nova_docker import unsupported
 from nova_docker.container import limits
+from nova_docker.container import naming
 from nova_docker.container import spec
+from nova_docker.errors import EngineTimeout
 from nova_docker.guest import Guest
 from nova_docker.host.host import Host
 from nova_docker.image import configuration
@@ -180,17 +183,37 @@ class Boot:
     ) -> None:
         """Remove a server, complete or not. Serves ComputeDriver.cleanup.
 
+        If Nova is deleting the server and its container does not answer, the container
+        remains, and a warning says so: the engine removes it once it answers again, or
+        else Nova, which periodically reaps what it has deleted.
+
         :param unplug: whether to remove its NICs and network namespace too
         :raises VirtualInterfaceUnplugException: if the virtual switch fails
         :raises NovaException: if the engine fails
         """
-        removing = self._pool.submit(Guest(self._client, instance).remove)
+        removing = self._pool.submit(self._remove, instance)
         try:
             if unplug:
                 self._nics.unplug(instance, network_info)
         finally:
             removing.result()
             config_drive.remove(instance.uuid)
+
+    def _remove(self, instance: objects.Instance) -> None:
+        guest = Guest(self._client, instance)
+        try:
+            guest.remove()
+        except EngineTimeout:
+            # For another verb, the container's name must be free afterwards.
+            if instance.task_state != task_states.DELETING:
+                raise
+            LOG.warning(
+                "Container %s does not answer and is not removed yet. Nova has deleted "
+                "the server and will try again. Restarting the Docker engine releases "
+                "the container.",
+                naming.name_of(instance.uuid),
+                instance=instance,
+            )
 
     @contextlib.contextmanager
     def _undone_on_failure(

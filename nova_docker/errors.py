@@ -11,6 +11,13 @@ from nova import exception
 from docker_engine.errors import BadRequest
 from docker_engine.errors import ContainerNotFound
 from docker_engine.errors import DockerError
+from docker_engine.errors import Timeout
+
+
+class EngineTimeout(exception.NovaException):
+    """The engine did not answer in time; other calls to it may still succeed."""
+
+    msg_fmt = "Docker engine error: %(reason)s"
 
 
 @contextlib.contextmanager
@@ -25,6 +32,7 @@ def translated(
         as its ``reason``
     :raises InstanceNotFound: if the engine does not have the server's container
     :raises InvalidInput: if the engine rejects the request
+    :raises EngineTimeout: or ``failure``, if the engine does not answer in time
     :raises NovaException: or ``failure``, for any other error
     """
     try:
@@ -36,6 +44,8 @@ def translated(
     except DockerError as error:
         if failure:
             raise failure(reason=str(error)) from error
+        if isinstance(error, Timeout):
+            raise EngineTimeout(reason=str(error)) from error
         raise exception.NovaException(f"Docker engine error: {error}") from error
 
 

@@ -294,19 +294,25 @@ class Guest:
         :param stdin: its input, which no process list shows
         :returns: its exit code, or None if it writes too much or does not end in
             time; and its output
-        :raises InvalidInput: if too many programs are still running
+        :raises InvalidInput: if too many programs are still running, or
+            :func:`nova_docker.accounts.as_root` refuses
         """
         with self._engine():
-            if state.has_too_many_execs(self._client.inspect_container(self._name)):
+            found = self._client.inspect_container(self._name)
+            if state.has_too_many_execs(found):
                 raise exception.InvalidInput(
                     reason="too many commands are still running in the server; stop "
                     "and start the server to end them"
                 )
+            try:
+                user = accounts.as_root(self._client, found)
+            except accounts.Unreadable as error:
+                raise exception.InvalidInput(reason=str(error)) from error
             run = self._client.create_exec(
                 self._name,
                 {
+                    **user,
                     "Cmd": command,
-                    "User": "0",
                     "Env": [f"PATH={_PATH}"],
                     "AttachStdin": True,
                     "AttachStdout": True,
@@ -344,6 +350,8 @@ class Guest:
 
         In rescue, this includes the server's own container. It is removed last,
         because the rescue container mounts its files.
+
+        :raises EngineTimeout: if the container does not answer
         """
         for name in (self._name, naming.aside_name_of(self._instance.uuid)):
             with contextlib.suppress(exception.InstanceNotFound), self._engine():

@@ -123,7 +123,8 @@ def mend(client: DockerClient) -> None:
     """Roll back each rescue that a killed nova-compute has not finished.
 
     The rescue container may be running already, but if Nova has not recorded the
-    rescue, users would take it for the server.
+    rescue, users would take it for the server. A server for which that fails is
+    skipped, with a warning.
 
     :raises NovaException: if the engine or Nova's database fails
     """
@@ -134,8 +135,12 @@ def mend(client: DockerClient) -> None:
             name, aside = naming.name_of(uuid), naming.aside_name_of(uuid)
             if aside in names and (name not in names or not _is_recorded(uuid)):
                 LOG.warning("Rolling back the interrupted rescue of %s", name)
-                _remove(client, name)
-                client.rename_container(aside, name)
+                try:
+                    _remove(client, name)
+                    client.rename_container(aside, name)
+                except errors.DockerError as error:
+                    # One server must not keep nova-compute from starting.
+                    LOG.warning("Failed to rename %s to %s: %s", aside, name, error)
 
 
 def mounts(instance: objects.Instance, broken: Mapping[str, Any]) -> list[Mount]:

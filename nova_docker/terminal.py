@@ -18,6 +18,7 @@ from typing import Protocol
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker import accounts
 from nova_docker.container import naming
 from nova_docker.container.state import has_too_many_execs
 
@@ -115,10 +116,12 @@ def open_terminal(client: DockerClient, uuid: str) -> Terminal:
             if has_too_many_execs(found):
                 raise Unavailable(_TOO_MANY_EXECS)
             with contextlib.suppress(_NoShell):
-                return _Shell(client, name, found.get("ExecIDs") or ())
+                return _Shell(client, name, found)
         return _FirstProcess(client, name)
     except (errors.NotFound, errors.Conflict) as error:
         raise Unavailable(_NOT_RUNNING) from error
+    except accounts.Unreadable as error:
+        raise Unavailable(f"No shell: {error}.") from error
 
 
 class _FirstProcess:
@@ -154,19 +157,23 @@ class _Shell:
     # same would collect the commands that tell it so.
     _told: set[str] = set()
 
-    def __init__(self, client: DockerClient, name: str, execs: Iterable[str]) -> None:
+    def __init__(
+        self, client: DockerClient, name: str, found: Mapping[str, Any]
+    ) -> None:
         """
-        :param execs: ids of all execs of the container
+        :param found: the response of GET /containers/{id}/json
         :raises _NoShell: if the image has no shell
+        :raises Unreadable: if :func:`nova_docker.accounts.as_root` refuses
         """
         self._client = client
         self._name = name
-        self._hang_up_leftovers(execs)
+        self._found = found
+        self._hang_up_leftovers(found.get("ExecIDs") or ())
         self._exec = client.create_exec(
             name,
             {
+                **accounts.as_root(client, found),
                 "Cmd": ["/bin/sh", "-c", _SHELL],
-                "User": "0",
                 "Tty": True,
                 "AttachStdin": True,
                 "AttachStdout": True,
@@ -192,7 +199,7 @@ class _Shell:
         # The engine keeps the terminal open, so the shell would live on. The stream is
         # closed last: if it breaks, the engine may take the shell for ended.
         try:
-            with contextlib.suppress(errors.DockerError, OSError):
+            with contextlib.suppress(errors.DockerError, OSError, accounts.Unreadable):
                 self._hang_up(self._client.inspect_exec(self._exec))
         finally:
             self.stream.close()
@@ -214,7 +221,7 @@ class _Shell:
 
     def _hang_up_leftovers(self, execs: Iterable[str]) -> None:
         for found in set(execs) - self._live - self._told:
-            with contextlib.suppress(errors.DockerError, OSError):
+            with contextlib.suppress(errors.DockerError, OSError, accounts.Unreadable):
                 state = self._client.inspect_exec(found)
                 if state["ProcessConfig"]["arguments"] == ["-c", _SHELL]:
                     self._hang_up(state)
@@ -229,8 +236,8 @@ class _Shell:
         run = self._client.create_exec(
             self._name,
             {
+                **accounts.as_root(self._client, self._found),
                 "Cmd": ["/bin/sh", "-c", _HANG_UP, _pid_in_container(state["Pid"])],
-                "User": "0",
                 "AttachStdout": True,
             },
         )

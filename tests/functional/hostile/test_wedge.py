@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import pathlib
 import tarfile
+import threading
+import time
 
 import pytest
 from nova import context
 from nova import exception
 from nova.compute import power_state
+from nova.compute import task_states
 
+from docker_engine import errors
+from docker_engine.client import DockerClient
 from tests import archives
 from tests.attacks import attack
+from tests.functional.host import eventually
 from tests.functional.host import state
 
 
@@ -128,3 +137,83 @@ def test_a_server_that_is_not_started_can_be_mended_in_rescue(
     server.instance.get_network_info = lambda: server.network_info
     driver.unrescue(ctxt, server.instance)
     assert state(driver, server) == power_state.RUNNING
+
+
+@attack(
+    "Hang what runs in a server",
+    tried="a server replaces /etc/passwd by a named pipe, which the OCI runtime reads "
+    "for each command; then its password is changed three times",
+    held_by="the OCI runtime's time to start a command is limited, and commands of "
+    "images without a user do not name one, so that the engine reads nothing",
+)
+def test_commands_that_hang_do_not_keep_a_server_from_being_deleted(
+    driver, boot, answers, monkeypatch
+):
+    monkeypatch.setattr("nova_docker.guest._RUN_SECONDS", 0.5)
+    server = boot()
+    server.run("rm /etc/passwd; busybox mkfifo /etc/passwd")
+    for _ in range(3):
+        with pytest.raises(exception.NovaException):
+            driver.set_admin_password(server.instance, "secret")
+    assert state(driver, server) == power_state.RUNNING
+    driver.destroy(None, server.instance, server.network_info)
+    assert not driver.instance_exists(server.instance)
+
+
+@contextlib.contextmanager
+def wedged(engine, server):
+    """Let the engine hang in the start of a server, as an operator could.
+
+    The driver refuses to start it.
+    """
+    server.run("rm /etc/passwd; busybox mkfifo /etc/passwd")
+    root = pathlib.Path(server.inspect()["GraphDriver"]["Data"]["MergedDir"])
+    engine.client.stop_container(server.name, 0)
+
+    def start():
+        with contextlib.suppress(errors.DockerError):
+            DockerClient(engine.host, read_timeout=1).start_container(server.name)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    starting.join()
+    pipe = root / "etc" / "passwd"
+    try:
+        assert eventually(pipe.is_fifo)
+        yield
+    finally:
+        # The engine's open() returns, and what it reads next is a file again.
+        stream = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        (root / "etc" / "new").write_text("root:x:0:0::/:/bin/sh\n")
+        os.rename(root / "etc" / "new", pipe)
+        time.sleep(0.5)
+        os.close(stream)
+
+
+@attack(
+    "Stop a host with one server that does not answer",
+    tried="the engine hangs in a call on one server; meanwhile another server boots, "
+    "nova-compute restarts and synchronises power states, and the server is deleted",
+    held_by="each call on a container has a time limit, states come from the engine's "
+    "list if a container does not answer, and a deletion is completed later",
+)
+def test_a_server_that_does_not_answer_stops_nothing_else(
+    engine, make_driver, boot, configure, caplog, monkeypatch
+):
+    monkeypatch.setattr("nova_docker.guest._INFO_SECONDS", 1)
+    configure("read_timeout", 2)
+    server = boot(task_state=None)
+    with wedged(engine, server):
+        driver = make_driver()
+        other = boot()
+        assert state(driver, other) == power_state.RUNNING
+        assert state(driver, server) == power_state.SHUTDOWN
+        assert server.instance.uuid in driver.list_instance_uuids()
+        with pytest.raises(exception.NovaException, match="did not answer in time"):
+            driver.destroy(None, server.instance, server.network_info)
+        server.instance.task_state = task_states.DELETING
+        driver.destroy(None, server.instance, server.network_info)
+        assert f"{server.name} does not answer and is not removed yet" in caplog.text
+        # Nova reaps what it has deleted and the driver still lists.
+        assert server.instance.uuid in driver.list_instance_uuids()
+    assert eventually(lambda: not driver.instance_exists(server.instance))

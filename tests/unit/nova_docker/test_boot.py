@@ -10,13 +10,16 @@ import threading
 import pytest
 from nova import conf as nova_conf
 from nova import exception
+from nova.compute import task_states
 
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
+from nova_docker import accounts
 from nova_docker import conf
 from nova_docker import config_drive
 from nova_docker.boot import Boot
 from nova_docker.container import naming
+from nova_docker.errors import EngineTimeout
 from tests import archives
 from tests import samples
 
@@ -332,3 +335,48 @@ def test_a_server_that_cannot_be_a_container_is_refused(
 
 def test_an_ordinary_server_is_accepted(boot):
     boot.check(samples.instance(), samples.image_meta(), None)
+
+
+def test_an_image_is_looked_at_once_and_a_servers_own_files_each_time(
+    client, boot, monkeypatch
+):
+    looked = []
+    monkeypatch.setattr(
+        "nova_docker.accounts.check", lambda client, name: looked.append(name)
+    )
+    for _ in range(2):
+        run(boot, samples.instance())
+    assert len(looked) == 1
+    run(boot, samples.instance(), files=[("/etc/group", b"root:x:0:")])
+    run(boot, samples.instance(config_drive="True"))
+    assert len(looked) == 3
+
+
+def test_a_server_whose_files_would_block_the_engine_is_not_booted(
+    client, boot, monkeypatch
+):
+    refuse = fail(accounts.Unreadable("/etc/group in the server is a named pipe"))
+    monkeypatch.setattr("nova_docker.accounts.check", refuse)
+    with pytest.raises(exception.InstancePowerOnFailure, match="a named pipe"):
+        run(boot, samples.instance())
+    assert client.list_containers() == []
+
+
+def test_the_deletion_of_a_server_that_does_not_answer_is_completed_later(
+    client, nics, boot, caplog
+):
+    instance = samples.instance(config_drive="True", task_state=None)
+    run(boot, instance)
+    for task_state in (None, task_states.REBUILDING):
+        instance.task_state = task_state
+        client.fail_next("remove_container", errors.Timeout("no answer"))
+        with pytest.raises(EngineTimeout):
+            boot.undo(instance, None)
+    instance.task_state = task_states.DELETING
+    client.fail_next("remove_container", errors.Timeout("no answer"))
+    boot.undo(instance, None)
+    assert "does not answer and is not removed yet" in caplog.text
+    assert not nics.plugged and not config_drives()
+    assert client.list_containers()
+    boot.undo(instance, None)
+    assert not client.list_containers()

@@ -7,6 +7,7 @@ import pytest
 from nova import exception
 
 from docker_engine import errors
+from nova_docker.errors import EngineTimeout
 from nova_docker.errors import rolled_back
 from nova_docker.errors import translated
 from tests import samples
@@ -54,7 +55,6 @@ def test_a_rejected_request_is_invalid_input():
         errors.Conflict("container is paused", 409),
         errors.EngineError("no space left on device", 500),
         errors.Forbidden("permission denied"),
-        errors.Timeout("no response for 60 seconds"),
         errors.Unreachable("connection refused"),
         errors.UnsupportedVersion("API version 1.40"),
     ],
@@ -67,6 +67,15 @@ def test_any_other_error_keeps_the_engines_message(error):
     chosen = translate(error, samples.uuid(), exception.InstancePowerOffFailure)
     assert type(chosen) is exception.InstancePowerOffFailure
     assert error.message in str(chosen)
+
+
+def test_a_timeout_can_be_told_apart_unless_an_exception_is_chosen():
+    error = errors.Timeout("no response for 60 seconds")
+    plain = translate(error)
+    assert type(plain) is EngineTimeout
+    assert str(plain) == "Docker engine error: no response for 60 seconds"
+    chosen = translate(error, None, exception.InstancePowerOffFailure)
+    assert type(chosen) is exception.InstancePowerOffFailure
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One server's container, if it does not answer or is in passing states."""
+
+from __future__ import annotations
+
+import pytest
+from nova import exception
+from nova.compute import power_state
+
+from docker_engine import errors
+from docker_engine.mock.client import MockDockerClient
+from nova_docker.guest import Guest
+from tests import archives
+from tests import samples
+
+
+@pytest.fixture
+def client():
+    mock = MockDockerClient()
+    mock.load_image([archives.busybox_archive(tags=["busybox:latest"])])
+    return mock
+
+
+@pytest.fixture
+def guest(client):
+    made = Guest(client, samples.instance())
+    made.create({"Image": "busybox:latest", "Labels": {}})
+    made.start()
+    return made
+
+
+def test_the_state_of_a_server_that_does_not_answer_is_the_listed_one(
+    client, guest, caplog
+):
+    client.fail_next("inspect_container", errors.Timeout("no answer"))
+    found = guest.info()
+    assert found.state == power_state.RUNNING
+    assert found.internal_id == guest.info().internal_id
+    assert "does not answer" in caplog.text
+
+
+def test_a_server_that_neither_answers_nor_is_listed_does_not_exist(client):
+    absent = Guest(client, samples.instance())
+    client.fail_next("inspect_container", errors.Timeout("no answer"))
+    assert not absent.exists()
+
+
+def test_a_pause_that_is_not_the_servers_own_does_not_last(client, guest, monkeypatch):
+    # A checkpoint that fails has paused it for a moment.
+    [found] = client.list_containers()
+    client.pause_container(found["Id"])
+    monkeypatch.setattr(
+        "nova_docker.guest.time.sleep",
+        lambda seconds: client.unpause_container(found["Id"]),
+    )
+    guest.pause()
+    assert client.inspect_container(found["Id"])["State"]["Status"] == "paused"
+
+
+def test_a_server_whose_files_would_block_the_engine_is_not_started(client, guest):
+    guest.stop(0)
+    [found] = client.list_containers()
+    large = archives.tar({"etc/group": b"x" * (2**20 + 1)})
+    client.put_archive(found["Id"], "/", large)
+    with pytest.raises(exception.InstancePowerOnFailure, match="/etc/group"):
+        guest.start()
+    assert guest.info().state == power_state.SHUTDOWN
