@@ -7,8 +7,8 @@ container's lock meanwhile: a FIFO blocks every call on the container until the 
 restarts. The engine reads a sparse file of a terabyte into its memory. Only the engine
 can see these files, so it is asked to describe them, which does not open them.
 
-The files of a stopped server cannot change before it starts; those of a running one
-can change between the look and the exec.
+The files of a stopped server cannot change before it starts; a running one is frozen
+for an exec (:mod:`nova_docker.root_exec`).
 """
 
 from __future__ import annotations
@@ -61,10 +61,16 @@ def check(client: DockerClient, name: str) -> None:
     """
     found = client.inspect_container(name)
     if not found["State"]["Running"]:
-        _check_files(client, found)
+        check_files(client, found)
 
 
-def _check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
+def check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
+    """Refuse if the engine must not read a container's files now.
+
+    :param found: the response of GET /containers/{id}/json
+    :raises Unreadable: as :func:`check` does
+    :raises DockerError: if the engine fails
+    """
     mounted = [mount["Destination"] for mount in found["Mounts"]]
     if len(mounted) > _MAX_MOUNTS:
         raise Unreadable(f"the server has more than {_MAX_MOUNTS} mounts")
@@ -76,22 +82,6 @@ def _check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
             raise Unreadable(f"{file} in the server is {reason}")
         if covering := next((top for top in hidden if _is_below(path, top)), None):
             raise Unreadable(f"{file} in the server is hidden by a mount at {covering}")
-
-
-def as_root(client: DockerClient, found: Mapping[str, Any]) -> dict[str, str]:
-    """Return the part of an exec's configuration that makes it run as root.
-
-    An image without a user runs everything as root, and the engine then reads nothing.
-    For other images, the engine reads the files again.
-
-    :param found: the response of GET /containers/{id}/json
-    :raises Unreadable: as :func:`check` does, if the image has a user
-    :raises DockerError: if the engine fails
-    """
-    if not found["Config"]["User"]:
-        return {}
-    _check_files(client, found)
-    return {"User": "0"}
 
 
 def unreadable(stat: Mapping[str, Any] | None) -> str | None:

@@ -22,6 +22,7 @@ from docker_engine.client import DockerClient
 from docker_engine.streams.frames import frames
 from nova_docker import accounts
 from nova_docker import diagnostics
+from nova_docker import root_exec
 from nova_docker.container import naming
 from nova_docker.container import state
 from nova_docker.errors import translated
@@ -288,14 +289,14 @@ class Guest:
     def run(self, command: list[str], stdin: bytes) -> tuple[int | None, str]:
         """Run a program of the image as root, beside the first process.
 
-        Engine calls: POST /containers/{id}/exec, POST /exec/{id}/start and GET
-        /exec/{id}/json
+        Engine calls: GET /containers/{id}/json, those of
+        :func:`nova_docker.root_exec.start`, and GET /exec/{id}/json
 
         :param stdin: its input, which no process list shows
         :returns: its exit code, or None if it writes too much or does not end in
             time; and its output
-        :raises InvalidInput: if too many programs are still running, or
-            :func:`nova_docker.accounts.as_root` refuses
+        :raises InvalidInput: if too many programs are still running, or the engine
+            must not read the server's files
         """
         with self._engine():
             found = self._client.inspect_container(self._name)
@@ -305,21 +306,21 @@ class Guest:
                     "and start the server to end them"
                 )
             try:
-                user = accounts.as_root(self._client, found)
+                run, stream = root_exec.start(
+                    self._client,
+                    found,
+                    {
+                        "Cmd": command,
+                        "Env": [f"PATH={_PATH}"],
+                        "AttachStdin": True,
+                        "AttachStdout": True,
+                        "AttachStderr": True,
+                    },
+                    tty=False,
+                )
             except accounts.Unreadable as error:
                 raise exception.InvalidInput(reason=str(error)) from error
-            run = self._client.create_exec(
-                self._name,
-                {
-                    **user,
-                    "Cmd": command,
-                    "Env": [f"PATH={_PATH}"],
-                    "AttachStdin": True,
-                    "AttachStdout": True,
-                    "AttachStderr": True,
-                },
-            )
-            with self._client.start_exec(run, tty=False) as stream:
+            with stream:
                 output = _converse(stream, stdin)
             found = self._client.inspect_exec(run)
             # The engine closes the output shortly before it knows the exit code.

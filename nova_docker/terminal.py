@@ -19,6 +19,7 @@ from typing import Protocol
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker import accounts
+from nova_docker import root_exec
 from nova_docker.container import naming
 from nova_docker.container.state import has_too_many_execs
 
@@ -163,29 +164,33 @@ class _Shell:
         """
         :param found: the response of GET /containers/{id}/json
         :raises _NoShell: if the image has no shell
-        :raises Unreadable: if :func:`nova_docker.accounts.as_root` refuses
+        :raises Unreadable: if the engine must not read the server's files
         """
         self._client = client
         self._name = name
         self._found = found
         self._hang_up_leftovers(found.get("ExecIDs") or ())
-        self._exec = client.create_exec(
-            name,
-            {
-                **accounts.as_root(client, found),
-                "Cmd": ["/bin/sh", "-c", _SHELL],
-                "Tty": True,
-                "AttachStdin": True,
-                "AttachStdout": True,
-                "AttachStderr": True,
-                "DetachKeys": DETACH_KEYS,
-            },
-        )
         with contextlib.ExitStack() as on_failure:
-            # Before it starts: another viewer must not take it for a leftover.
-            self._live.add(self._exec)
-            on_failure.callback(self._live.discard, self._exec)
-            self.stream = client.start_exec(self._exec, tty=True)
+
+            def created(exec_id: str) -> None:
+                # Before it starts: another viewer must not take it for a leftover.
+                self._live.add(exec_id)
+                on_failure.callback(self._live.discard, exec_id)
+
+            self._exec, self.stream = root_exec.start(
+                client,
+                found,
+                {
+                    "Cmd": ["/bin/sh", "-c", _SHELL],
+                    "Tty": True,
+                    "AttachStdin": True,
+                    "AttachStdout": True,
+                    "AttachStderr": True,
+                    "DetachKeys": DETACH_KEYS,
+                },
+                tty=True,
+                created=created,
+            )
             on_failure.callback(self.close)
             if not self._has_started():
                 raise _NoShell
@@ -233,15 +238,16 @@ class _Shell:
         """
         if not (state["Running"] or _is_detached(state)):
             return
-        run = self._client.create_exec(
-            self._name,
+        _, stream = root_exec.start(
+            self._client,
+            self._found,
             {
-                **accounts.as_root(self._client, self._found),
                 "Cmd": ["/bin/sh", "-c", _HANG_UP, _pid_in_container(state["Pid"])],
                 "AttachStdout": True,
             },
+            tty=False,
         )
-        self._client.start_exec(run, tty=False).close()
+        stream.close()
         self._told.add(state["ID"])
 
 

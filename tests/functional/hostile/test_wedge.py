@@ -33,9 +33,12 @@ def answers(engine):
         engine.client.inspect_container(found["Id"], timeout=2)
 
 
-def layer_with(*members: tarfile.TarInfo) -> bytes:
-    """Return a layer of busybox with further members, which have no content."""
-    base = io.BytesIO(archives.busybox_layer())
+def layer_with(*members: tarfile.TarInfo, content=None) -> bytes:
+    """Return a layer of busybox with further members, which have no content.
+
+    :param content: of more files, by name
+    """
+    base = io.BytesIO(archives.busybox_layer(content))
     target = io.BytesIO()
     added = {member.name for member in members}
     with (
@@ -158,6 +161,49 @@ def test_commands_that_hang_do_not_keep_a_server_from_being_deleted(
     assert state(driver, server) == power_state.RUNNING
     driver.destroy(None, server.instance, server.network_info)
     assert not driver.instance_exists(server.instance)
+
+
+@attack(
+    "Race the driver's look at the files that the engine reads",
+    tried="a server whose image has a user swaps /etc/passwd for a named pipe and "
+    "back in a tight loop, while its password is changed 30 times",
+    held_by="the server is frozen from the driver's look until the engine has read",
+)
+def test_a_server_cannot_swap_its_files_between_the_look_and_the_read(
+    driver, boot, image, engine, answers
+):
+    swap = (
+        "busybox mkfifo /t/pipe; busybox cp /etc/passwd /t/file; "
+        "while :; do busybox ln -f /t/pipe /t/a; busybox mv -f /t/a /etc/passwd; "
+        "busybox ln -f /t/file /t/b; busybox mv -f /t/b /etc/passwd; done"
+    )
+    passwd = b"root:x:0:0::/:/bin/sh\nwww:x:33:33::/:/bin/sh\n"
+    writable = [member(name, tarfile.DIRTYPE) for name in ("etc", "t")]
+    for directory in writable:
+        directory.mode, directory.uid = 0o777, 33
+    layer = layer_with(*writable, content={"etc/passwd": passwd})
+    archive = archives.archive(
+        [layer], config={"User": "www", "Entrypoint": ["sh", "-c", swap]}
+    )
+    server = boot(image(archive), task_state=None)
+    pid = engine._process.pid
+    before = len(blocked(pid))
+    outcomes = set()
+    for _ in range(30):
+        try:
+            driver.set_admin_password(server.instance, "secret")
+        except exception.NovaException as error:
+            outcomes.add(type(error))
+    # Some looks found a file: there was something to race for.
+    assert exception.SetAdminPasswdNotSupported in outcomes
+    assert len(blocked(pid)) == before
+    assert state(driver, server) == power_state.RUNNING
+
+
+def blocked(pid):
+    """Return the threads of a process that wait for a named pipe to be opened."""
+    threads = pathlib.Path(f"/proc/{pid}/task").iterdir()
+    return [t for t in threads if (t / "wchan").read_text() == "wait_for_partner"]
 
 
 @contextlib.contextmanager

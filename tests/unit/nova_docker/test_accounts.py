@@ -106,13 +106,3 @@ def test_more_mounts_than_can_be_looked_at_are_refused():
 
 def test_a_container_that_runs_is_left_alone():
     accounts.check(Engine({"/etc/passwd": (PIPE, 0, "")}, running=True), "nova-1")
-
-
-def test_an_exec_names_root_only_if_the_image_has_a_user():
-    engine = Engine({"/etc/group": (PIPE, 0, "")}, running=True)
-    found = engine.inspect_container("nova-1")
-    assert accounts.as_root(engine, found | {"Config": {"User": ""}}) == {}
-    with pytest.raises(accounts.Unreadable):
-        accounts.as_root(engine, found | {"Config": {"User": "www"}})
-    found = Engine().inspect_container("nova-1") | {"Config": {"User": "www"}}
-    assert accounts.as_root(Engine(), found) == {"User": "0"}

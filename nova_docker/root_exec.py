@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that the driver runs as root in a server, beside its first process.
+
+If the image has no user, everything runs as root, and no user is named: the engine then
+reads no file of the server. If it has one, the engine looks root up in the server's
+files. The server is frozen while the driver looks at them and until the engine has read
+them, so that it cannot replace them in between.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+from oslo_concurrency import lockutils
+
+from docker_engine.client import DockerClient
+from nova_docker import accounts
+
+# To the OCI runtime, bin/nova-docker-runtime, this means: freeze the server until its
+# next exec, and: no longer. The runtime itself ends that after five seconds.
+_HOLD = "61"
+_RELEASE = "60"
+_HELD_SECONDS = 5
+_POLL_SECONDS = 0.02
+
+
+def start(
+    client: DockerClient,
+    found: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    tty: bool,
+    created: Callable[[str], None] = lambda exec_id: None,
+) -> tuple[str, socket.socket]:
+    """Start a command as root.
+
+    Engine calls: POST /containers/{id}/exec, POST /exec/{id}/start; if the image has a
+    user, also HEAD /containers/{id}/archive, POST /containers/{id}/kill and GET
+    /exec/{id}/json
+
+    :param found: the container: the response of GET /containers/{id}/json
+    :param config: body of POST /containers/{id}/exec, without a user
+    :param created: called with the exec's id before it starts
+    :returns: the exec's id, and its input and output
+    :raises Unreadable: if the engine must not read the server's files
+    :raises DockerError: if the engine fails
+    """
+
+    def run(**user: str) -> tuple[str, socket.socket]:
+        exec_id = client.create_exec(found["Id"], {**config, **user})
+        created(exec_id)
+        return exec_id, client.start_exec(exec_id, tty=tty)
+
+    if not found["Config"]["User"]:
+        return run()
+    # One at a time: the start of one thaws the server for all.
+    with lockutils.lock(found["Id"], lock_file_prefix="docker-exec-"):
+        # First, so that a server whose files never pass is not frozen in vain.
+        accounts.check_files(client, found)
+        client.kill_container(found["Id"], _HOLD)
+        try:
+            accounts.check_files(client, found)
+            exec_id, stream = run(User="0")
+        except BaseException:
+            client.kill_container(found["Id"], _RELEASE)
+            raise
+        _wait_for_start(client, exec_id)
+        return exec_id, stream
+
+
+def _wait_for_start(client: DockerClient, exec_id: str) -> None:
+    deadline = time.monotonic() + _HELD_SECONDS
+    while time.monotonic() < deadline:
+        state = client.inspect_exec(exec_id)
+        if state["Pid"] or state["ExitCode"] is not None:
+            return
+        time.sleep(_POLL_SECONDS)
