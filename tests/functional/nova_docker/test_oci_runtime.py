@@ -6,12 +6,14 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 
 import pytest
 from oslo_utils import uuidutils
 from pyroute2 import netns
 
 from nova_docker.host import kernel
+from tests.functional.host import eventually
 
 RUNTIME = pathlib.Path(__file__).parents[3] / "bin" / "nova-docker-runtime"
 SETKEY = {"path": "/proc/1/exe", "args": ["libnetwork-setkey", "-exec-root=/x"]}
@@ -42,6 +44,11 @@ def runtime(tmp_path):
 
     call.bundle = bundle
     return call
+
+
+@pytest.fixture
+def container_id():
+    return uuidutils.generate_uuid(dashed=False)
 
 
 @pytest.fixture
@@ -215,3 +222,49 @@ def test_a_plain_file_instead_of_a_namespace_is_refused(runtime):
     finally:
         place.unlink()
     assert code != 0 and calls == []
+
+
+def test_a_command_is_given_five_seconds_to_start(runtime, tmp_path):
+    (tmp_path / "runc").write_text("#!/bin/sh\nexec sleep 60\n")
+    began = time.monotonic()
+    code, _, _ = runtime("exec", "--process", "/p", "c1")
+    assert code  # killed by a signal
+    assert time.monotonic() - began < 20
+
+
+def test_signals_61_and_60_freeze_a_server_and_end_that(runtime, container_id):
+    own = ("--root", "/a b", "--log-format", "json")
+    code, _, calls = runtime(*own, "kill", container_id, "61")
+    assert (code, calls) == (0, [f"--root /a b --log-format json pause {container_id}"])
+    code, _, calls = runtime(*own, "kill", container_id, "60")
+    assert (code, calls[1:]) == (
+        0,
+        [f"--root /a b --log-format json resume {container_id}"],
+    )
+    # It has ended already.
+    code, _, calls = runtime(*own, "kill", container_id, "60")
+    assert (code, len(calls)) == (0, 2)
+
+
+def test_the_next_command_ends_the_freeze(runtime, container_id):
+    runtime("--root", "/r", "kill", container_id, "61")
+    argv = ("--root", "/r", "exec", "--process", "/p", "--detach", container_id)
+    for _ in range(2):
+        _, _, calls = runtime(*argv)
+    assert calls[1:] == [
+        f"--root /r resume {container_id}",
+        " ".join(argv),
+        " ".join(argv),
+    ]
+
+
+def test_a_freeze_ends_by_itself(runtime, container_id):
+    runtime("--root", "/r", "kill", container_id, "61")
+    log = runtime.bundle.parent / "runc.log"
+    assert eventually(lambda: f"resume {container_id}" in log.read_text())
+
+
+def test_other_signals_are_passed_to_runc(runtime, container_id):
+    for argv in (("kill", container_id, "9"), ("kill", "--all", container_id, "15")):
+        _, _, calls = runtime(*argv)
+        assert calls[-1] == " ".join(argv)
