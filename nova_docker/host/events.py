@@ -8,6 +8,7 @@ synchronisation of power states would notice only up to ten minutes later.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,12 @@ from nova_docker.container import state as states
 LOG = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL = 1  # seconds
+
+# Nova drops an event while it still starts the server. If a server exits soon after its
+# start, the event is reported again after so many seconds; Nova compares each with the
+# engine, so one that is outdated does no harm.
+_SOON = 60
+_AGAIN = (2, 6, 15, 40, 90)
 
 # By action of an engine's event: the resulting power state, and Nova's transition.
 _ACTIONS = {
@@ -58,6 +65,7 @@ class LifecycleEvents:
         self._emit = emit
         self._stopping = threading.Event()
         self._stream: Any = None
+        self._started: dict[str, float] = {}  # when, by UUID
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -137,6 +145,22 @@ class LifecycleEvents:
         else:
             seen[uuid], transition = _ACTIONS[event["Action"]]
             self._report({uuid: transition})
+            if event["Action"] == "start":
+                self._started[uuid] = time.monotonic()
+            elif event["Action"] == "die":
+                started = self._started.pop(uuid, -_SOON)
+                if time.monotonic() - started < _SOON:
+                    self._report_again(uuid, transition)
+
+    def _report_again(self, uuid: str, transition: int) -> None:
+        def report() -> None:
+            if not self._stopping.is_set():
+                self._report({uuid: transition})
+
+        for seconds in _AGAIN:
+            timer = threading.Timer(seconds, report)
+            timer.daemon = True
+            timer.start()
 
     def _report(self, transitions: Mapping[str, int]) -> None:
         for uuid, transition in transitions.items():

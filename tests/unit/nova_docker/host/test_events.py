@@ -41,6 +41,7 @@ def server(client):
 def reported(client, server, monkeypatch):
     """The events that Nova receives, as a queue; the thread is running."""
     monkeypatch.setattr(events, "RECONNECT_INTERVAL", 0.01)
+    monkeypatch.setattr(events, "_AGAIN", ())
     received = queue.Queue()
     follower = events.LifecycleEvents(
         client,
@@ -69,6 +70,24 @@ def test_each_change_of_state_is_reported(client, server, reported):
         ("1", RESUMED),
         ("1", STOPPED),
     ]
+
+
+def test_an_exit_soon_after_the_start_is_reported_again(
+    client, server, reported, monkeypatch
+):
+    monkeypatch.setattr(events, "_AGAIN", (0.01, 0.02))
+    client.exit(server)
+    for _ in range(3):
+        assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
+
+
+def test_a_later_exit_is_reported_once(client, server, reported, monkeypatch):
+    monkeypatch.setattr(events, "_AGAIN", (0,))
+    monkeypatch.setattr(events, "_SOON", 0)
+    client.exit(server)
+    client.start_container(server)
+    assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
+    assert reported.get(timeout=TIMEOUT) == ("1", STARTED)
 
 
 def test_other_containers_are_not_reported(client, server, reported):
