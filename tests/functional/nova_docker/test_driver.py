@@ -221,6 +221,19 @@ def test_a_restarted_nova_compute_leaves_servers_alone(make_driver, driver, boot
     assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
 
 
+def test_a_name_without_a_namespace_counts_as_none(make_driver, boot):
+    """The privileged daemon is killed between making the name and binding to it."""
+    uuid = samples.uuid()
+    name = pathlib.Path("/run/netns", f"nova-{uuid}")
+    name.touch()
+    make_driver()
+    network.unplug(name.name)
+    assert not name.exists()
+    name.touch()
+    server = boot(uuid=uuid)
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+
+
 def test_nics_left_by_a_killed_nova_compute_are_removed(
     make_driver, driver, nic, nothing_is_left
 ):

@@ -198,6 +198,27 @@ def test_an_interrupted_rescue_is_rolled_back_at_the_next_start(
     assert broken.inspect()["Id"] == before
 
 
+@pytest.mark.parametrize(
+    ("vm_state", "rolled_back"),
+    [(vm_states.ACTIVE, True), (vm_states.RESCUED, False), (vm_states.ERROR, False)],
+)
+def test_a_rescue_that_nova_has_not_recorded_is_rolled_back_at_the_next_start(
+    make_driver, broken, tools, to_rescue, mocker, vm_state, rolled_back
+):
+    """nova-compute is killed after the rescue, before it tells Nova's database."""
+    before = broken.inspect()["Id"]
+    to_rescue(broken, tools)
+    recorded = samples.instance(uuid=broken.instance.uuid, vm_state=vm_state)
+    mocker.patch.object(objects.Instance, "get_by_uuid", return_value=recorded)
+
+    restarted = make_driver()
+
+    assert (broken.inspect()["Id"] == before) == rolled_back
+    restarted.power_on(None, broken.instance, broken.network_info)
+    where = "/state" if rolled_back else f"{MOUNT_POINT}/state"
+    assert broken.run(f"cat {where}") == "broken\n"
+
+
 def test_unrescue_can_be_repeated(
     driver, broken, tools, to_rescue, to_unrescue, monkeypatch
 ):
