@@ -70,7 +70,10 @@ def main() -> None:
         options["seed"] = secrets.randbelow(10**6)
     # For a run that hangs: kill -USR1 prints where.
     faulthandler.register(signal.SIGUSR1)
+    # The configuration is restored then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     cloud.up()
+    delete_servers()
     report = Report(options)
     report.say(f"options {options}")
     observer = Observer()
@@ -167,20 +170,7 @@ def _check(report: Report, observer: Observer) -> None:
 def _end(report: Report, observer: Observer, before: Observation) -> None:
     """Delete all servers of the soak, and compare what there is with what there was."""
     report.say("deleting all servers")
-    api = cloud.connect("demo").compute
-    deadline = time.monotonic() + 2 * traffic.TIMEOUT
-    asked: set[tuple[str, str]] = set()
-    while time.monotonic() < deadline:
-        with contextlib.suppress(exceptions.SDKException):
-            servers = [s for s in api.servers() if s.name.startswith(traffic.NAME)]
-            if not servers:
-                break
-            for server in servers:
-                # A deletion that failed leaves a server in ERROR; it is tried again.
-                if (server.id, server.status) not in asked:
-                    asked.add((server.id, server.status))
-                    api.delete_server(server.id, ignore_missing=True)
-        time.sleep(1)
+    delete_servers()
     _check(report, observer)
     report.leaks = ["the state was not observed"]
     deadline = time.monotonic() + SETTLE
@@ -188,6 +178,24 @@ def _end(report: Report, observer: Observer, before: Observation) -> None:
         with contextlib.suppress(Exception):
             report.leaks = invariants.leaks(before, observer.look())
         time.sleep(2)
+
+
+def delete_servers() -> None:
+    """Delete the servers of this run or of one that was killed, and wait for it."""
+    api = cloud.connect("demo").compute
+    deadline = time.monotonic() + 2 * traffic.TIMEOUT
+    asked: set[tuple[str, str]] = set()
+    while time.monotonic() < deadline:
+        with contextlib.suppress(exceptions.SDKException):
+            servers = [s for s in api.servers() if s.name.startswith(traffic.NAME)]
+            if not servers:
+                return
+            for server in servers:
+                # A deletion that failed leaves a server in ERROR; it is tried again.
+                if (server.id, server.status) not in asked:
+                    asked.add((server.id, server.status))
+                    api.delete_server(server.id, ignore_missing=True)
+        time.sleep(1)
 
 
 @contextlib.contextmanager
@@ -208,7 +216,10 @@ def resources() -> Iterator[traffic.Resources]:
                     disk_format="raw",
                 ).id
             )
-        large = admin.compute.create_flavor(name=traffic.NAME, **traffic.LARGE)
+        # A run that was killed leaves it.
+        large = admin.compute.find_flavor(traffic.NAME) or admin.compute.create_flavor(
+            name=traffic.NAME, **traffic.LARGE
+        )
         yield traffic.Resources(
             images=images,
             tiny=demo.compute.find_flavor("docker.tiny").id,
