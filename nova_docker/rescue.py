@@ -130,7 +130,13 @@ def mend(client: DockerClient) -> None:
     """
     with translated():
         listed = client.list_containers(filters=naming.SERVERS)
-        names = {name.lstrip("/") for found in listed for name in found["Names"]}
+        names = {
+            name.lstrip("/")
+            for found in listed
+            # The engine is still doing what the killed nova-compute has called.
+            if found["State"] not in ("removing", "dead")
+            for name in found["Names"]
+        }
         for uuid in naming.by_uuid(listed):
             name, aside = naming.name_of(uuid), naming.aside_name_of(uuid)
             if aside in names and (name not in names or not _is_recorded(uuid)):

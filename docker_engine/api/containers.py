@@ -167,11 +167,20 @@ class ContainersAPI(Endpoints):
     ) -> None:
         """DELETE /containers/{ref}
 
+        If the engine is removing it already, waits for that: POST
+        /containers/{ref}/wait.
+
         :param force: kill it if it is running
         :param volumes: also remove its anonymous volumes
         """
         query = {"force": flag(force), "v": flag(volumes)}
-        self._call("DELETE", ref, None, query)
+        try:
+            self._call("DELETE", ref, None, query)
+        except errors.Conflict as error:
+            # For example, a client that was killed has called this before.
+            if "already in progress" not in error.message:
+                raise
+            self._call("POST", ref, "wait", {"condition": "removed"})
 
     def container_logs(self, ref: str, *, tail: int | None = None) -> bytes:
         """GET /containers/{ref}/logs

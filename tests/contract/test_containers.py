@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import re
@@ -410,6 +411,18 @@ def test_a_file_does_not_replace_a_directory(client, container):
     client.put_archive(container, "/", target.getvalue())
     with pytest.raises(errors.DockerError, match="overwrite"):
         client.put_archive(container, "/", archives.tar({"kept": b""}))
+
+
+def test_a_container_is_removed_by_two_at_the_same_time(client, container):
+    client.start_container(container)
+
+    def remove(_):
+        with contextlib.suppress(errors.ContainerNotFound):
+            client.remove_container("nova-1")
+        return [found["Names"] for found in client.list_containers()]
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(remove, range(4))) == [[]] * 4
 
 
 def test_a_container_shows_its_command(client):

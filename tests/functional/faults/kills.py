@@ -25,6 +25,7 @@ from typing import Any
 
 import os_vif
 import pytest
+from nova import exception
 from nova.compute import power_state
 from nova.compute import vm_states
 from nova.virt import fake
@@ -208,12 +209,20 @@ class Compute:
                 self.context, self.instance, self.network_info, None
             )
         if self.power_state() != power_state.RUNNING:
-            self.driver.resume_state_on_host_boot(
-                self.context, self.instance, self.network_info
-            )
+            try:
+                self.driver.resume_state_on_host_boot(
+                    self.context, self.instance, self.network_info
+                )
+            except exception.NovaException:
+                # The server is in ERROR, and its user sees that.
+                self.instance.vm_state = vm_states.ERROR
+                self.reboot()
 
     def power_state(self) -> int:
-        return self.driver.get_info(self.instance).state
+        try:
+            return self.driver.get_info(self.instance).state
+        except exception.InstanceNotFound:
+            return power_state.NOSTATE
 
 
 def nothing(compute: Compute) -> None:

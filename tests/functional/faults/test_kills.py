@@ -96,4 +96,5 @@ def test_nova_compute_is_killed_at_each_step(
                 failures[f"{when} step {number}, {step}"] = str(error)
                 with contextlib.suppress(AssertionError):
                     kills.run(case, Compute.delete)
+                what_is_left(case)
     assert steps and not failures, "\n\n".join(map("\n".join, failures.items()))
