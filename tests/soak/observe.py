@@ -18,6 +18,7 @@ from ovsdbapp.schema.open_vswitch import impl_idl
 from pyroute2 import IPRoute
 from pyroute2 import netns
 
+from cloud import open_vswitch
 from cloud import settings
 from cloud import supervisor
 from cloud.services import services
@@ -30,7 +31,7 @@ from nova_docker.privsep import network
 from tests.cloud import cloud
 from tests.cloud import outages
 
-OVSDB = f"tcp:127.0.0.1:{settings.PORTS['ovsdb']}"
+OVSDB = f"unix:{open_vswitch.SOCKET}"
 CONFIG_DRIVES = settings.DATA / "nova/docker-config-drives"
 COUNT_SECONDS = 2.5  # in which a server counts on
 PLACEMENT = {"OpenStack-API-Version": "placement 1.12"}

@@ -25,6 +25,7 @@ class Report:
     verbs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     faults: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     checks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     leaks: list[str] = dataclasses.field(default_factory=list)
 
@@ -75,6 +76,13 @@ class Report:
         for violation in violations:
             self.say(f"  VIOLATION {violation}")
 
+    def change(self, server: str, old: str, new: str) -> None:
+        """Record that the status of a server has changed without a verb."""
+        item = {"at": self.seconds(), "server": server, "change": f"{old} to {new}"}
+        with self._lock:
+            self.changes.append(item)
+        self.say(f"{server} went from {old} to {new}")
+
     def note(self, text: str) -> None:
         with self._lock:
             self.notes.append({"at": self.seconds(), "note": text})
@@ -114,6 +122,9 @@ class Report:
                 for name in sorted(outcomes)
             },
             "faults": dict(collections.Counter(each["fault"] for each in self.faults)),
+            "changes without a verb": dict(
+                collections.Counter(each["change"] for each in self.changes)
+            ),
             "checks": len(self.checks),
             "checks with violations": sum(bool(c["violations"]) for c in self.checks),
             "violations": sorted({v for c in self.checks for v in c["violations"]}),
@@ -128,6 +139,7 @@ class Report:
             "every verb": self.verbs,
             "every fault": self.faults,
             "every check": self.checks,
+            "every change without a verb": self.changes,
             "notes": self.notes,
         }
 
@@ -153,6 +165,11 @@ class Report:
         ]
         lines += [
             f"{count:4} of {name}" for name, count in sorted(found["faults"].items())
+        ]
+        lines += ["", "servers whose status changed without a verb:"]
+        lines += [
+            f"{count:4} from {name}"
+            for name, count in sorted(found["changes without a verb"].items())
         ]
         lines += [
             "",

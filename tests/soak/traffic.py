@@ -294,6 +294,8 @@ class Traffic:
         self._wanted = servers
         self._lock = threading.Lock()
         self._idle: list[str] = []
+        # The status in which its last verb has left a server.
+        self._left: dict[str, str] = {}
         self._total = 0
         self._made = 0
         self._ending = threading.Event()
@@ -396,6 +398,9 @@ class Traffic:
             self._report.note(f"{server} is {found.status}")
             time.sleep(1)
             return True
+        left = self._left.get(server, found.status)
+        if found.status != left:
+            self._report.change(server, left, found.status)
         [verb] = user.random.choices(verbs, [verb.weight for verb in verbs])
         began = time.monotonic()
         try:
@@ -431,6 +436,7 @@ class Traffic:
             except (exceptions.SDKException, keystone.ClientException):
                 time.sleep(INTERVAL)
                 continue
+            self._left[server] = found.status
             if not found.task_state:
                 if found.status in until:
                     return "done"

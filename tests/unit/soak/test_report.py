@@ -38,6 +38,11 @@ def test_a_violation_fails_the_run(report):
     assert report.as_text().endswith("FAILED")
 
 
+def test_a_change_without_a_verb_is_shown(report):
+    report.change("uuid", "ACTIVE", "SHUTOFF")
+    assert "   1 from ACTIVE to SHUTOFF" in report.as_text()
+
+
 def test_something_left_fails_the_run(report):
     report.leaks = ["volumes: v"]
     assert not report.passed
