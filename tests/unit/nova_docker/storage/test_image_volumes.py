@@ -9,6 +9,7 @@ from nova import exception
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker.container import naming
+from nova_docker.errors import EngineTimeout
 from nova_docker.storage import image_volumes
 from nova_docker.storage import mounts
 from tests import archives
@@ -58,7 +59,7 @@ def test_nothing_is_created_if_nothing_is_missing(client, instance):
     ("error", "raised"),
     [
         (errors.for_status(500, "not a directory"), exception.ImageUnacceptable),
-        (errors.Timeout("no answer in time"), exception.NovaException),
+        (errors.Timeout("no answer in time"), EngineTimeout),
     ],
 )
 def test_an_image_without_a_place_for_them_is_unacceptable(
