@@ -45,6 +45,7 @@ def instance(**values: Any) -> objects.Instance:
             "project_id": "project",
             "user_id": "user",
             "vm_state": vm_states.ACTIVE,
+            "task_state": None,
             "image_ref": "8f6d1c9e-3d3c-4f0c-9d11-54be4f0bd9dd",
             "flavor": flavor(),
             "system_metadata": {},

@@ -278,8 +278,13 @@ class ContainersAPI(Endpoints):
         answer = self._call(
             "HEAD", ref, "archive", {"path": file}, missing=errors.PathNotFound
         )
-        encoded = answer.headers["X-Docker-Container-Path-Stat"]
-        found: dict[str, Any] = json.loads(base64.b64decode(encoded))
+        encoded = answer.headers.get("X-Docker-Container-Path-Stat", "")
+        try:
+            found: dict[str, Any] = json.loads(base64.b64decode(encoded))
+        except ValueError as error:
+            raise errors.EngineError(
+                f"the engine did not describe {file} in {ref}", answer.status_code
+            ) from error
         return found
 
     def attach_container(self, ref: str, *, detach_keys: str) -> socket.socket:

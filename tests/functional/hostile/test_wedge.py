@@ -185,7 +185,7 @@ def test_a_server_cannot_swap_its_files_between_the_look_and_the_read(
     archive = archives.archive(
         [layer], config={"User": "www", "Entrypoint": ["sh", "-c", swap]}
     )
-    server = boot(image(archive), task_state=None)
+    server = boot(image(archive))
     pid = engine._process.pid
     before = len(blocked(pid))
     outcomes = set()

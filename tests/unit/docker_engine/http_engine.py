@@ -55,7 +55,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             request.body = json.loads(self.rfile.read(length))
         self.server.answers.get(request.call, Handler.no_content)(self)
 
-    do_GET = do_POST = do_DELETE = handle_call
+    do_GET = do_HEAD = do_POST = do_DELETE = handle_call
 
     def no_content(self) -> None:
         self.answer(204)

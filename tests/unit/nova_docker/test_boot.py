@@ -365,7 +365,7 @@ def test_a_server_whose_files_would_block_the_engine_is_not_booted(
 def test_the_deletion_of_a_server_that_does_not_answer_is_completed_later(
     client, nics, boot, caplog
 ):
-    instance = samples.instance(config_drive="True", task_state=None)
+    instance = samples.instance(config_drive="True")
     run(boot, instance)
     for task_state in (None, task_states.REBUILDING):
         instance.task_state = task_state

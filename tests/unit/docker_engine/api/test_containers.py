@@ -76,3 +76,17 @@ def test_an_archive_is_not_compressed_so_that_its_size_is_known(engine, client):
     assert engine.requests[-1].headers["Accept-Encoding"] == "identity"
     with pytest.raises(errors.DockerError, match="larger than 6 bytes"):
         client.get_archive("a", "/etc/passwd", max_size=6)
+
+
+@pytest.mark.parametrize("header", [{}, {"X-Docker-Container-Path-Stat": "e30"}])
+def test_a_file_that_is_not_described_is_the_engines_error(engine, client, header):
+    def answer(handler):
+        handler.send_response(200)
+        for name, value in header.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    engine.answers["HEAD /containers/a/archive"] = answer
+    with pytest.raises(errors.EngineError, match="did not describe /etc/passwd in a"):
+        client.stat_path("a", "/etc/passwd")
