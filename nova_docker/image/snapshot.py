@@ -181,12 +181,18 @@ class Snapshots:
         # The commit writes the server's files, and the export the whole image.
         reservation.grow(own + total)
         before = self._space.free_files()
-        config = snapshot_config(found["Config"])
+        config = snapshot_config(found["Config"], self._image_config(found["Image"]))
         self._client.commit_container(name, repository, "latest", config, pause=False)
         # An estimate, because others create and remove files meanwhile.
         files = consumed(before, self._space.free_files())
         reservation.grow(files * PER_FILE)
         return archive_limit(total, files)
+
+    def _image_config(self, image: str) -> dict[str, Any]:
+        """Return the configuration of a server's image, if the engine still has it."""
+        with contextlib.suppress(errors.ImageNotFound):
+            return self._client.inspect_image(image)["Config"] or {}
+        return {}
 
     def _remove(self, tag: str) -> None:
         try:
@@ -270,10 +276,15 @@ def _in_novas_terms(uuid: str) -> Iterator[None]:
         ) from error
 
 
-def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that keep a snapshot from inheriting the server's identity.
+def snapshot_config(
+    config: Mapping[str, Any], image: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings that keep a snapshot from inheriting what is the server's.
+
+    The health check of the server's image, which the driver switches off, is kept.
 
     :param config: ``Config`` of GET /containers/{id}/json
+    :param image: ``Config`` of GET /images/{name}/json
     :returns: body of POST /commit, which can empty values but not remove them
     """
     return {
@@ -287,6 +298,7 @@ def snapshot_config(config: Mapping[str, Any]) -> dict[str, Any]:
             for name in config["Labels"]
             if name.startswith(naming.LABEL_PREFIX)
         },
+        "Healthcheck": image.get("Healthcheck"),
     }
 
 

@@ -84,6 +84,18 @@ def test_volumes_in_the_config_drive_and_in_rescue_are_left_alone(
     assert volumes(engine) == before
 
 
+def test_a_snapshot_keeps_the_health_check_of_the_image(
+    driver, boot, engine, glance, image
+):
+    server = boot(image(config={"Healthcheck": HEALTHCHECK}))
+    copy = samples.image_meta(id=samples.uuid())
+    driver.snapshot(
+        samples.request_context(), server.instance, copy.id, lambda **values: None
+    )
+    found = engine.client.inspect_image(boot(copy).inspect()["Image"])
+    assert found["Config"]["Healthcheck"] == HEALTHCHECK
+
+
 def test_a_snapshot_contains_the_volumes(driver, boot, glance, image):
     server = boot(image(config={"Volumes": {"/data": {}}}))
     server.run("echo kept > /data/file")
