@@ -109,6 +109,8 @@ class DockerDriver(driver.ComputeDriver):
         return [CONF.host]
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
+        # Nova calls this once a minute.
+        self._power.release()
         return self._host.resources()
 
     def update_provider_tree(

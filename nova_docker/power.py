@@ -120,16 +120,22 @@ class Power:
         guest = Guest(self._client, instance)
         with self._lock:
             self._held.add(uuid)
+        unanswered = False
         try:
             if guest.info().state == power_state.RUNNING:
                 frozen.mark(uuid)
+                unanswered = True
                 # It may end meanwhile, and then it does not change either.
                 with contextlib.suppress(exception.InstanceNotRunning):
                     guest.pause()
+                unanswered = False
             yield
         finally:
             try:
                 self._thaw_until(uuid, time.monotonic() + _THAW_SECONDS)
+                if unanswered:
+                    # The engine may still freeze it.
+                    frozen.mark(uuid)
             finally:
                 with self._lock:
                     self._held.discard(uuid)

@@ -182,6 +182,7 @@ def test_a_held_server_is_thawed_when_a_snapshot_fails(server):
     with pytest.raises(exception.NovaException), server.power.held(server.instance):
         pytest.fail("it was not frozen")
     assert server.status == "running"
+    server.power.release()
     assert frozen.marked() == []
 
 
@@ -204,6 +205,20 @@ def test_a_server_that_an_interrupted_snapshot_left_frozen_is_thawed(
     assert "stays frozen" in caplog.text
     # As nova-compute does when it starts.
     Power(server.client, server.nics).release()
+    assert server.status == "running"
+    assert frozen.marked() == []
+
+
+def test_a_server_that_the_engine_freezes_too_late_is_thawed(server, monkeypatch):
+    def fail(name):
+        raise errors.Timeout("the engine did not answer in time")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.client, "pause_container", fail)
+        with pytest.raises(exception.NovaException), server.power.held(server.instance):
+            pass
+    server.client.pause_container(server.name)
+    server.power.release()
     assert server.status == "running"
     assert frozen.marked() == []
 
