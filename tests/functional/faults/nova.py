@@ -105,6 +105,15 @@ class Manager:
             started.cleanup_host("test-host")
         server.state = vm_states.STOPPED
 
+    def run_periodic_tasks(self, used_image: str) -> None:
+        """Run the periodic tasks that call the driver.
+
+        :param used_image: ID of an image that servers on this host use
+        """
+        self.driver.get_available_resource("test-host")
+        used = objects.Instance(image_ref=used_image)
+        self.driver.manage_image_cache(self.context, [used])
+
     def power_state(self, server: Server) -> int:
         try:
             return self.driver.get_info(server.instance, use_cache=False).state
