@@ -21,16 +21,14 @@ from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker.container import naming
 from nova_docker.container import state as states
+from nova_docker.host.reminders import Reminders
 
 LOG = logging.getLogger(__name__)
 
 RECONNECT_INTERVAL = 1  # seconds
 
-# Nova drops an event while it still starts the server. If a server exits soon after its
-# start, the event is reported again after so many seconds; Nova compares each with the
-# engine, so one that is outdated does no harm.
+# An exit so many seconds after the start may come while Nova still starts the server.
 _SOON = 60
-_AGAIN = (2, 6, 15, 40, 90)
 
 # By action of an engine's event: the resulting power state, and Nova's transition.
 _ACTIONS = {
@@ -66,6 +64,9 @@ class LifecycleEvents:
         self._stopping = threading.Event()
         self._stream: Any = None
         self._started: dict[str, float] = {}  # when, by UUID
+        self._reminders = Reminders(
+            lambda uuid: self._report({uuid: virtevent.EVENT_LIFECYCLE_STOPPED})
+        )
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -79,6 +80,7 @@ class LifecycleEvents:
     def stop(self) -> None:
         """Stop the thread and wait for its end."""
         self._stopping.set()
+        self._reminders.stop()
         if stream := self._stream:
             stream.close()
         if self._thread:
@@ -142,25 +144,17 @@ class LifecycleEvents:
             return
         if event["Action"] == "destroy":
             seen.pop(uuid, None)
-        else:
-            seen[uuid], transition = _ACTIONS[event["Action"]]
-            self._report({uuid: transition})
-            if event["Action"] == "start":
-                self._started[uuid] = time.monotonic()
-            elif event["Action"] == "die":
-                started = self._started.pop(uuid, -_SOON)
-                if time.monotonic() - started < _SOON:
-                    self._report_again(uuid, transition)
-
-    def _report_again(self, uuid: str, transition: int) -> None:
-        def report() -> None:
-            if not self._stopping.is_set():
-                self._report({uuid: transition})
-
-        for seconds in _AGAIN:
-            timer = threading.Timer(seconds, report)
-            timer.daemon = True
-            timer.start()
+            self._reminders.drop(uuid)
+            return
+        seen[uuid], transition = _ACTIONS[event["Action"]]
+        self._report({uuid: transition})
+        if event["Action"] == "start":
+            self._started[uuid] = time.monotonic()
+            self._reminders.drop(uuid)
+        elif event["Action"] == "die":
+            started = self._started.pop(uuid, -_SOON)
+            if time.monotonic() - started < _SOON:
+                self._reminders.add(uuid)
 
     def _report(self, transitions: Mapping[str, int]) -> None:
         for uuid, transition in transitions.items():

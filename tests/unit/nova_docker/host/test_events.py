@@ -14,6 +14,7 @@ from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker.container import naming
 from nova_docker.host import events
+from nova_docker.host import reminders
 from tests import archives
 
 TIMEOUT = 10
@@ -41,7 +42,7 @@ def server(client):
 def reported(client, server, monkeypatch):
     """The events that Nova receives, as a queue; the thread is running."""
     monkeypatch.setattr(events, "RECONNECT_INTERVAL", 0.01)
-    monkeypatch.setattr(events, "_AGAIN", ())
+    monkeypatch.setattr(reminders, "AGAIN", ())
     received = queue.Queue()
     follower = events.LifecycleEvents(
         client,
@@ -75,14 +76,14 @@ def test_each_change_of_state_is_reported(client, server, reported):
 def test_an_exit_soon_after_the_start_is_reported_again(
     client, server, reported, monkeypatch
 ):
-    monkeypatch.setattr(events, "_AGAIN", (0.01, 0.02))
+    monkeypatch.setattr(reminders, "AGAIN", (0.01, 0.02))
     client.exit(server)
     for _ in range(3):
         assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
 
 
 def test_a_later_exit_is_reported_once(client, server, reported, monkeypatch):
-    monkeypatch.setattr(events, "_AGAIN", (0,))
+    monkeypatch.setattr(reminders, "AGAIN", (0,))
     monkeypatch.setattr(events, "_SOON", 0)
     client.exit(server)
     client.start_container(server)
