@@ -28,6 +28,8 @@ class Report:
     changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     leaks: list[str] = dataclasses.field(default_factory=list)
+    #: violations that there were before
+    known: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -89,7 +91,7 @@ class Report:
         self.say(text)
 
     def say(self, text: str) -> None:
-        print(f"{self.seconds():8.1f}  {text}", flush=True)
+        print(f"{self.seconds():8.1f}  {text}\n", end="", flush=True)
 
     @property
     def passed(self) -> bool:
@@ -108,6 +110,7 @@ class Report:
                 times.setdefault(item["verb"], []).append(item["seconds"])
         return {
             "options": self.options,
+            "violations before": self.known,
             "seconds": self.seconds(),
             "passed": self.passed,
             "verbs": {

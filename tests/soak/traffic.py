@@ -375,6 +375,8 @@ class Traffic:
         except (exceptions.SDKException, keystone.ClientException) as error:
             outcome = _refusal(error)
         self._report.verb("boot", server or name, outcome, time.monotonic() - began)
+        if server is None:
+            time.sleep(2)
         with contextlib.suppress(exceptions.SDKException, keystone.ClientException):
             for image in user.cloud.image.images(name=name):
                 user.cloud.image.delete_image(image.id)
