@@ -16,6 +16,7 @@ from unittest import mock
 from nova import exception
 from nova import objects
 from nova.compute import power_state
+from nova.compute import task_states
 from nova.compute import vm_states
 from nova.network import model
 from nova.virt import event as virtevent
@@ -133,6 +134,7 @@ class Manager:
         server.state = vm_states.ACTIVE
 
     def delete(self, server: Server) -> None:
+        server.instance.task_state = task_states.DELETING
         with _error(server):
             self.driver.destroy(
                 self.context, server.instance, server.network_info, {}, True
