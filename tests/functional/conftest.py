@@ -189,15 +189,15 @@ def images(engine: Engine) -> Iterator[None]:
 @pytest.fixture
 def configure() -> Iterator[Callable[[str, Any], None]]:
     """Sets an option of [docker] during a test."""
-    changed: list[str] = []
+    before: dict[str, Any] = {}
 
     def override(name: str, value: Any) -> None:
+        before.setdefault(name, host.CONF.docker[name])
         host.CONF.set_override(name, value, "docker")
-        changed.append(name)
 
     yield override
-    for name in changed:
-        host.CONF.clear_override(name, "docker")
+    for name, value in before.items():
+        host.CONF.set_override(name, value, "docker")
 
 
 @pytest.fixture

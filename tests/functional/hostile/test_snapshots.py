@@ -249,7 +249,7 @@ def test_a_server_that_grows_after_it_was_measured(
 
     def measure(ref, **options):
         found = inspect(ref, **options)
-        if options:
+        if options.get("size"):
             # The server needs not be told: it could try often enough.
             engine.client.put_archive(ref, "/", archives.tar({"measured": b""}))
             time.sleep(0.5)
