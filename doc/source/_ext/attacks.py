@@ -25,7 +25,7 @@ class Attacks(Directive):
             self.state.document.settings.record_dependencies.add(str(source))
             where = source.relative_to(TESTS.parent)
             rows += [
-                (name, tried, held_by, f"{where}: {test}")
+                (sentence(name), sentence(tried), sentence(held_by), f"{where}: {test}")
                 for test, name, tried, held_by in attacks(source.read_text("utf-8"))
             ]
         return [table(WIDTHS, rows)]
@@ -40,6 +40,13 @@ def attacks(source: str) -> Iterator[tuple[str, str, str, str]]:
                     [name] = map(ast.literal_eval, mark.args)
                     found = {k.arg: ast.literal_eval(k.value) for k in mark.keywords}
                     yield node.name, name, found["tried"], found["held_by"]
+
+
+def sentence(text: str) -> str:
+    """Return a cell's text as all others are written: with a capital, without a stop."""
+    if not text.startswith("nova-"):  # a program's name stays as it is
+        text = text[:1].upper() + text[1:]
+    return text.removesuffix(".")
 
 
 def setup(app: Any) -> dict[str, bool]:
