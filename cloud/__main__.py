@@ -232,14 +232,14 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         type=regular_expression,
         help="run the tests whose names match this regular expression; by default, the "
-        "smoke tests and the Compute tests of servers, images, administration, key "
-        "pairs, security groups and floating IPs",
+        "smoke tests, the Compute tests of servers, images, administration, key pairs, "
+        "security groups and floating IPs, and scenarios of a server's network",
     )
 
     verb = add(
         "down",
         take_down,
-        "stop the cloud and remove its processes and network interfaces",
+        "stop the cloud and remove its processes, interfaces and netfilter rules",
         "The data is kept: `./quickstart up` brings the same servers back.",
     )
     verb.add_argument("--purge", action="store_true", help="also remove the data")

@@ -35,16 +35,17 @@ def raise_limits() -> None:
             before = int(path.read_text())
             if _is_too_low(before, value):
                 path.write_text(str(value))
-                state.set(_KEY, {name: before, **state.get(_KEY, {})})
+                known = state.get(_KEY, {})
+                original, _ = known.get(name, (before, value))
+                state.set(_KEY, {**known, name: [original, value]})
 
 
 def restore() -> None:
     """Undo :func:`raise_limits`, except what somebody has changed since."""
-    values = wanted()
-    for name, before in state.get(_KEY, {}).items():
+    for name, (before, written) in state.get(_KEY, {}).items():
         path = _path(name)
         with contextlib.suppress(OSError):
-            if int(path.read_text()) == values.get(name):
+            if int(path.read_text()) == written:
                 path.write_text(str(before))
     state.set(_KEY, {})
 

@@ -51,7 +51,7 @@ def export_in_time(
     with contextlib.closing(client.save_image(image_id)) as stream:
         archive = iter(_archive(stream, name))
         # The engine has done its work when the first chunk arrives.
-        yield next(archive)
+        first = next(archive)
         expired = threading.Event()
 
         def expire() -> None:
@@ -63,6 +63,7 @@ def export_in_time(
         timer.daemon = True
         timer.start()
         try:
+            yield first
             yield from archive
         except Exception as error:
             if expired.is_set():

@@ -91,7 +91,13 @@ class Slots:
 def _lock(file: pathlib.Path) -> Slot | None:
     # Reading suffices for flock, and lets users who cannot write to the file share it.
     # The lock belongs to this open file: threads exclude each other, too.
-    descriptor = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # The directory may be missing, too. A process that inherited a temporary one,
+        # and has ended, has removed it.
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -21,6 +21,7 @@ from oslo_utils import units
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker.image import configuration
 
 _FILES = ("/etc/passwd", "/etc/group")
 # The engine mounts its own files here, and hides what they cover.
@@ -28,7 +29,8 @@ _ENGINE_MOUNTS = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 _MAX_SIZE = units.Mi  # bytes
 _MAX_LINKS = 10
-_MAX_MOUNTS = 64
+# The volumes of an image and the driver's own; each costs a call.
+_MAX_MOUNTS = configuration.MAX_VOLUMES + 16
 
 # Bits of Go's FileMode: a regular file has none of them.
 _LINK = 1 << 27

@@ -43,7 +43,7 @@ def attacks(source: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def sentence(text: str) -> str:
-    """Return a cell's text as all others are written: with a capital, without a stop."""
+    """Return a cell's text with a capital at its start and no full stop."""
     if not text.startswith("nova-"):  # a program's name stays as it is
         text = text[:1].upper() + text[1:]
     return text.removesuffix(".")

@@ -282,7 +282,7 @@ def test_shells_that_never_answer_do_not_pile_up(
     "Output that nobody reads",
     tried="Six viewers of a first process and six of shells did not read what "
     "endless commands wrote",
-    held_by="At most a mebibyte waits for a viewer: a shared terminal drops output, a "
+    held_by="At most 1.25 MiB wait for a viewer: a shared terminal drops output, a "
     "shell waits",
 )
 def test_output_that_nobody_reads_takes_little_memory(start, view, monkeypatch):

@@ -55,6 +55,12 @@ def test_slots_are_counted_over_processes_and_end_with_them(tmp_path):
             assert free(slots)
 
 
+def test_a_missing_directory_is_created(tmp_path):
+    slots = Slots(str(tmp_path / "run" / "locks"), "local", 1)
+    with slots.taken():
+        assert not free(slots)
+
+
 def test_others_have_what_is_reserved_for_them(tmp_path):
     readers = Slots(str(tmp_path), "local", 2, reserved=1)
     service = Slots(str(tmp_path), "local", 2)

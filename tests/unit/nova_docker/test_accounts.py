@@ -99,9 +99,11 @@ def test_a_mount_that_hides_what_the_engine_reads_is_refused(mount, files):
 
 
 def test_more_mounts_than_can_be_looked_at_are_refused():
-    mounts = [posixpath.join("/", str(number)) for number in range(65)]
-    with pytest.raises(accounts.Unreadable, match="more than 64 mounts"):
+    mounts = [posixpath.join("/", str(number)) for number in range(81)]
+    with pytest.raises(accounts.Unreadable, match="more than 80 mounts"):
         accounts.check(Engine(mounts=mounts), "nova-1")
+    # An image may declare 64 volumes, and the driver adds mounts of its own.
+    accounts.check(Engine(mounts=mounts[:80]), "nova-1")
 
 
 def test_a_container_that_runs_is_left_alone():
