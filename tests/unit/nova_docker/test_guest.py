@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from nova import exception
 from nova.compute import power_state
 
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
+from nova_docker import guest as guests
 from nova_docker.guest import Guest
 from tests import archives
 from tests import samples
@@ -65,3 +68,11 @@ def test_a_server_whose_files_would_block_the_engine_is_not_started(client, gues
     with pytest.raises(exception.InstancePowerOnFailure, match="/etc/group"):
         guest.start()
     assert guest.info().state == power_state.SHUTDOWN
+
+
+def test_the_output_of_a_program_that_has_ended_already_is_read():
+    ours, programs = socket.socketpair()
+    with ours, programs:
+        programs.sendall(b"\x01\0\0\0\0\0\0\5hello")
+        programs.close()
+        assert guests._converse(ours, b"input that nobody reads") == b"hello"
