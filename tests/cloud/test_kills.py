@@ -99,9 +99,10 @@ def test_boot(boot, killed_at):
 
 def test_delete(boot, demo, killed_at):
     server = boot()
+    found = server.show()
     with killed_at("die", server):
         demo.compute.delete_server(server.id)
-    demo.compute.wait_for_delete(server.show(), interval=0.2, wait=60)
+    demo.compute.wait_for_delete(found, interval=0.2, wait=60)
 
 
 def test_snapshot(boot, demo, engine, killed_at, running):
