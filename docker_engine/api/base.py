@@ -18,6 +18,10 @@ class Endpoints:
 
     _transport: Transport
 
+    def _within(self, seconds: float | None) -> tuple[float, float] | None:
+        """Return the timeouts of a call that waits so long; None for the usual."""
+        return None if seconds is None else (self._transport.connect_timeout, seconds)
+
 
 def path(*parts: str) -> str:
     """Return the quoted path of an endpoint."""

@@ -136,9 +136,13 @@ class ContainersAPI(Endpoints):
         """
         self._call("POST", ref, "pause", repeat=False)
 
-    def unpause_container(self, ref: str) -> None:
-        """POST /containers/{ref}/unpause"""
-        self._call("POST", ref, "unpause", repeat=False)
+    def unpause_container(self, ref: str, *, timeout: float | None = None) -> None:
+        """POST /containers/{ref}/unpause
+
+        :param timeout: seconds to wait, after which the engine may still act; None for
+            the usual
+        """
+        self._call("POST", ref, "unpause", timeout=self._within(timeout), repeat=False)
 
     def rename_container(self, ref: str, name: str) -> None:
         """POST /containers/{ref}/rename
@@ -163,7 +167,12 @@ class ContainersAPI(Endpoints):
         return parsed(self._call("GET", ref, "stats", query))
 
     def remove_container(
-        self, ref: str, *, force: bool = True, volumes: bool = True
+        self,
+        ref: str,
+        *,
+        force: bool = True,
+        volumes: bool = True,
+        timeout: float | None = None,
     ) -> None:
         """DELETE /containers/{ref}
 
@@ -172,15 +181,18 @@ class ContainersAPI(Endpoints):
 
         :param force: kill it if it is running
         :param volumes: also remove its anonymous volumes
+        :param timeout: seconds to wait for each call, after which the engine continues
+            all the same; None for the usual
         """
+        limits = self._within(timeout)
         query = {"force": flag(force), "v": flag(volumes)}
         try:
-            self._call("DELETE", ref, None, query)
+            self._call("DELETE", ref, None, query, timeout=limits)
         except errors.Conflict as error:
             # For example, a client that was killed has called this before.
             if "already in progress" not in error.message:
                 raise
-            self._call("POST", ref, "wait", {"condition": "removed"})
+            self._call("POST", ref, "wait", {"condition": "removed"}, timeout=limits)
 
     def container_logs(self, ref: str, *, tail: int | None = None) -> bytes:
         """GET /containers/{ref}/logs

@@ -125,9 +125,13 @@ class ImagesAPI(Endpoints):
             missing=errors.ImageNotFound,
         )
 
-    def remove_image(self, ref: str, *, force: bool = False) -> None:
+    def remove_image(
+        self, ref: str, *, force: bool = False, timeout: float | None = None
+    ) -> None:
         """DELETE /images/{ref}: remove a tag, and with its last tag the image
 
+        :param timeout: seconds to wait, after which the engine continues all the same;
+            None for the usual
         :raises Conflict: if a container uses it
         """
         self._transport.request(
@@ -135,4 +139,5 @@ class ImagesAPI(Endpoints):
             path("images", ref),
             {"force": flag(force)},
             missing=errors.ImageNotFound,
+            timeout=self._within(timeout),
         )

@@ -160,7 +160,7 @@ class MockContainers(MockState):
             container["State"].update(Status="paused", Paused=True)
             self._emit(container, "pause")
 
-    def unpause_container(self, ref: str) -> None:
+    def unpause_container(self, ref: str, *, timeout: float | None = None) -> None:
         self._call("unpause_container")
         with self._lock:
             container = self._find(ref)
@@ -201,7 +201,12 @@ class MockContainers(MockState):
         }
 
     def remove_container(
-        self, ref: str, *, force: bool = True, volumes: bool = True
+        self,
+        ref: str,
+        *,
+        force: bool = True,
+        volumes: bool = True,
+        timeout: float | None = None,
     ) -> None:
         self._call("remove_container")
         with self._lock:

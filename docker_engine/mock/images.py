@@ -108,7 +108,9 @@ class MockImages(MockState):
             self._tag(image, f"{repo}:{tag}")
             self._emit_image("tag", image["Id"], f"{repo}:{tag}")
 
-    def remove_image(self, ref: str, *, force: bool = False) -> None:
+    def remove_image(
+        self, ref: str, *, force: bool = False, timeout: float | None = None
+    ) -> None:
         self._call("remove_image")
         with self._lock:
             image = self._find_image(ref)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -29,6 +30,24 @@ def test_the_grace_period_extends_the_read_timeout(engine, verb):
     client = DockerClient(engine.host, read_timeout=0.2)
     getattr(client, f"{verb}_container")("a", 1)
     assert engine.requests[-1].query == {"t": "1"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "call"),
+    [
+        ("DELETE /containers/a", lambda c: c.remove_container("a", timeout=0.2)),
+        ("POST /containers/a/unpause", lambda c: c.unpause_container("a", timeout=0.2)),
+        ("DELETE /images/a", lambda c: c.remove_image("a", timeout=0.2)),
+    ],
+)
+def test_a_caller_may_wait_for_less_than_the_read_timeout(engine, client, sent, call):
+    ended = threading.Event()
+    engine.answers[sent] = lambda handler: ended.wait(20)
+    try:
+        with pytest.raises(errors.Timeout):
+            call(client)
+    finally:
+        ended.set()
 
 
 OUTPUT = b"".join(bytes([i]) * i for i in range(256))
