@@ -55,10 +55,11 @@ class Boot:
         self._images = images
         self._nics = nics
         self._checked: set[str] = set()  # images
+        # Only for NICs, which no container that does not answer can delay.
         self._pool = futures.ThreadPoolExecutor(thread_name_prefix="docker")
 
     def close(self) -> None:
-        """Wait for plugging and removals that are under way; accept no others."""
+        """Wait for NICs that are being plugged or unplugged; accept no others."""
         self._pool.shutdown()
 
     def check(
@@ -191,13 +192,15 @@ class Boot:
         :raises VirtualInterfaceUnplugException: if the virtual switch fails
         :raises NovaException: if the engine fails
         """
-        removing = self._pool.submit(self._remove, instance)
-        try:
+        with contextlib.ExitStack() as last:
+            last.callback(config_drive.remove, instance.uuid)
             if unplug:
-                self._nics.unplug(instance, network_info)
-        finally:
-            removing.result()
-            config_drive.remove(instance.uuid)
+                unplugging = self._pool.submit(
+                    self._nics.unplug, instance, network_info
+                )
+                last.callback(unplugging.result)
+            # In this thread: a container that does not answer must not occupy the pool.
+            self._remove(instance)
 
     def _remove(self, instance: objects.Instance) -> None:
         guest = Guest(self._client, instance)

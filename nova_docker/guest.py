@@ -190,15 +190,16 @@ class Guest:
                         raise
                 time.sleep(_PAUSE_SECONDS)
 
-    def unpause(self) -> None:
+    def unpause(self, timeout: float | None = None) -> None:
         """Thaw the processes; calling it again has no effect.
 
+        :param timeout: seconds to wait for the engine; None for the usual
         :raises InstanceNotRunning: if the container is stopped
         """
         with self._engine(), self._running():
             current = self.info().state
             if current == power_state.PAUSED:
-                self._client.unpause_container(self._name)
+                self._client.unpause_container(self._name, timeout=timeout)
             elif current != power_state.RUNNING:
                 raise self._not_running()
 
@@ -352,11 +353,16 @@ class Guest:
         In rescue, this includes the server's own container. It is removed last,
         because the rescue container mounts its files.
 
-        :raises EngineTimeout: if the container does not answer
+        :raises EngineTimeout: if the container does not answer, within some seconds
         """
         for name in (self._name, naming.aside_name_of(self._instance.uuid)):
             with contextlib.suppress(exception.InstanceNotFound), self._engine():
-                self._client.remove_container(name, force=True, volumes=True)
+                try:
+                    self._client.remove_container(name, timeout=_INFO_SECONDS)
+                except errors.Timeout:
+                    # A large disk takes longer to remove, but such a container answers.
+                    self._client.inspect_container(name, timeout=_INFO_SECONDS)
+                    self._client.remove_container(name)
 
     def console_output(self) -> str:
         """Return the end of the first process's output, one character per byte.

@@ -369,14 +369,57 @@ def test_the_deletion_of_a_server_that_does_not_answer_is_completed_later(
     run(boot, instance)
     for task_state in (None, task_states.REBUILDING):
         instance.task_state = task_state
-        client.fail_next("remove_container", errors.Timeout("no answer"))
+        wedge(client)
         with pytest.raises(EngineTimeout):
             boot.undo(instance, None)
     instance.task_state = task_states.DELETING
-    client.fail_next("remove_container", errors.Timeout("no answer"))
+    wedge(client)
     boot.undo(instance, None)
     assert "does not answer and is not removed yet" in caplog.text
     assert not nics.plugged and not config_drives()
     assert client.list_containers()
     boot.undo(instance, None)
     assert not client.list_containers()
+
+
+def wedge(client):
+    """Let a container not answer when it is removed."""
+    for method in ("remove_container", "inspect_container"):
+        client.fail_next(method, errors.Timeout("no answer"))
+
+
+def test_deletions_that_wait_for_the_engine_do_not_delay_boots(
+    client, boot, monkeypatch
+):
+    waiting = [samples.instance() for _ in range(boot._pool._max_workers)]
+    for instance in waiting:
+        run(boot, instance)
+    begun = threading.Barrier(len(waiting) + 1, timeout=20)
+    answered = threading.Event()
+    remove = client.remove_container
+
+    def wait(*arguments, **options):
+        begun.wait()
+        assert answered.wait(20)
+        remove(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "remove_container", wait)
+        threads = [
+            threading.Thread(target=boot.undo, args=(instance, None))
+            for instance in waiting
+        ]
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        patched.setattr(client, "remove_container", remove)
+        booted = samples.instance()
+        booting = threading.Thread(target=run, args=(boot, booted))
+        booting.start()
+        booting.join(10)
+        ended = not booting.is_alive()
+        answered.set()
+        for thread in [*threads, booting]:
+            thread.join(20)
+    assert ended
+    assert status(client, booted) == "running"

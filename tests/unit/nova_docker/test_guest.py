@@ -12,6 +12,7 @@ from nova.compute import power_state
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker import guest as guests
+from nova_docker.errors import EngineTimeout
 from nova_docker.guest import Guest
 from tests import archives
 from tests import samples
@@ -76,3 +77,48 @@ def test_the_output_of_a_program_that_has_ended_already_is_read():
         programs.sendall(b"\x01\0\0\0\0\0\0\5hello")
         programs.close()
         assert guests._converse(ours, b"input that nobody reads") == b"hello"
+
+
+@pytest.fixture
+def removals(client, monkeypatch):
+    """The time-outs of all removals; the first one is not completed in time."""
+    seen = []
+    remove = client.remove_container
+
+    def slowly(ref, *, timeout=None):
+        seen.append(timeout)
+        if len(seen) == 1:
+            raise errors.Timeout("no answer")
+        remove(ref)
+
+    monkeypatch.setattr(client, "remove_container", slowly)
+    return seen
+
+
+def test_the_removal_of_a_large_server_gets_the_usual_time(client, guest, removals):
+    guest.remove()
+    assert removals[:2] == [guests._INFO_SECONDS, None]
+    assert client.list_containers() == []
+
+
+def test_the_removal_of_a_server_that_does_not_answer_ends_soon(
+    client, guest, removals
+):
+    client.fail_next("inspect_container", errors.Timeout("no answer"))
+    with pytest.raises(EngineTimeout):
+        guest.remove()
+    assert removals == [guests._INFO_SECONDS]
+
+
+def test_a_server_that_vanishes_during_its_removal_is_removed(
+    client, guest, removals, monkeypatch
+):
+    inspect = client.inspect_container
+
+    def vanish(ref, **options):
+        client._containers.clear()
+        return inspect(ref, **options)
+
+    monkeypatch.setattr(client, "inspect_container", vanish)
+    guest.remove()
+    assert client.list_containers() == []
