@@ -77,7 +77,7 @@ class DockerDriver(driver.ComputeDriver):
         )
         self._image_cache = ImageCache(self._client)
         self._nics = Nics(virtapi)
-        self._power = Power(self._client, self._nics)
+        self._power = Power(self._client, self._nics, self._host.limits)
         self._snapshots = Snapshots(
             self._client, image_api, self._power, self._host.space
         )

@@ -9,19 +9,22 @@ are restored before its processes run again, so that they lose no packet.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
 from nova import exception
 from nova import objects
 from nova.compute import power_state
+from oslo_concurrency import lockutils
 from oslo_log import log as logging
 from oslo_utils import excutils
 
+from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker import frozen
+from nova_docker.container import naming
 from nova_docker.guest import Guest
 from nova_docker.nics import Nics
 
@@ -31,6 +34,9 @@ LOG = logging.getLogger(__name__)
 _THAW_SECONDS = 120
 _THAW_INTERVAL = 1
 
+# For how long one call may delay Nova's periodic tasks and its start.
+_CALL_SECONDS = 5
+
 
 class Power:
     """Starts, stops, freezes and thaws the servers of one host.
@@ -39,21 +45,50 @@ class Power:
     :raises NovaException: from each method, if the engine or the kernel fails
     """
 
-    def __init__(self, client: DockerClient, nics: Nics) -> None:
+    def __init__(
+        self, client: DockerClient, nics: Nics, limits: Callable[[Any], dict[str, Any]]
+    ) -> None:
+        """
+        :param limits: :meth:`nova_docker.host.host.Host.limits`
+        """
         self._client = client
         self._nics = nics
-        self._held: set[str] = set()  # UUIDs
-        self._lock = threading.Lock()
+        self._limits = limits
 
     def plug(self, instance: objects.Instance, network_info: Any) -> None:
         """Plug a server's NICs, connected if it runs. Serves ComputeDriver.plug_vifs.
 
-        Nova calls it for every server of the host when nova-compute starts.
+        Nova calls it for every server of the host when nova-compute starts. A server of
+        an earlier release gets the limit of processes that its flavor has now.
 
         :raises VirtualInterfacePlugException: if a NIC cannot be plugged
         """
         connected = self.is_running(instance)
         self._nics.plug(instance, network_info, connected=connected)
+        self._limit_processes(instance)
+
+    def _limit_processes(self, instance: objects.Instance) -> None:
+        """Lower a server's limit of processes to its flavor's; log a failure.
+
+        It is never raised: what it was may be lower because Placement has a higher
+        allocation ratio, which Nova tells the driver only later.
+        """
+        name = naming.name_of(instance.uuid)
+        wanted = self._limits(instance.flavor)["PidsLimit"]
+        try:
+            found = self._client.inspect_container(name, timeout=_CALL_SECONDS)
+            current = found["HostConfig"].get("PidsLimit") or -1
+            if not 0 < current <= wanted:
+                self._client.update_container(name, {"PidsLimit": wanted})
+        except errors.ContainerNotFound:
+            pass
+        except errors.DockerError as error:
+            LOG.warning(
+                "Failed to limit the server to %d processes; a hard reboot does: %s",
+                wanted,
+                error,
+                instance=instance,
+            )
 
     def start(self, instance: objects.Instance, network_info: Any) -> None:
         """Connect a server and start it, or thaw it.
@@ -116,10 +151,13 @@ class Power:
         nova-compute: a mark tells :meth:`release` that Nova's user has not paused it.
         One that is frozen or stopped already stays so.
         """
+        with _alone(instance.uuid), self._frozen(instance):
+            yield
+
+    @contextlib.contextmanager
+    def _frozen(self, instance: objects.Instance) -> Iterator[None]:
         uuid = instance.uuid
         guest = Guest(self._client, instance)
-        with self._lock:
-            self._held.add(uuid)
         unanswered = False
         try:
             if guest.info().state == power_state.RUNNING:
@@ -131,14 +169,10 @@ class Power:
                 unanswered = False
             yield
         finally:
-            try:
-                self._thaw_until(uuid, time.monotonic() + _THAW_SECONDS)
-                if unanswered:
-                    # The engine may still freeze it.
-                    frozen.mark(uuid)
-            finally:
-                with self._lock:
-                    self._held.discard(uuid)
+            self._thaw_until(uuid, time.monotonic() + _THAW_SECONDS)
+            if unanswered:
+                # The engine may still freeze it.
+                frozen.mark(uuid)
 
     def release(self) -> None:
         """Thaw the servers that an interrupted snapshot has left frozen.
@@ -146,11 +180,13 @@ class Power:
         What fails is logged, and tried again by the next call.
         """
         for uuid in frozen.marked():
-            # A snapshot that begins meanwhile waits for the lock.
-            with self._lock:
-                if uuid not in self._held:
-                    LOG.warning("Thawing server %s: its snapshot was interrupted", uuid)
-                    self._thaw_until(uuid, 0)
+            # A snapshot that begins meanwhile waits, and one in progress is left alone.
+            with (
+                contextlib.suppress(lockutils.AcquireLockFailedException),
+                _alone(uuid, blocking=False),
+            ):
+                LOG.warning("Thawing server %s: its snapshot was interrupted", uuid)
+                self._thaw_until(uuid, 0)
 
     def _thaw_until(self, uuid: str, deadline: float) -> None:
         """Thaw a server that is marked; try again until a deadline."""
@@ -160,7 +196,7 @@ class Power:
                 with contextlib.suppress(
                     exception.InstanceNotFound, exception.InstanceNotRunning
                 ):
-                    guest.unpause()
+                    guest.unpause(timeout=_CALL_SECONDS)
             except exception.NovaException as error:
                 if time.monotonic() > deadline:
                     LOG.error(
@@ -195,3 +231,11 @@ class Power:
             return Guest(self._client, instance).info().state == power_state.RUNNING
         except exception.InstanceNotFound:
             return False
+
+
+def _alone(
+    uuid: str, *, blocking: bool = True
+) -> contextlib.AbstractContextManager[Any]:
+    """Return a lock against freezing and thawing a server by two threads."""
+    # Nova itself locks the plain UUID.
+    return lockutils.lock(f"docker-held-{uuid}", blocking=blocking)

@@ -66,6 +66,24 @@ def limits(server):
     return found
 
 
+def test_a_server_of_an_earlier_release_gets_its_limit_of_processes(
+    driver, make_driver, boot
+):
+    server = boot(flavor=samples.flavor(memory_mb=32))
+    before = server.inspect()
+    wanted = before["HostConfig"]["PidsLimit"]
+    server.engine.client.update_container(server.name, {"PidsLimit": wanted + 1000})
+    make_driver().plug_vifs(server.instance, server.network_info)
+    after = server.inspect()
+    assert after["HostConfig"] == before["HostConfig"]
+    assert after["State"] == before["State"]
+    assert limits(server)[0] == 32
+    kernel = (
+        "cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max"
+    )
+    assert int(server.run(kernel)) == wanted
+
+
 def use_memory(server, mib):
     """Make the server use memory, with a file in a tmpfs."""
     server.run(f"dd if=/dev/zero of=/dev/shm/kept bs=1M count={mib}")

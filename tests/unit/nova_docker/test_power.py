@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from unittest import mock
 
 import pytest
@@ -36,7 +37,8 @@ class Server:
             self._connect(connected)
         )
         self.connected = True
-        self.power = Power(self.client, self.nics)
+        self.limits = {"PidsLimit": 1000, "Memory": 2**30}
+        self.power = Power(self.client, self.nics, lambda flavor: self.limits)
         self.instance = samples.instance()
         self.name = naming.name_of(self.instance.uuid)
         self.client.create_container(self.name, {"Image": "image", "Labels": {}})
@@ -142,6 +144,45 @@ def test_a_server_without_a_container_is_not_connected(server):
     assert not server.connected
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (4096, 1000, True),
+        (None, 1000, True),
+        (-1, 1000, True),
+        (1000, 1000, False),
+        (500, 500, False),
+    ],
+)
+def test_a_server_of_an_earlier_release_gets_the_limit_of_processes(
+    server, before, after, changed
+):
+    server.client.update_container(server.name, {"PidsLimit": before})
+    with server.client.events() as events:
+        server.power.plug(server.instance, [])
+        server.client.pause_container(server.name)
+        actions = [next(iter(events))["Action"] for _ in range(1 + changed)]
+    assert actions == ["update", "pause"] if changed else ["pause"]
+    config = server.client.inspect_container(server.name)["HostConfig"]
+    assert config["PidsLimit"] == after
+    assert "Memory" not in config
+
+
+@pytest.mark.parametrize("method", ["inspect_container", "update_container"])
+def test_a_limit_that_cannot_be_set_does_not_keep_nics_from_being_plugged(
+    server, method, monkeypatch, caplog
+):
+    # The state comes from the engine's list if a container does not answer.
+    def fail(*arguments, **options):
+        raise errors.Timeout("no answer")
+
+    monkeypatch.setattr(server.client, method, fail)
+    server.connected = False
+    server.power.plug(server.instance, [])
+    assert server.connected
+    assert "Failed to limit the server to 1000 processes" in caplog.text
+
+
 def test_a_server_is_held_for_the_duration_of_a_snapshot(server):
     with server.power.held(server.instance):
         assert (server.status, server.connected) == ("paused", True)
@@ -204,7 +245,7 @@ def test_a_server_that_an_interrupted_snapshot_left_frozen_is_thawed(
     assert server.status == "paused"
     assert "stays frozen" in caplog.text
     # As nova-compute does when it starts.
-    Power(server.client, server.nics).release()
+    Power(server.client, server.nics, lambda flavor: {}).release()
     assert server.status == "running"
     assert frozen.marked() == []
 
@@ -231,3 +272,92 @@ def test_a_server_that_its_user_paused_is_never_thawed(server, monkeypatch):
     server.power.freeze(server.instance)
     server.power.release()
     assert (server.status, server.connected) == ("paused", False)
+
+
+@pytest.fixture
+def left_frozen(server, monkeypatch):
+    """A server that an interrupted snapshot has left frozen."""
+    monkeypatch.setattr(module, "_THAW_SECONDS", -1)
+    server.client.fail_next("unpause_container", errors.Unreachable("away"))
+    with server.power.held(server.instance):
+        pass
+    assert server.status == "paused"
+    return server
+
+
+def test_a_server_that_does_not_answer_delays_the_others_for_a_short_time(
+    left_frozen, monkeypatch
+):
+    silent = "00000000-0000-0000-0000-000000000000"
+    frozen.mark(silent)
+    unpause = left_frozen.client.unpause_container
+    calls = []
+
+    def answer(ref, *, timeout=None):
+        calls.append((ref, timeout))
+        if ref == naming.name_of(silent):
+            raise errors.Timeout("no answer")
+        unpause(ref)
+
+    left_frozen.client.create_container(
+        naming.name_of(silent), {"Image": "image", "Labels": {}}
+    )
+    left_frozen.client.start_container(naming.name_of(silent))
+    left_frozen.client.pause_container(naming.name_of(silent))
+    monkeypatch.setattr(left_frozen.client, "unpause_container", answer)
+    left_frozen.power.release()
+    assert left_frozen.status == "running"
+    assert frozen.marked() == [silent]
+    short = module._CALL_SECONDS
+    assert calls == [(naming.name_of(silent), short), (left_frozen.name, short)]
+
+
+def test_a_thaw_that_waits_for_the_engine_delays_no_other_server(
+    left_frozen, monkeypatch
+):
+    other = samples.instance()
+    name = naming.name_of(other.uuid)
+    left_frozen.client.create_container(name, {"Image": "image", "Labels": {}})
+    left_frozen.client.start_container(name)
+    unpause = left_frozen.client.unpause_container
+    held = []
+
+    def hold_other(ref, *, timeout=None):
+        if ref == left_frozen.name:
+            snapshot = threading.Thread(target=hold)
+            snapshot.start()
+            snapshot.join(10)
+        unpause(ref)
+
+    def hold():
+        with left_frozen.power.held(other):
+            held.append(other)
+
+    monkeypatch.setattr(left_frozen.client, "unpause_container", hold_other)
+    left_frozen.power.release()
+    assert held == [other]
+
+
+def test_a_snapshot_waits_until_its_server_is_thawed(left_frozen, monkeypatch):
+    unpause = left_frozen.client.unpause_container
+    during = []
+
+    def hold():
+        with left_frozen.power.held(left_frozen.instance):
+            during.append((left_frozen.status, frozen.marked()))
+
+    snapshot = threading.Thread(target=hold)
+
+    def begin_snapshot(ref, *, timeout=None):
+        monkeypatch.setattr(left_frozen.client, "unpause_container", unpause)
+        snapshot.start()
+        snapshot.join(0.1)
+        assert not during
+        unpause(ref)
+
+    monkeypatch.setattr(left_frozen.client, "unpause_container", begin_snapshot)
+    left_frozen.power.release()
+    snapshot.join(10)
+    assert during == [("paused", [left_frozen.instance.uuid])]
+    assert left_frozen.status == "running"
+    assert frozen.marked() == []
