@@ -42,6 +42,9 @@ from nova_docker.storage.space import Reservation
 
 LOG = logging.getLogger(__name__)
 
+# Removing an image waits while some container does not answer. The engine completes it.
+_REMOVE_SECONDS = 10
+
 # Bytes of an archive per file, beside its content: headers, and a long path.
 PER_FILE = 3 * units.Ki
 
@@ -66,7 +69,7 @@ class Snapshots:
         self._image_api = image_api
         self._power = power
         self._space = space
-        self._uploading: set[str] = set()  # tags
+        self._busy: set[str] = set()  # tags that are used or being removed
         self._lock = threading.Lock()
 
     def take(
@@ -130,14 +133,30 @@ class Snapshots:
             LOG.warning("Failed to look for interrupted snapshots: %s", error)
             return
         for tag in (tag for image in found for tag in image["RepoTags"] or ()):
-            # A snapshot that begins meanwhile waits for the lock.
-            with self._lock:
-                if (
-                    tag.startswith(f"{SNAPSHOT_REPOSITORY}/")
-                    and tag not in self._uploading
-                ):
+            if not tag.startswith(f"{SNAPSHOT_REPOSITORY}/"):
+                continue
+            with self._claimed(tag) as claimed:
+                if claimed:
                     LOG.warning("Removing %s: its snapshot was interrupted", tag)
-                    self._remove(tag)
+                    if not self._remove(tag):
+                        # The others would have to wait as well.
+                        return
+
+    @contextlib.contextmanager
+    def _claimed(self, tag: str) -> Iterator[bool]:
+        """Keep others from removing an image for the duration of the block.
+
+        :yields: False if a snapshot uses the image, or another thread is removing it
+        """
+        with self._lock:
+            free = tag not in self._busy
+            self._busy.add(tag)
+        try:
+            yield free
+        finally:
+            if free:
+                with self._lock:
+                    self._busy.discard(tag)
 
     @contextlib.contextmanager
     def _committed(
@@ -151,16 +170,14 @@ class Snapshots:
         """
         repository = f"{SNAPSHOT_REPOSITORY}/{image_id}"
         tag = f"{repository}:latest"
-        with self._lock:
-            self._uploading.add(tag)
-        try:
-            with self._power.held(instance):
-                total = self._commit(instance, image_id, repository, reservation)
-            yield tag, total
-        finally:
-            self._remove(tag)
-            with self._lock:
-                self._uploading.discard(tag)
+        # No other snapshot has this ID.
+        with self._claimed(tag):
+            try:
+                with self._power.held(instance):
+                    total = self._commit(instance, image_id, repository, reservation)
+                yield tag, total
+            finally:
+                self._remove(tag)
 
     def _commit(
         self,
@@ -194,13 +211,16 @@ class Snapshots:
             return self._client.inspect_image(image)["Config"] or {}
         return {}
 
-    def _remove(self, tag: str) -> None:
+    def _remove(self, tag: str) -> bool:
+        """Remove an image; return whether the engine has answered."""
         try:
-            self._client.remove_image(tag)
+            self._client.remove_image(tag, timeout=_REMOVE_SECONDS)
         except errors.ImageNotFound:
             pass
         except errors.DockerError as error:
             LOG.warning("Failed to remove %s; this is tried again: %s", tag, error)
+            return not isinstance(error, errors.Timeout | errors.Unreachable)
+        return True
 
 
 class CheckedArchive:

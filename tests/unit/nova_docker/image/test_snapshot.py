@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from unittest import mock
 
 import pytest
@@ -46,7 +47,11 @@ class Taking:
         self.client = MockDockerClient()
         self.client.load_image([archives.busybox_archive(tags=["image"])])
         self.glance = Glance()
-        self.power = Power(self.client, mock.create_autospec(Nics, instance=True))
+        self.power = Power(
+            self.client,
+            mock.create_autospec(Nics, instance=True),
+            lambda flavor: {},
+        )
         self.space = DiskSpace(lambda: str(path))
         self.snapshots = Snapshots(self.client, self.glance, self.power, self.space)
         self.instance = samples.instance()
@@ -67,7 +72,8 @@ class Taking:
     @property
     def tags(self):
         found = self.client.list_images({"reference": ["nova-snapshot/*"]})
-        return [tag for image in found for tag in image["RepoTags"]]
+        tags = [tag for image in found for tag in image["RepoTags"]]
+        return [tag for tag in tags if tag.startswith("nova-snapshot/")]
 
 
 @pytest.fixture
@@ -187,6 +193,62 @@ def test_an_image_that_cannot_be_removed_is_removed_later(server, caplog):
     assert server.tags == [f"nova-snapshot/{image_id}:latest"]
     assert "this is tried again" in caplog.text
     server.snapshots.recover()
+
+
+def leave_tags(server, number):
+    """Leave the images of interrupted snapshots on the engine."""
+    for _ in range(number):
+        server.client.tag_image("image", f"nova-snapshot/{samples.uuid()}", "latest")
+
+
+def test_an_engine_that_cannot_remove_images_delays_a_recovery_once(
+    server, monkeypatch
+):
+    leave_tags(server, 3)
+    waits = []
+
+    def wait(ref, *, timeout=None):
+        waits.append(timeout)
+        raise errors.Timeout("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.client, "remove_image", wait)
+        server.snapshots.recover()
+    assert waits == [snapshot._REMOVE_SECONDS]
+    server.snapshots.recover()
+    assert server.tags == []
+
+
+def test_an_image_that_cannot_be_removed_does_not_keep_the_others(server):
+    leave_tags(server, 3)
+    server.client.fail_next("remove_image", errors.Conflict("in use"))
+    server.snapshots.recover()
+    assert len(server.tags) == 1
+    server.snapshots.recover()
+
+
+def test_a_snapshot_does_not_wait_while_a_recovery_removes_an_image(
+    server, monkeypatch
+):
+    leave_tags(server, 1)
+    [left] = server.tags
+    remove = server.client.remove_image
+    removed = []
+
+    def wait(ref, *, timeout=None):
+        removed.append(ref)
+        if ref == left:
+            taking = threading.Thread(target=server.take)
+            taking.start()
+            taking.join(10)
+            assert server.glance.received
+        remove(ref)
+
+    monkeypatch.setattr(server.client, "remove_image", wait)
+    server.snapshots.recover()
+    # The snapshot has left that image to the recovery, and removed its own.
+    assert removed.count(left) == 1
+    assert len(removed) == 2
 
 
 def test_a_snapshot_in_progress_is_left_alone(server):
