@@ -20,6 +20,7 @@ from nova.compute import task_states
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from tests import archives
+from tests import samples
 from tests.attacks import attack
 from tests.functional.host import eventually
 from tests.functional.host import state
@@ -268,3 +269,35 @@ def test_a_server_that_does_not_answer_stops_nothing_else(
         # Nova reaps what it has deleted and the driver still lists.
         assert server.instance.uuid in driver.list_instance_uuids()
     assert eventually(lambda: not driver.instance_exists(server.instance))
+
+
+@attack(
+    "Delay a host with the images that snapshots leave",
+    tried="the engine hangs in a call on one server, and so removes no image; three "
+    "snapshots have left theirs, and nova-compute restarts and runs its periodic tasks",
+    held_by="nothing waits for such a removal for longer than ten seconds, and after "
+    "the first image that is not removed in time, the others are left for later",
+)
+def test_images_that_cannot_be_removed_delay_nothing_else(
+    engine, make_driver, boot, monkeypatch
+):
+    monkeypatch.setattr("nova_docker.guest._INFO_SECONDS", 1)
+    monkeypatch.setattr("nova_docker.image.snapshot._REMOVE_SECONDS", 1)
+    server, other = boot(), boot()
+    for _ in range(3):
+        engine.client.commit_container(
+            other.name, f"nova-snapshot/{samples.uuid()}", "latest", {}
+        )
+    with wedged(engine, server):
+        began = time.monotonic()
+        driver = make_driver()
+        driver.manage_image_cache(None, [])
+        assert snapshot_images(engine)
+        # One removal would wait for the read timeout of 120 seconds.
+        assert time.monotonic() - began < 60
+    driver.manage_image_cache(None, [])
+    assert eventually(lambda: not snapshot_images(engine))
+
+
+def snapshot_images(engine):
+    return engine.client.list_images({"reference": ["nova-snapshot/*"]})
