@@ -19,6 +19,7 @@ from nova.compute import task_states
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker import terminal
 from tests import archives
 from tests import samples
 from tests.attacks import attack
@@ -95,8 +96,8 @@ def test_a_server_whose_files_would_block_the_engine_is_not_started(
     "Block the engine with an image",
     tried="an image has a named pipe or a device as /etc/passwd, also below a volume "
     "whose own /etc/passwd is a regular file or missing",
-    held_by="the driver looks at the files of a new container before it starts, and "
-    "refuses a mount that hides them",
+    held_by="the driver looks at the files of a new container before it starts; a "
+    "volume of the image hides none of them, and a mount that does is refused",
 )
 @pytest.mark.parametrize(
     ("files", "volumes"),
@@ -199,6 +200,67 @@ def test_a_server_cannot_swap_its_files_between_the_look_and_the_read(
     assert exception.SetAdminPasswdNotSupported in outcomes
     assert len(blocked(pid)) == before
     assert state(driver, server) == power_state.RUNNING
+
+
+@pytest.fixture
+def ticking(boot, image):
+    """A server that logs all the time, and whose image has a user."""
+    layer = layer_with(content={"etc/passwd": b"root:x:0:0::/:/bin/sh\n"})
+    tick = "while :; do echo; busybox usleep 20000; done"
+    config = {"User": "33", "Entrypoint": ["sh", "-c", tick]}
+    return boot(image(archives.archive([layer], config=config)))
+
+
+def runs(server):
+    """Return whether a server runs at any time in the next six seconds.
+
+    A freeze of the OCI runtime would have ended by then.
+    """
+
+    def ticks():
+        return len(server.engine.client.container_logs(server.name, tail=10**6))
+
+    before = ticks()
+    time.sleep(6)
+    return ticks() != before
+
+
+@attack(
+    "Run while frozen",
+    tried="a server whose image has a user has an open console; the server is paused, "
+    "or frozen for a snapshot, and the viewer leaves",
+    held_by="the driver ends no shell of a frozen server, and the OCI runtime thaws "
+    "only what it has frozen itself",
+)
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_console_that_closes_does_not_thaw_its_server(
+    driver, ticking, engine, monkeypatch, looked
+):
+    inspect = engine.client.inspect_container
+
+    def as_before(ref, **options):
+        # It is frozen right after the driver's look.
+        found = inspect(ref, **options)
+        return found | {"State": found["State"] | {"Paused": False}}
+
+    def leave(shell):
+        with monkeypatch.context() as patched:
+            if not looked:
+                patched.setattr(engine.client, "inspect_container", as_before)
+            shell.close()
+        assert not runs(ticking)
+        assert state(driver, ticking) == power_state.PAUSED
+
+    shell = terminal.open_terminal(engine.client, ticking.instance.uuid)
+    assert not shell.shared and runs(ticking)
+    with driver._power.held(ticking.instance):
+        leave(shell)
+    assert runs(ticking)
+    shell = terminal.open_terminal(engine.client, ticking.instance.uuid)
+    driver.pause(ticking.instance)
+    leave(shell)
+    driver.unpause(ticking.instance)
+    assert runs(ticking)
 
 
 def blocked(pid):

@@ -62,12 +62,51 @@ def test_a_server_with_a_user_is_frozen_while_it_is_looked_at(start):
     ]
 
 
-def test_a_server_is_not_left_frozen_if_the_command_fails(client, monkeypatch):
+@pytest.fixture
+def held(client, monkeypatch):
+    """A running container whose image has a user; and the signals sent to it."""
+    made = client.create_container("c1", {"Image": "busybox:latest", "User": "www"})
+    client.start_container(made)
     sent = []
     monkeypatch.setattr(accounts, "check_files", lambda *args: None)
     monkeypatch.setattr(client, "kill_container", lambda ref, sig: sent.append(sig))
+    return client.inspect_container(made), sent
+
+
+def test_a_server_is_not_left_frozen_if_the_command_fails(client, held):
+    found, sent = held
     client.fail_next("create_exec", errors.Timeout("no answer"))
-    found = {"Id": "1", "Config": {"User": "www"}}
     with pytest.raises(errors.Timeout):
+        root_exec.start(client, found, CONFIG, tty=False)
+    assert sent == ["61", "60"]
+
+
+@pytest.mark.parametrize("change", ["pause_container", "exit"])
+def test_a_server_that_was_paused_or_stopped_since_is_left_alone(client, held, change):
+    found, sent = held
+    getattr(client, change)(found["Id"])
+    with pytest.raises(errors.Conflict):
+        root_exec.start(client, found, CONFIG, tty=False)
+    assert sent == []
+
+
+@pytest.mark.parametrize("slow", ["check_files", "create_exec"])
+def test_nothing_is_started_if_the_freeze_may_end_first(
+    client, held, monkeypatch, slow
+):
+    found, sent = held
+    now = 0.0
+    monkeypatch.setattr(root_exec.time, "monotonic", lambda: now)
+    module = accounts if slow == "check_files" else client
+    real = getattr(module, slow)
+
+    def takes_four_seconds(*args):
+        nonlocal now
+        now += 4 * bool(sent)
+        return real(*args)
+
+    monkeypatch.setattr(module, slow, takes_four_seconds)
+    monkeypatch.setattr(client, "start_exec", None)
+    with pytest.raises(accounts.Unreadable, match="too slow"):
         root_exec.start(client, found, CONFIG, tty=False)
     assert sent == ["61", "60"]
