@@ -29,8 +29,13 @@ _ENGINE_MOUNTS = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 _MAX_SIZE = units.Mi  # bytes
 _MAX_LINKS = 10
-# The volumes of an image and the driver's own; each costs a call.
-_MAX_MOUNTS = configuration.MAX_VOLUMES + 16
+# Each costs a call. Servers of earlier versions have a volume for each that their image
+# declares, and no version limited that.
+_MAX_MOUNTS = 2 * configuration.MAX_VOLUMES + 8
+# If a container has this variable, a tmpfs elsewhere stands for a volume of the image,
+# and bin/nova-docker-oci-create leaves it out.
+_PLACEHOLDERS = "NOVA_ROOT_VOLUMES=1"
+_KERNEL_DIRECTORIES = ("/dev", "/proc", "/sys")
 
 # Bits of Go's FileMode: a regular file has none of them.
 _LINK = 1 << 27
@@ -48,22 +53,26 @@ class Unreadable(Exception):
     """The engine must not start the server; the message gives the reason."""
 
 
-def check(client: DockerClient, name: str) -> None:
+def check(client: DockerClient, name: str) -> dict[str, Any]:
     """Refuse to start a server whose files would harm the engine.
 
-    A container that runs is not looked at: the engine will not start it again. The
-    files of a stopped one cannot change before it starts.
+    A container that runs is not looked at, and must not be started: its first process
+    may end at any time, and the engine would start it again. The files of a stopped
+    one cannot change before it starts.
 
     Engine calls: GET /containers/{id}/json, HEAD /containers/{id}/archive
 
     :param name: the container's name
+    :returns: ``State`` of the container
     :raises Unreadable: if one of the files is neither missing nor small and regular, or
         if a mount hides what the engine would read
     :raises DockerError: if the engine fails
     """
     found = client.inspect_container(name)
-    if not found["State"]["Running"]:
+    state: dict[str, Any] = found["State"]
+    if not state["Running"]:
         check_files(client, found)
+    return state
 
 
 def check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
@@ -73,7 +82,7 @@ def check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
     :raises Unreadable: as :func:`check` does
     :raises DockerError: if the engine fails
     """
-    mounted = [mount["Destination"] for mount in found["Mounts"]]
+    mounted = _mounted(found)
     if len(mounted) > _MAX_MOUNTS:
         raise Unreadable(f"the server has more than {_MAX_MOUNTS} mounts")
     look = _Look(client, found["Id"])
@@ -99,6 +108,21 @@ def unreadable(stat: Mapping[str, Any] | None) -> str | None:
     if stat["size"] > _MAX_SIZE:
         return f"{stat['size']} bytes long, and the limit is {_MAX_SIZE}"
     return None
+
+
+def _mounted(found: Mapping[str, Any]) -> list[str]:
+    """Return where a container has mounts when it runs.
+
+    :param found: the response of GET /containers/{id}/json
+    """
+    left_out = _PLACEHOLDERS in (found["Config"]["Env"] or ())
+    return [
+        mount["Destination"]
+        for mount in found["Mounts"]
+        if not left_out
+        or mount["Type"] != "tmpfs"
+        or any(_is_below(mount["Destination"], top) for top in _KERNEL_DIRECTORIES)
+    ]
 
 
 def _is_below(path: str, top: str) -> bool:

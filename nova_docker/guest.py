@@ -130,14 +130,15 @@ class Guest:
             except errors.ImageNotFound as error:
                 raise exception.ImageNotFound(image_id=config["Image"]) from error
 
-    def check_files(self) -> None:
+    def check_files(self) -> dict[str, Any]:
         """Refuse to start the server if its files would block the engine.
 
+        :returns: ``State`` of the container; if it is running, it must not be started
         :raises InstancePowerOnFailure: if :func:`nova_docker.accounts.check` refuses
         """
         with self._engine(exception.InstancePowerOnFailure):
             try:
-                accounts.check(self._client, self._name)
+                return accounts.check(self._client, self._name)
             except accounts.Unreadable as error:
                 raise exception.InstancePowerOnFailure(
                     reason=f"{error}: the Docker engine would not survive reading it; "
@@ -155,13 +156,12 @@ class Guest:
         :raises InstancePowerOnFailure: if the command cannot run for another reason,
             or :meth:`check_files` refuses
         """
-        if not checked:
-            self.check_files()
+        state = {} if checked else self.check_files()
         with self._engine(exception.InstancePowerOnFailure):
-            try:
-                self._client.start_container(self._name)
-            except errors.Conflict:
+            if state.get("Paused"):
                 self._client.unpause_container(self._name)
+            elif not state.get("Running"):
+                self._client.start_container(self._name)
 
     def stop(self, timeout: int) -> None:
         """Send the image's stop signal, and SIGKILL after a time-out.
@@ -217,13 +217,15 @@ class Guest:
             return _CHECKPOINT in self._client.list_checkpoints(self._name)
 
     def restore(self) -> None:
-        """Continue the processes that :meth:`save` has written.
+        """Continue the processes that :meth:`save` has written, unless they run.
 
         :raises InstanceResumeFailure: if they cannot be restored; the checkpoint
             remains
         :raises InstancePowerOnFailure: if :meth:`check_files` refuses
         """
-        self.check_files()
+        state = self.check_files()
+        if state["Running"] and not state["Paused"]:
+            return
         with self._engine(exception.InstanceResumeFailure):
             # Docker before 25 keeps its own copy of a checkpoint for some time, and
             # rejects the checkpoint as long as the copy exists. It collects its
@@ -399,12 +401,10 @@ def _converse(stream: socket.socket, stdin: bytes) -> bytes:
     """Send a program its input and return its output, cut off if too long or late."""
     deadline = time.monotonic() + _RUN_SECONDS
     output = b""
-    stream.settimeout(_RUN_SECONDS)
-    # A program that has ended reads nothing more, but what it wrote is still there.
     with contextlib.suppress(OSError):
+        stream.settimeout(_RUN_SECONDS)
         stream.sendall(stdin)
         stream.shutdown(socket.SHUT_WR)
-    with contextlib.suppress(OSError):
         while len(output) < _MAX_OUTPUT and (chunk := stream.recv(_MAX_OUTPUT)):
             output += chunk
             stream.settimeout(max(deadline - time.monotonic(), 0.001))

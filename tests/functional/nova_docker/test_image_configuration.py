@@ -52,6 +52,13 @@ def test_a_volume_with_no_place_is_refused_with_the_reason(boot, image):
         boot(image(config={"Volumes": {"/etc/passwd/x": {}}}))
 
 
+def test_a_volume_at_etc_hides_no_file_from_the_engine(driver, boot, image):
+    server = boot(image(config={"Volumes": {"/etc": {}}}))
+    server.run("echo root:x:0:0::/:/bin/sh >/etc/passwd")
+    driver.reboot(None, server.instance, server.network_info, "HARD")
+    assert server.run("cat /etc/passwd")
+
+
 def test_volumes_in_the_config_drive_and_in_rescue_are_left_alone(
     driver, boot, engine, image, monkeypatch
 ):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 
 import pytest
@@ -19,14 +20,20 @@ class Engine:
     :ivar files: by path: mode, size, and where a link leads
     """
 
-    def __init__(self, files=None, mounts=(), *, running=False):
+    def __init__(self, files=None, mounts=(), *, running=False, kind="bind", env=()):
         self.files = {"/etc/passwd": (0o644, 20, "")} | (files or {})
         self.state = {"Running": running}
         self.mounts = mounts
+        self.kind = kind
+        self.env = env
 
     def inspect_container(self, ref):
-        mounts = [{"Destination": path} for path in self.mounts]
-        return {"Id": "1", "State": self.state, "Mounts": mounts}
+        return {
+            "Id": "1",
+            "State": self.state,
+            "Config": {"Env": list(self.env) or None},
+            "Mounts": [{"Type": self.kind, "Destination": m} for m in self.mounts],
+        }
 
     def stat_path(self, ref, path):
         if path not in self.files:
@@ -99,12 +106,36 @@ def test_a_mount_that_hides_what_the_engine_reads_is_refused(mount, files):
 
 
 def test_more_mounts_than_can_be_looked_at_are_refused():
-    mounts = [posixpath.join("/", str(number)) for number in range(81)]
-    with pytest.raises(accounts.Unreadable, match="more than 80 mounts"):
+    mounts = [posixpath.join("/", str(number)) for number in range(137)]
+    with pytest.raises(accounts.Unreadable, match="more than 136 mounts"):
         accounts.check(Engine(mounts=mounts), "nova-1")
-    # An image may declare 64 volumes, and the driver adds mounts of its own.
-    accounts.check(Engine(mounts=mounts[:80]), "nova-1")
+    accounts.check(Engine(mounts=mounts[:136]), "nova-1")
+
+
+@pytest.mark.parametrize(
+    ("mount", "kind", "env", "refused"),
+    [
+        ("/etc", "tmpfs", ["A=1", "NOVA_ROOT_VOLUMES=1"], False),
+        ("/etc", "tmpfs", ["NOVA_ROOT_VOLUMES=0"], True),
+        # A server of an earlier version
+        ("/etc", "tmpfs", [], True),
+        ("/etc", "volume", ["NOVA_ROOT_VOLUMES=1"], True),
+        ("/dev/alias", "tmpfs", ["NOVA_ROOT_VOLUMES=1"], True),
+    ],
+)
+def test_a_mount_that_stands_for_a_volume_of_the_image_hides_nothing(
+    mount, kind, env, refused
+):
+    files = {"/dev/alias": link("/etc")}
+    engine = Engine(files, [mount], kind=kind, env=env)
+    with (
+        pytest.raises(accounts.Unreadable, match="hidden by a mount")
+        if refused
+        else contextlib.nullcontext()
+    ):
+        accounts.check(engine, "nova-1")
 
 
 def test_a_container_that_runs_is_left_alone():
-    accounts.check(Engine({"/etc/passwd": (PIPE, 0, "")}, running=True), "nova-1")
+    engine = Engine({"/etc/passwd": (PIPE, 0, "")}, running=True)
+    assert accounts.check(engine, "nova-1")["Running"]

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from nova import exception
 from nova.compute import power_state
 
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
+from nova_docker import accounts
 from nova_docker import guest as guests
+from nova_docker.container import naming
 from nova_docker.errors import EngineTimeout
 from nova_docker.guest import Guest
 from tests import archives
@@ -122,3 +122,30 @@ def test_a_server_that_vanishes_during_its_removal_is_removed(
     monkeypatch.setattr(client, "inspect_container", vanish)
     guest.remove()
     assert client.list_containers() == []
+
+
+def test_a_server_that_runs_is_not_started_even_if_it_ends_meanwhile(
+    client, guest, monkeypatch
+):
+    check = accounts.check
+
+    def ends_after_the_look(*args):
+        found = check(*args)
+        client.exit(naming.name_of(guest._instance.uuid))
+        return found
+
+    monkeypatch.setattr(accounts, "check", ends_after_the_look)
+    guest.start()
+    assert guest.info().state == power_state.SHUTDOWN
+
+
+def test_a_paused_server_is_started_by_thawing_it(guest):
+    guest.pause()
+    guest.start()
+    assert guest.info().state == power_state.RUNNING
+
+
+def test_a_server_that_runs_is_not_restored(client, guest, monkeypatch):
+    monkeypatch.setattr(client, "start_container", None)
+    guest.restore()
+    assert guest.info().state == power_state.RUNNING

@@ -120,7 +120,7 @@ def test_a_server_that_does_not_start_is_disconnected(server):
 
 
 def test_a_running_server_stays_connected_when_its_start_fails(server):
-    server.client.fail_next("start_container", FAILED)
+    server.client.fail_next("inspect_container", FAILED)
     with pytest.raises(exception.InstancePowerOnFailure):
         server.power.start(server.instance, [])
     assert (server.status, server.connected) == ("running", True)
