@@ -43,6 +43,8 @@ from nova_docker.storage.mounts import Mount
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
+_MAX_CHECKED = 1024
+
 
 class Boot:
     """Creates servers and removes them. Several threads may use it at the same time."""
@@ -54,7 +56,8 @@ class Boot:
         self._host = host
         self._images = images
         self._nics = nics
-        self._checked: set[str] = set()  # images
+        # Images, and where the container has mounts
+        self._checked: set[tuple[str, ...]] = set()
         # Only for NICs, which no container that does not answer can delay.
         self._pool = futures.ThreadPoolExecutor(thread_name_prefix="docker")
 
@@ -173,11 +176,13 @@ class Boot:
                 properties.admin_user(image_meta),
             )
         # Here, because the NICs may take longer than this. An image cannot change.
-        own = bool(mounts or injected_files)
-        if own or image["Id"] not in self._checked:
+        checked = (image["Id"], *sorted(mount["Target"] for mount in mounts))
+        if injected_files or checked not in self._checked:
             guest.check_files()
-        if not own:
-            self._checked.add(image["Id"])
+        if not injected_files:
+            if len(self._checked) >= _MAX_CHECKED:
+                self._checked.clear()
+            self._checked.add(checked)
 
     def undo(
         self, instance: objects.Instance, network_info: Any, *, unplug: bool = True

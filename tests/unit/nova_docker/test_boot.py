@@ -347,9 +347,20 @@ def test_an_image_is_looked_at_once_and_a_servers_own_files_each_time(
     for _ in range(2):
         run(boot, samples.instance())
     assert len(looked) == 1
-    run(boot, samples.instance(), files=[("/etc/group", b"root:x:0:")])
+    for _ in range(2):
+        # It has mounts, and they are the same in each server.
+        run(boot, samples.instance(config_drive="True"))
+    assert len(looked) == 2
+    for _ in range(2):
+        run(boot, samples.instance(), files=[("/etc/group", b"root:x:0:")])
+    assert len(looked) == 4
+
+
+def test_no_more_than_some_images_are_remembered(boot, images, monkeypatch):
+    monkeypatch.setattr("nova_docker.boot._MAX_CHECKED", 1)
+    run(boot, samples.instance())
     run(boot, samples.instance(config_drive="True"))
-    assert len(looked) == 3
+    assert len(boot._checked) == 1
 
 
 def test_a_server_whose_files_would_block_the_engine_is_not_booted(
