@@ -7,6 +7,7 @@ all viewers share. In other servers each viewer gets a shell.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import pathlib
 import socket
@@ -34,6 +35,7 @@ ASK_SIZE = b"\x1b[18t"
 
 _ROWS, _COLUMNS = 24, 80  # until the viewer's terminal reports its size
 _START_SECONDS = 10
+_MAX_TOLD = 4096
 
 # Programs that are meant to be used at a terminal.
 _SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
@@ -155,8 +157,8 @@ class _Shell:
     shared = False
     _live: set[str] = set()  # execs of this nova-compute
     # Execs that were told to end. Once is enough: a server whose shell stays all the
-    # same would collect the commands that tell it so.
-    _told: set[str] = set()
+    # same would collect the commands that tell it so. The oldest are forgotten.
+    _told: collections.OrderedDict[str, None] = collections.OrderedDict()
 
     def __init__(
         self, client: DockerClient, name: str, found: Mapping[str, Any]
@@ -225,7 +227,9 @@ class _Shell:
         return shown == ASK_SIZE
 
     def _hang_up_leftovers(self, execs: Iterable[str]) -> None:
-        for found in set(execs) - self._live - self._told:
+        for found in execs:
+            if found in self._live or found in self._told:
+                continue
             with contextlib.suppress(errors.DockerError, OSError, accounts.Unreadable):
                 state = self._client.inspect_exec(found)
                 if state["ProcessConfig"]["arguments"] == ["-c", _SHELL]:
@@ -248,7 +252,9 @@ class _Shell:
             tty=False,
         )
         stream.close()
-        self._told.add(state["ID"])
+        self._told[state["ID"]] = None
+        if len(self._told) > _MAX_TOLD:
+            self._told.popitem(last=False)
 
 
 def _is_detached(state: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import socket
@@ -145,3 +146,15 @@ def test_a_server_with_too_many_commands_gets_no_shell(client, monkeypatch):
     # The first process needs no command.
     monkeypatch.setattr(terminal, "has_interactive_process", lambda found: True)
     terminal.open_terminal(client, UUID).close()
+
+
+def test_shells_that_were_told_to_end_are_forgotten_in_time(client, monkeypatch):
+    monkeypatch.setattr(terminal, "_MAX_TOLD", 2)
+    monkeypatch.setattr(terminal, "_pid_in_container", lambda pid: "1")
+    told = collections.OrderedDict()
+    monkeypatch.setattr(terminal._Shell, "_told", told)
+    shell = terminal._Shell.__new__(terminal._Shell)
+    shell._client, shell._found = client, client.inspect_container(NAME)
+    for number in "1", "2", "3":
+        shell._hang_up({"ID": number, "Running": True, "Pid": 1})
+    assert list(told) == ["2", "3"]
