@@ -401,10 +401,12 @@ def _converse(stream: socket.socket, stdin: bytes) -> bytes:
     """Send a program its input and return its output, cut off if too long or late."""
     deadline = time.monotonic() + _RUN_SECONDS
     output = b""
+    stream.settimeout(_RUN_SECONDS)
+    # A program that has ended reads nothing more, but what it wrote is still there.
     with contextlib.suppress(OSError):
-        stream.settimeout(_RUN_SECONDS)
         stream.sendall(stdin)
         stream.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError):
         while len(output) < _MAX_OUTPUT and (chunk := stream.recv(_MAX_OUTPUT)):
             output += chunk
             stream.settimeout(max(deadline - time.monotonic(), 0.001))
