@@ -196,11 +196,17 @@ class Guest:
         :param timeout: seconds to wait for the engine; None for the usual
         :raises InstanceNotRunning: if the container is stopped
         """
-        with self._engine(), self._running():
+        with self._engine():
             current = self.info().state
             if current == power_state.PAUSED:
-                self._client.unpause_container(self._name, timeout=timeout)
-            elif current != power_state.RUNNING:
+                try:
+                    return self._client.unpause_container(self._name, timeout=timeout)
+                except errors.Conflict:
+                    # It may have ended, or have been thawed, since.
+                    current = self.info().state
+                    if current == power_state.PAUSED:
+                        raise
+            if current != power_state.RUNNING:
                 raise self._not_running()
 
     def save(self) -> None:

@@ -102,9 +102,13 @@ class Power:
     def stop(self, instance: objects.Instance, timeout: int) -> None:
         """Stop a server and disconnect it.
 
+        A server without a container counts as stopped. Nova stops a server before each
+        attempt to rebuild it, and an attempt that has failed may have left none.
+
         :param timeout: as in :meth:`nova_docker.guest.Guest.stop`
         """
-        Guest(self._client, instance).stop(timeout)
+        with contextlib.suppress(exception.InstanceNotFound):
+            Guest(self._client, instance).stop(timeout)
         self._nics.cut(instance)
 
     def freeze(self, instance: objects.Instance) -> None:

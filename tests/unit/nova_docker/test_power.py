@@ -109,6 +109,12 @@ def test_a_stopped_server_stays_disconnected(server):
         assert (server.status, server.connected) == ("exited", False)
 
 
+def test_a_server_without_a_container_counts_as_stopped(server):
+    server.client.remove_container(server.name)
+    server.power.stop(server.instance, 1)
+    assert not server.connected
+
+
 def test_a_server_that_does_not_start_is_disconnected(server):
     server.power.stop(server.instance, 0)
     server.client.fail_next("start_container", FAILED)
@@ -227,9 +233,12 @@ def test_a_held_server_is_thawed_when_a_snapshot_fails(server):
     assert frozen.marked() == []
 
 
-def test_a_server_is_thawed_as_soon_as_the_engine_can(server):
+@pytest.mark.parametrize(
+    "error", [errors.Unreachable("away"), errors.for_status(409, "no")]
+)
+def test_a_server_is_thawed_as_soon_as_the_engine_can(server, error):
     for _ in range(3):
-        server.client.fail_next("unpause_container", errors.Unreachable("away"))
+        server.client.fail_next("unpause_container", error)
     with server.power.held(server.instance):
         pass
     assert server.status == "running"
