@@ -200,12 +200,14 @@ class Guest:
             current = self.info().state
             if current == power_state.PAUSED:
                 try:
-                    return self._client.unpause_container(self._name, timeout=timeout)
+                    self._client.unpause_container(self._name, timeout=timeout)
                 except errors.Conflict:
                     # It may have ended, or have been thawed, since.
                     current = self.info().state
                     if current == power_state.PAUSED:
                         raise
+                else:
+                    current = power_state.RUNNING
             if current != power_state.RUNNING:
                 raise self._not_running()
 
