@@ -109,10 +109,13 @@ class Guest:
         return InstanceInfo(state=state.power_state_of(status), internal_id=found["Id"])
 
     def _listed(self) -> dict[str, Any]:
-        by_name = {"name": [f"^/{self._name}$"]}
-        for found in self._client.list_containers(filters=by_name):
+        for found in self._list(self._name):
             return found
         raise errors.ContainerNotFound(f"No such container: {self._name}")
+
+    def _list(self, *names: str) -> list[dict[str, Any]]:
+        by_name = {"name": [f"^/{name}$" for name in names]}
+        return self._client.list_containers(filters=by_name)
 
     def create(self, config: dict[str, Any]) -> None:
         """Create the container, stopped.
@@ -363,16 +366,24 @@ class Guest:
         In rescue, this includes the server's own container. It is removed last,
         because the rescue container mounts its files.
 
+        Engine calls: GET /containers/json, DELETE /containers/{id}
+
         :raises EngineTimeout: if the container does not answer, within some seconds
         """
-        for name in (self._name, naming.aside_name_of(self._instance.uuid)):
+        with self._engine():
+            listed = self._list(self._name, naming.aside_name_of(self._instance.uuid))
+        # The name of the server's own container is the longer one in rescue.
+        for found in sorted(listed, key=lambda item: len(item["Names"][0])):
+            # Not by its name: a call that the engine carries out late would remove the
+            # server's next container.
+            ref = found["Id"]
             with contextlib.suppress(exception.InstanceNotFound), self._engine():
                 try:
-                    self._client.remove_container(name, timeout=_INFO_SECONDS)
+                    self._client.remove_container(ref, timeout=_INFO_SECONDS)
                 except errors.Timeout:
                     # A large disk takes longer to remove, but such a container answers.
-                    self._client.inspect_container(name, timeout=_INFO_SECONDS)
-                    self._client.remove_container(name)
+                    self._client.inspect_container(ref, timeout=_INFO_SECONDS)
+                    self._client.remove_container(ref)
 
     def console_output(self) -> str:
         """Return the end of the first process's output, one character per byte.

@@ -275,7 +275,7 @@ def test_a_failed_clean_up_does_not_hide_the_reason(client, nics, boot, caplog):
 def test_a_failed_boot_leaves_no_config_drive_on_a_lost_engine(
     client, nics, boot, monkeypatch
 ):
-    for method in ("create_container", "remove_container"):
+    for method in ("create_container", "list_containers", "remove_container"):
         monkeypatch.setattr(client, method, fail(errors.Unreachable("refused")))
     instance = samples.instance(config_drive="True")
     with pytest.raises(exception.NovaException, match="refused"):

@@ -147,8 +147,16 @@ def test_memory_that_nova_oversubscribes_counts(connected_host):
     assert connected_host.limits(flavor)["PidsLimit"] == 16384 // 32
 
 
-def test_before_nova_knows_the_ratio_the_configured_one_counts(client, monkeypatch):
-    monkeypatch.setattr(host.CONF, "ram_allocation_ratio", 4.0, raising=False)
+@pytest.fixture
+def configured_ratio():
+    host.CONF.set_override("ram_allocation_ratio", 4.0)
+    yield
+    host.CONF.clear_override("ram_allocation_ratio")
+
+
+def test_before_nova_knows_the_ratio_the_configured_one_counts(
+    client, configured_ratio
+):
     found = host.Host(client)
     found.connect("nova")
     assert found.limits(samples.flavor(memory_mb=1024))["PidsLimit"] == 16384 // 64
