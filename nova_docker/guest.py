@@ -368,9 +368,10 @@ class Guest:
 
         Engine calls: GET /containers/json, DELETE /containers/{id}
 
+        :raises InstanceTerminationFailure: if the engine does not answer
         :raises EngineTimeout: if the container does not answer, within some seconds
         """
-        with self._engine():
+        with self._engine(exception.InstanceTerminationFailure):
             listed = self._list(self._name, naming.aside_name_of(self._instance.uuid))
         # The name of the server's own container is the longer one in rescue.
         for found in sorted(listed, key=lambda item: len(item["Names"][0])):

@@ -112,6 +112,13 @@ def test_the_removal_of_a_server_that_does_not_answer_ends_soon(
     assert removals == [guests._INFO_SECONDS]
 
 
+def test_an_engine_that_does_not_answer_is_no_server_that_does_not(client, guest):
+    client.fail_next("list_containers", errors.Timeout("no answer"))
+    with pytest.raises(exception.InstanceTerminationFailure, match="no answer"):
+        guest.remove()
+    assert guest.exists()
+
+
 def test_a_server_that_vanishes_during_its_removal_is_removed(
     client, guest, removals, monkeypatch
 ):
