@@ -75,11 +75,10 @@ class ContainersAPI(Endpoints):
             engine looks at each file, which may take minutes.
         :param timeout: seconds to wait for the answer; None for the usual
         """
-        transport = self._transport
-        if timeout is None:
-            timeout = transport.read_timeout + (_WALK if size else 0)
+        if size and timeout is None:
+            timeout = self._transport.read_timeout + _WALK
         query = {"size": "1"} if size else None
-        limits = (transport.connect_timeout, timeout)
+        limits = self._within(timeout)
         return parsed(self._call("GET", ref, "json", query, timeout=limits))
 
     def start_container(self, ref: str, *, checkpoint: str | None = None) -> None:
@@ -245,9 +244,7 @@ class ContainersAPI(Endpoints):
         exist, no file does.
         """
         try:
-            self._call(
-                "HEAD", ref, "archive", {"path": file}, missing=errors.PathNotFound
-            )
+            self.stat_path(ref, file)
         except errors.PathNotFound:
             return False
         return True

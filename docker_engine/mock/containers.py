@@ -255,12 +255,11 @@ class MockContainers(MockState):
 
     def has_path(self, ref: str, file: str) -> bool:
         self._call("has_path")
-        with self._lock:
-            return any(
-                file in self._files[found["Id"]]
-                for found in self._containers.values()
-                if ref in (found["Id"], found["Name"][1:])
-            )
+        try:
+            self.stat_path(ref, file)
+        except errors.PathNotFound:
+            return False
+        return True
 
     def get_archive(self, ref: str, file: str, *, max_size: int) -> bytes:
         self._call("get_archive")
