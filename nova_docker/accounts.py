@@ -21,7 +21,9 @@ from oslo_utils import units
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker.container.spec import VOLUMES_IN_ROOT
 from nova_docker.image import configuration
+from nova_docker.storage.mounts import is_below
 
 _FILES = ("/etc/passwd", "/etc/group")
 # The engine mounts its own files here, and hides what they cover.
@@ -32,9 +34,7 @@ _MAX_LINKS = 10
 # Each costs a call. Servers of earlier versions have a volume for each that their image
 # declares, and no version limited that.
 _MAX_MOUNTS = 2 * configuration.MAX_VOLUMES + 8
-# If a container has this variable, a tmpfs elsewhere stands for a volume of the image,
-# and bin/nova-docker-oci-create leaves it out.
-_PLACEHOLDERS = "NOVA_ROOT_VOLUMES=1"
+# With VOLUMES_IN_ROOT, a tmpfs elsewhere stands for a volume of the image.
 _KERNEL_DIRECTORIES = ("/dev", "/proc", "/sys")
 
 # Bits of Go's FileMode: a regular file has none of them.
@@ -91,7 +91,7 @@ def check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
         path = look.real_path(file)
         if reason := unreadable(look.stat(path)):
             raise Unreadable(f"{file} in the server is {reason}")
-        if covering := next((top for top in hidden if _is_below(path, top)), None):
+        if covering := next((top for top in hidden if is_below(path, top)), None):
             raise Unreadable(f"{file} in the server is hidden by a mount at {covering}")
 
 
@@ -115,19 +115,14 @@ def _mounted(found: Mapping[str, Any]) -> list[str]:
 
     :param found: the response of GET /containers/{id}/json
     """
-    left_out = _PLACEHOLDERS in (found["Config"]["Env"] or ())
+    left_out = VOLUMES_IN_ROOT in (found["Config"]["Env"] or ())
     return [
         mount["Destination"]
         for mount in found["Mounts"]
         if not left_out
         or mount["Type"] != "tmpfs"
-        or any(_is_below(mount["Destination"], top) for top in _KERNEL_DIRECTORIES)
+        or any(is_below(mount["Destination"], top) for top in _KERNEL_DIRECTORIES)
     ]
-
-
-def _is_below(path: str, top: str) -> bool:
-    """Return whether a path is another one or inside it."""
-    return top == "/" or path == top or path.startswith(f"{top}/")
 
 
 class _Look:

@@ -18,6 +18,8 @@ _ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
 _ROOT_VOLUMES = "NOVA_ROOT_VOLUMES"
 #: Variables of one server, which an image made from it must not inherit
 OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK, _ROOT_VOLUMES)
+#: With this variable, the runtime leaves out the mounts that stand for volumes
+VOLUMES_IN_ROOT = f"{_ROOT_VOLUMES}=1"
 
 # Lets cloud-init detect OpenStack: in a container, DMI data would be the host's.
 _PRODUCT = "product_name=OpenStack Nova"
@@ -80,7 +82,7 @@ def specification(
     env = [
         f"{_NETNS}={naming.name_of(instance.uuid)}",
         f"{_ENGINE_NETWORK}={int(bridge)}",
-        f"{_ROOT_VOLUMES}=1",
+        VOLUMES_IN_ROOT,
         _PRODUCT,
     ]
     body: dict[str, Any] = {

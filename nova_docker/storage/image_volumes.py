@@ -23,6 +23,7 @@ from nova_docker import injection
 from nova_docker.container import naming
 from nova_docker.errors import translated
 from nova_docker.storage.mounts import Mount
+from nova_docker.storage.mounts import is_below
 from nova_docker.storage.mounts import left_out
 
 
@@ -54,13 +55,14 @@ def create_directories(
     :raises NovaException: if the engine fails
     """
     name = naming.name_of(instance.uuid)
-    others = tuple(mount["Target"] for mount in mounts)
+    others = [mount["Target"] for mount in mounts]
     with translated(instance.uuid):
         try:
             missing = [
                 path
                 for path in paths
-                if not _within(path, others) and not client.has_path(name, path)
+                if not any(is_below(path, other) for other in others)
+                and not client.has_path(name, path)
             ]
             if missing:
                 client.put_archive(name, "/", injection.directories(missing))
@@ -69,7 +71,3 @@ def create_directories(
                 image_id=instance.image_ref,
                 reason=f"cannot create the directories of its volumes: {error}",
             ) from error
-
-
-def _within(path: str, directories: Iterable[str]) -> bool:
-    return any(f"{path}/".startswith(f"{directory}/") for directory in directories)

@@ -8,6 +8,11 @@ from typing import Any
 Mount = dict[str, Any]
 
 
+def is_below(path: str, top: str) -> bool:
+    """Return whether an absolute path is another one or inside it."""
+    return top == "/" or path == top or path.startswith(f"{top}/")
+
+
 def read_only_directory(source: str, target: str) -> Mount:
     """Return a read-only mount of a directory of the host.
 
