@@ -30,6 +30,7 @@ from oslo_utils import units
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from docker_engine.streams.readiness import watch
 from nova_docker import handshake
 from nova_docker import terminal
 from nova_docker.terminal import Terminal
@@ -299,8 +300,8 @@ def _relay(viewer: socket.socket, opened: Terminal, typed: bytes) -> None:
                     time.sleep(_RESIZE_PAUSE_SECONDS)
             read_stream = opened.shared or len(to_viewer) < _MAX_OUTPUT
             read_viewer = len(to_server) < _MAX_INPUT
-            _watch(selector, viewer, read_viewer, bool(to_viewer))
-            _watch(selector, stream, read_stream, bool(to_server))
+            watch(selector, viewer, read_viewer, bool(to_viewer))
+            watch(selector, stream, read_stream, bool(to_server))
             # While the viewer is not read, its end would go unnoticed.
             ready = {
                 key.fileobj: events
@@ -328,16 +329,6 @@ def _relay(viewer: socket.socket, opened: Terminal, typed: bytes) -> None:
             time.sleep(_PAUSE_SECONDS)
     viewer.settimeout(_FLUSH_SECONDS)
     viewer.sendall(to_viewer)
-
-
-def _watch(
-    selector: selectors.BaseSelector, sock: socket.socket, read: bool, write: bool
-) -> None:
-    events = read * selectors.EVENT_READ | write * selectors.EVENT_WRITE
-    if sock in selector.get_map():
-        selector.unregister(sock)
-    if events:
-        selector.register(sock, events)
 
 
 def _receive(sock: socket.socket, most: int) -> bytes | None:

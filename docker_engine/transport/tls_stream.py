@@ -18,6 +18,8 @@ import ssl
 import threading
 import time
 
+from docker_engine.streams.readiness import watch
+
 LOG = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
@@ -121,8 +123,8 @@ class _Relay:
         waiting = len(self._to_encrypt) + len(self._to_wire)
         read_local = self._user_writes and waiting < _MAX_WAITING
         read_wire = self._wire_open and len(self._to_local) < _MAX_WAITING
-        _watch(selector, self.local, read_local, bool(self._to_local))
-        _watch(selector, self._wire, read_wire, bool(self._to_wire))
+        watch(selector, self.local, read_local, bool(self._to_local))
+        watch(selector, self._wire, read_wire, bool(self._to_wire))
         # While the user is not read, only writing tells whether it is still there.
         ready = {
             key.fileobj: events
@@ -210,22 +212,12 @@ class _Relay:
         # No more can come than the socket already has.
         while self._user_writes:
             self._read_local()
-        _watch(selector, self.local, False, False)
+        watch(selector, self.local, False, False)
         while self._to_wire and (left := deadline - time.monotonic()) > 0:
-            _watch(selector, self._wire, False, True)
+            watch(selector, self._wire, False, True)
             selector.select(left)
             self._write_wire()
 
 
 class _UserLeft(Exception):
     """The user of a stream has closed it."""
-
-
-def _watch(
-    selector: selectors.BaseSelector, sock: socket.socket, read: bool, write: bool
-) -> None:
-    events = read * selectors.EVENT_READ | write * selectors.EVENT_WRITE
-    if sock in selector.get_map():
-        selector.unregister(sock)
-    if events:
-        selector.register(sock, events)
