@@ -257,6 +257,8 @@ class Matrix:
         """
         found = []
         for verb in verbs:
+            # The first run also fills caches, and makes calls that later ones do not.
+            self.run(verb)
             outcome = self.run(verb)
             if outcome.problems or outcome.error:
                 raise RuntimeError(f"{verb.name} without a fault: {outcome}")
