@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian packages, installed without starting their daemons.
 
-``bindep.txt`` lists them, under the profiles ``quickstart`` and ``tempest``.
+``bindep.txt`` lists them, under the profiles ``quickstart``, ``tempest`` and ``soak``.
 """
 
 from __future__ import annotations

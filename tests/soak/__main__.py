@@ -28,6 +28,7 @@ from typing import Any
 
 from openstack import exceptions
 
+from cloud.install import debian_packages
 from tests import archives
 from tests.cloud import cloud
 from tests.cloud import services
@@ -73,6 +74,7 @@ def main() -> None:
     # The configuration is restored then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     cloud.up()
+    debian_packages.install_missing("soak")
     delete_servers()
     report = Report(options)
     report.say(f"options {options}")

@@ -291,7 +291,10 @@ class Observer:
                 ["ip", "netns", "exec", self._inside, *ping],
                 check=False,
                 capture_output=True,
+                text=True,
             )
+            if done.returncode > 1:  # 1: no answer
+                raise RuntimeError(f"cannot ping: {done.stderr}")
             return server.id if done.returncode == 0 else ""
         return ""
 
