@@ -128,6 +128,12 @@ def map_hosts() -> None:
     _manage("nova", "cell_v2", "discover_hosts", "--by-service")
 
 
+def audit_placement() -> None:
+    """Remove the allocations that neither a server nor a migration has any more."""
+    # Its exit status tells what it has found.
+    _manage("nova", "placement", "audit", "--delete", check=False)
+
+
 def instances() -> list[str]:
     """Return the UUIDs of the servers in Nova's database."""
     rows = sql("SELECT uuid FROM nova_cell1.instances WHERE deleted = 0")
@@ -139,8 +145,11 @@ def images() -> list[str]:
     return [image for (image,) in sql("SELECT id FROM glance.images")]
 
 
-def _manage(service: str, *arguments: str, **env: str) -> None:
-    """Run the ``-manage`` command of a service, such as keystone-manage."""
+def _manage(service: str, *arguments: str, check: bool = True, **env: str) -> None:
+    """Run the ``-manage`` command of a service, such as keystone-manage.
+
+    :raises QuickstartError: if it fails, unless ``check`` is False
+    """
     files = {
         "glance": ["glance-api.conf"],
         "nova": ["nova.conf", "databases.conf"],
@@ -149,13 +158,14 @@ def _manage(service: str, *arguments: str, **env: str) -> None:
         BIN / f"{service}-manage",
         *(f"--config-file={ETC}/{service}/{name}" for name in files),
         *arguments,
+        check=check,
         **env,
     )
 
 
-def _as_nova(*command: str | pathlib.Path, **env: str) -> None:
+def _as_nova(*command: str | pathlib.Path, check: bool = True, **env: str) -> None:
     env = commands.clean_env(**env)
-    commands.run(*command, env=env, user=settings.USER)
+    commands.run(*command, env=env, user=settings.USER, check=check)
 
 
 def _once_per_release(name: str, action: Callable[[], None]) -> None:

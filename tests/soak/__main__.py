@@ -28,6 +28,7 @@ from typing import Any
 
 from openstack import exceptions
 
+from cloud import databases
 from cloud.install import debian_packages
 from tests import archives
 from tests.cloud import cloud
@@ -180,6 +181,9 @@ def _end(report: Report, observer: Observer, before: Observation) -> None:
     report.say("deleting all servers")
     delete_servers()
     _check(report, observer)
+    report.stale = len(invariants.stale(observer.look()))
+    if report.stale:
+        databases.audit_placement()
     report.leaks = ["the state was not observed"]
     deadline = time.monotonic() + SETTLE
     while report.leaks and time.monotonic() < deadline:

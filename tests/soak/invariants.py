@@ -89,7 +89,7 @@ def _leaking(seen: Observation) -> Iterator[str]:
         yield f"{orphan} has no container"
     for volume in seen.volumes:
         yield f"volume {volume} has no container"
-    for consumer in seen.allocations - known - seen.migrations:
+    for consumer in seen.allocations - known - seen.migrations - seen.ended:
         yield f"allocation {consumer} has no server"
     for port, device in seen.ports.items():
         if device not in known:
@@ -104,6 +104,15 @@ def _unbounded(seen: Observation) -> Iterator[str]:
             yield f"nova-compute has {name} of more than {bound}"
 
 
+def stale(seen: Observation) -> set[str]:
+    """Return the allocations of resizes that have ended.
+
+    Nova ends a resize even if Placement is away, and leaves these to operators:
+    `nova-manage placement audit --delete` removes them.
+    """
+    return seen.allocations & seen.ended
+
+
 def leaks(before: Observation, after: Observation) -> list[str]:
     """Return what there is after a run that was not there before."""
     found = []
@@ -115,6 +124,7 @@ def leaks(before: Observation, after: Observation) -> list[str]:
             "compute",
             "up",
             "daemons",
+            "ended",
         ):
             continue
         old, new = getattr(before, field.name), getattr(after, field.name)

@@ -65,6 +65,7 @@ class Observation:
 
     :ivar servers: by UUID
     :ivar migrations: UUIDs of resizes that are not confirmed or reverted
+    :ivar ended: UUIDs of the other resizes
     :ivar up: whether Nova considers nova-compute up
     :ivar containers: by name
     :ivar counting: UUIDs of servers whose first process has worked meanwhile
@@ -87,6 +88,7 @@ class Observation:
 
     servers: dict[str, Server] = dataclasses.field(default_factory=dict)
     migrations: set[str] = dataclasses.field(default_factory=set)
+    ended: set[str] = dataclasses.field(default_factory=set)
     up: bool = True
     containers: dict[str, Container] = dataclasses.field(default_factory=dict)
     counting: set[str] = dataclasses.field(default_factory=set)
@@ -258,12 +260,15 @@ class Observer:
         allocations.raise_for_status()
         seen.allocations = set(allocations.json()["allocations"])
         migrations = self._admin.compute.get("/os-migrations", microversion="2.59")
-        seen.migrations = {
-            found["uuid"]
-            for found in migrations.json()["migrations"]
-            if found["status"]
-            not in ("confirmed", "reverted", "error", "failed", "done")
-        }
+        for found in migrations.json()["migrations"]:
+            ended = found["status"] in (
+                "confirmed",
+                "reverted",
+                "error",
+                "failed",
+                "done",
+            )
+            (seen.ended if ended else seen.migrations).add(found["uuid"])
         [compute] = self._admin.compute.services(
             binary="nova-compute", host=settings.HOST
         )

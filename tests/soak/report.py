@@ -11,9 +11,13 @@ import time
 from typing import Any
 
 # Of a verb: Nova did it; refused it; put the server into ERROR; ended otherwise; did
-# not end; or could not be reached. Only "stuck" counts against the cloud, together with
-# what the invariants find: faults make verbs fail.
-OUTCOMES = ("done", "refused", "error", "failed", "stuck", "unavailable")
+# not end because a fault has ended or frozen a process of Nova; did not end although
+# none has; or could not be reached. Only "stuck" counts against the cloud, together
+# with what the invariants find: faults make verbs fail.
+OUTCOMES = ("done", "refused", "error", "failed", "cut off", "stuck", "unavailable")
+
+# Faults after which Nova does not resume every verb: users then delete the server.
+CUTTING_OFF = ("nova-compute", "nova-conductor", "rabbitmq")
 
 
 @dataclasses.dataclass
@@ -28,11 +32,14 @@ class Report:
     changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     leaks: list[str] = dataclasses.field(default_factory=list)
+    #: allocations that Nova has left to `nova-manage placement audit`
+    stale: int = 0
     #: violations that there were before
     known: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._cut_off = float("-inf")
 
     def seconds(self) -> float:
         return round(time.monotonic() - self.began, 1)
@@ -58,7 +65,16 @@ class Report:
         item = {"at": began, "until": self.seconds(), "fault": name, "hit": hit}
         with self._lock:
             self.faults.append(item)
+            if any(each in name for each in CUTTING_OFF):
+                self._cut_off = time.monotonic()
         self.say(f"FAULT {name} from {began} s: {hit}")
+
+    def cut_off(self) -> float:
+        """Return when the last fault ended that verbs may not survive.
+
+        :returns: on the monotonic clock
+        """
+        return self._cut_off
 
     def check(self, violations: list[str], settled: float, **measured: Any) -> None:
         """Record a check of the invariants.
@@ -96,7 +112,8 @@ class Report:
     @property
     def passed(self) -> bool:
         found = any(check["violations"] for check in self.checks)
-        return bool(self.checks) and not (found or self.leaks)
+        stuck = any(verb["outcome"] == "stuck" for verb in self.verbs)
+        return bool(self.checks) and not (found or stuck or self.leaks)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run."""
@@ -132,6 +149,7 @@ class Report:
             "checks with violations": sum(bool(c["violations"]) for c in self.checks),
             "violations": sorted({v for c in self.checks for v in c["violations"]}),
             "left at the end": self.leaks,
+            "stale allocations of resizes": self.stale,
             "nova-compute": growth(self.checks),
         }
 
@@ -181,6 +199,7 @@ class Report:
             *(f"  {text}" for text in found["violations"]),
             f"left after all servers were deleted: {len(self.leaks)}",
             *(f"  {text}" for text in self.leaks),
+            f"stale allocations of resizes, removed by an audit: {self.stale}",
             "",
             "memory, descriptors and threads of each nova-compute, first → last:",
             *(f"  {row}" for row in found["nova-compute"]),

@@ -26,6 +26,7 @@ COUNT = (
     "while :; do i=$((i+1)); echo $i > /count; sleep 1 & wait $!; done"
 )
 TIMEOUT = 180  # seconds that a verb may take
+CUT_OFF_TIMEOUT = 60  # seconds that it may take after a fault that may have cut it off
 # Of a detachment that a killed nova-compute has forgotten, Nova shows nothing.
 DETACH_TIMEOUT = 60
 INTERVAL = 0.5  # seconds between looks at a server
@@ -429,8 +430,13 @@ class Traffic:
         :param until: the statuses that mean success; none for a deletion
         :param meanwhile: as in :class:`Verb`
         """
-        deadline = time.monotonic() + TIMEOUT
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        cut_off = False
+        while time.monotonic() < began + TIMEOUT:
+            fault = self._report.cut_off()
+            cut_off = fault > began
+            if cut_off and time.monotonic() > fault + CUT_OFF_TIMEOUT:
+                break
             try:
                 found = user.api.get_server(server)
             except exceptions.NotFoundException:
@@ -443,15 +449,15 @@ class Traffic:
                 if found.status in until:
                     return "done"
                 if found.status == "ERROR":
-                    fault = found.fault["message"] if found.fault else "no fault"
-                    self._report.note(f"{server} is in ERROR: {fault}")
+                    reason = found.fault["message"] if found.fault else "no fault"
+                    self._report.note(f"{server} is in ERROR: {reason}")
                     return "error"
                 # A deletion that has failed, or a verb that Nova has rolled back.
                 if found.status not in (*_UNDER_WAY, *meanwhile):
                     self._report.note(f"{server} is {found.status}")
                     return "failed"
             time.sleep(INTERVAL)
-        return "stuck"
+        return "cut off" if cut_off else "stuck"
 
     def _recover(self, user: User, server: str, task: str) -> None:
         """Delete a server whose verb has not ended, as its user can at any time."""

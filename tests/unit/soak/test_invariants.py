@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 
 from tests.soak.invariants import leaks
+from tests.soak.invariants import stale
 from tests.soak.invariants import violations
 from tests.soak.observe import Container
 from tests.soak.observe import Observation
@@ -48,6 +49,14 @@ def observation(status="ACTIVE", container="running", **values):
 )
 def test_a_true_state_is_no_violation(status, container):
     assert violations(observation(status, container)) == []
+
+
+def test_allocations_of_ended_resizes_are_stale_and_no_leak():
+    seen = observation(allocations={UUID, "migration"})
+    assert violations(seen) == ["allocation migration has no server"]
+    seen.ended = {"migration"}
+    assert violations(seen) == []
+    assert stale(seen) == {"migration"}
 
 
 def test_a_server_in_rescue_has_two_containers():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -36,6 +37,27 @@ def test_a_violation_fails_the_run(report):
     assert not report.passed
     assert "container x has no server" in report.as_text()
     assert report.as_text().endswith("FAILED")
+
+
+def test_only_a_verb_that_no_fault_has_cut_off_counts_as_stuck(report):
+    report.verb("rescue", "uuid", "cut off", 70)
+    assert report.passed
+    report.verb("rescue", "uuid", "stuck", 180)
+    assert not report.passed
+
+
+@pytest.mark.parametrize(
+    ("fault", "cuts"), [("kill -9 of nova-compute", True), ("glance away", False)]
+)
+def test_verbs_may_not_survive_a_fault_of_nova(report, fault, cuts):
+    before = time.monotonic()
+    report.fault(fault, 1.0, None)
+    assert (report.cut_off() > before) == cuts
+
+
+def test_stale_allocations_are_shown(report):
+    report.stale = 3
+    assert "removed by an audit: 3" in report.as_text()
 
 
 def test_a_change_without_a_verb_is_shown(report):
