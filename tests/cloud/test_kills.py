@@ -194,7 +194,9 @@ def test_a_fault_in_the_middle_of_a_boot(boot, demo, fresh, running, fault, dela
     FAULTS[fault]()
     for service in ("containerd", "dockerd", "ovs-vswitchd", "ovn-controller"):
         services.start(service)
-    assert settled(server), server.show()
+    # A killed nova-conductor may lose the request, which Nova does not repeat: the
+    # server stays in BUILD, and can only be deleted, which the fixture does.
+    assert fault == "nova-conductor" or settled(server), server.show()
     if server.status == "ACTIVE":
         # The engine may have ended the server when it started again.
         assert eventually(lambda: running(server) == (server.status == "ACTIVE"))
