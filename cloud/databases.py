@@ -140,6 +140,12 @@ def instances() -> list[str]:
     return [uuid for (uuid,) in rows]
 
 
+def migrations() -> list[str]:
+    """Return the UUIDs of all resizes and moves, also of servers that are deleted."""
+    rows = sql("SELECT uuid FROM nova_cell1.migrations")
+    return [uuid for (uuid,) in rows]
+
+
 def images() -> list[str]:
     """Return the ids of Glance's images, including deleted ones."""
     return [image for (image,) in sql("SELECT id FROM glance.images")]

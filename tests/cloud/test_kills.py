@@ -192,7 +192,13 @@ def test_a_fault_in_the_middle_of_a_boot(boot, demo, fresh, running, fault, dela
     server = boot(image, until=None)
     time.sleep(delay)
     FAULTS[fault]()
-    for service in ("containerd", "dockerd", "ovs-vswitchd", "ovn-controller"):
+    for service in (
+        "containerd",
+        "dockerd",
+        "ovs-vswitchd",
+        "ovn-controller",
+        "nova-conductor",
+    ):
         services.start(service)
     # A killed nova-conductor may lose the request, which Nova does not repeat: the
     # server stays in BUILD, and can only be deleted, which the fixture does.

@@ -107,8 +107,9 @@ def _unbounded(seen: Observation) -> Iterator[str]:
 def stale(seen: Observation) -> set[str]:
     """Return the allocations of resizes that have ended.
 
-    Nova ends a resize even if Placement is away, and leaves these to operators:
-    `nova-manage placement audit --delete` removes them.
+    Nova ends a resize even if Placement is away, and lets users delete a server whose
+    resize was cut off. It leaves the allocations to operators: `nova-manage placement
+    audit --delete` removes them.
     """
     return seen.allocations & seen.ended
 

@@ -18,6 +18,7 @@ from ovsdbapp.schema.open_vswitch import impl_idl
 from pyroute2 import IPRoute
 from pyroute2 import netns
 
+from cloud import databases
 from cloud import open_vswitch
 from cloud import settings
 from cloud import supervisor
@@ -65,7 +66,7 @@ class Observation:
 
     :ivar servers: by UUID
     :ivar migrations: UUIDs of resizes that are not confirmed or reverted
-    :ivar ended: UUIDs of the other resizes
+    :ivar ended: UUIDs of all other resizes
     :ivar up: whether Nova considers nova-compute up
     :ivar containers: by name
     :ivar counting: UUIDs of servers whose first process has worked meanwhile
@@ -260,15 +261,14 @@ class Observer:
         allocations.raise_for_status()
         seen.allocations = set(allocations.json()["allocations"])
         migrations = self._admin.compute.get("/os-migrations", microversion="2.59")
-        for found in migrations.json()["migrations"]:
-            ended = found["status"] in (
-                "confirmed",
-                "reverted",
-                "error",
-                "failed",
-                "done",
-            )
-            (seen.ended if ended else seen.migrations).add(found["uuid"])
+        seen.migrations = {
+            found["uuid"]
+            for found in migrations.json()["migrations"]
+            if found["status"]
+            not in ("confirmed", "reverted", "error", "failed", "done")
+        }
+        # The API does not list those of deleted servers.
+        seen.ended = set(databases.migrations()) - seen.migrations
         [compute] = self._admin.compute.services(
             binary="nova-compute", host=settings.HOST
         )
