@@ -26,6 +26,20 @@ def kill(name: str) -> int:
     return pid
 
 
+def kill_with_workers(name: str) -> int:
+    """Kill a service and its worker processes, and return its process ID.
+
+    Workers that outlive their parent take requests for a while, and drop them.
+    """
+    pid: int = supervisor.state(name)["pid"]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (process, *process.children()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    return pid
+
+
 def freeze(name: str, seconds: float) -> None:
     """Stop all threads of a service for some time; connections to it stay open."""
     process = psutil.Process(supervisor.state(name)["pid"])

@@ -176,7 +176,7 @@ FAULTS = {
     "privsep daemons": kill_privsep,
     "ovs-vswitchd": lambda: outages.kill("ovs-vswitchd"),
     "ovn-controller": lambda: outages.kill("ovn-controller"),
-    "nova-conductor": lambda: outages.kill("nova-conductor"),
+    "nova-conductor": lambda: outages.kill_with_workers("nova-conductor"),
     "Glance": lambda: outages.take_away("glance", AWAY),
     "Neutron": lambda: outages.take_away("neutron", AWAY),
     "Placement": lambda: outages.take_away("placement", AWAY),

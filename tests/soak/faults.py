@@ -34,8 +34,12 @@ class Faults:
                     (1, "containerd"),
                     (2, "ovn-controller"),
                     (1, "ovs-vswitchd"),
-                    (1, "nova-conductor"),
                 )
+            ),
+            (
+                1,
+                "kill -9 of nova-conductor",
+                _bound(outages.kill_with_workers, "nova-conductor"),
             ),
             *(
                 (
