@@ -157,7 +157,8 @@ class Observer:
                     seen.namespaces.add(name)
         with IPRoute() as host:
             aliases = {
-                link.get("ifname"): link.get("ifalias") or ""
+                # The name of the namespace, and perhaps more
+                link.get("ifname"): (link.get("ifalias") or "").partition(" ")[0]
                 for link in host.get_links()
             }
         # Other engines of the host have devices, too.
