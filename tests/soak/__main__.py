@@ -113,6 +113,20 @@ def _soak(
     chooser = random.Random(f"{options['seed']} faults")
     faults = Faults(observer.engine, chooser)
     users.start()
+    try:
+        _run(options, report, observer, users, faults, chooser)
+    finally:
+        users.stop()
+
+
+def _run(
+    options: dict[str, Any],
+    report: Report,
+    observer: Observer,
+    users: Traffic,
+    faults: Faults,
+    chooser: random.Random,
+) -> None:
     users.gate.open()
     users.fill()
     report.began = began = time.monotonic()
@@ -130,7 +144,6 @@ def _soak(
             report.note("a verb does not end")
         _check(report, observer)
         time.sleep(max(now + PERIOD - time.monotonic(), 0))
-    users.stop()
 
 
 def _inject(faults: Faults, report: Report) -> None:
