@@ -8,11 +8,14 @@ from docker_engine.api.containers import ContainersAPI
 from docker_engine.api.exec import ExecAPI
 from docker_engine.api.images import ImagesAPI
 from docker_engine.api.system import SystemAPI
+from docker_engine.api.volumes import VolumesAPI
 from docker_engine.transport.http import Transport
 from docker_engine.transport.tls import TLSConfig
 
 
-class DockerClient(SystemAPI, ContainersAPI, ExecAPI, CheckpointsAPI, ImagesAPI):
+class DockerClient(
+    SystemAPI, ContainersAPI, ExecAPI, CheckpointsAPI, ImagesAPI, VolumesAPI
+):
     """One engine. May be used from several threads.
 
     Every method raises :class:`docker_engine.errors.DockerError` or a subclass.

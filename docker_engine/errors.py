@@ -52,6 +52,10 @@ class PathNotFound(NotFound):
     """No such file or directory in a container."""
 
 
+class VolumeNotFound(NotFound):
+    """No such volume."""
+
+
 class Conflict(DockerError):
     """409: the name is taken, or the object's state does not allow the call."""
 

@@ -111,6 +111,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         # Nova calls this once a minute.
         self._power.release()
+        rescue.sweep(self._client)
         return self._host.resources()
 
     def update_provider_tree(

@@ -36,6 +36,9 @@ LOG = logging.getLogger(__name__)
 
 MOUNT_POINT = "/mnt/rescue"
 
+#: Of the volumes with servers' files. An image cannot set the labels of a volume.
+LABEL = naming.LABEL_PREFIX + "rescue"
+
 # In ERROR, it may be in rescue.
 _NOT_IN_RESCUE = (
     vm_states.ACTIVE,
@@ -149,6 +152,23 @@ def mend(client: DockerClient) -> None:
                     LOG.warning("Failed to rename %s to %s: %s", aside, name, error)
 
 
+def sweep(client: DockerClient) -> None:
+    """Remove the volumes that the engine has left of rescue containers.
+
+    If Docker before 24 restarts while a server is in rescue, it takes the volume to be
+    mounted until its next restart, and refuses to remove it. The volume is empty then.
+
+    Never raises for an engine that fails: the next call tries again.
+    """
+    unused = {"dangling": ["true"], "label": [LABEL]}
+    try:
+        for volume in client.list_volumes(unused):
+            with contextlib.suppress(errors.VolumeNotFound, errors.Conflict):
+                client.remove_volume(volume["Name"])
+    except errors.DockerError as error:
+        LOG.warning("Failed to remove volumes of rescue containers: %s", error)
+
+
 def mounts(instance: objects.Instance, broken: Mapping[str, Any]) -> list[Mount]:
     """Return the mounts of a rescue container: the broken server's files and volumes.
 
@@ -162,7 +182,9 @@ def mounts(instance: objects.Instance, broken: Mapping[str, Any]) -> list[Mount]
             instance_id=instance.uuid, reason=str(error)
         ) from error
     return [
-        overlay_volume(options, MOUNT_POINT),
+        overlay_volume(
+            options, MOUNT_POINT, {naming.UUID_LABEL: instance.uuid, LABEL: ""}
+        ),
         *(
             existing_volume(mount["Name"], MOUNT_POINT + mount["Destination"])
             for mount in broken.get("Mounts", ())

@@ -15,10 +15,11 @@ from docker_engine.mock.exec import MockExec
 from docker_engine.mock.images import MockImages
 from docker_engine.mock.state import RUNNING
 from docker_engine.mock.system import MockSystem
+from docker_engine.mock.volumes import MockVolumes
 
 
 class MockDockerClient(
-    MockSystem, MockContainers, MockExec, MockCheckpoints, MockImages
+    MockSystem, MockContainers, MockExec, MockCheckpoints, MockImages, MockVolumes
 ):
     """A mock of one engine; see :class:`docker_engine.client.DockerClient`."""
 

@@ -66,6 +66,7 @@ class MockContainers(MockState):
             ).hexdigest()
             host_config = body.pop("HostConfig", {})
             merged = _merged(image["Config"], body)
+            mounts = _mounts(container_id, image["Config"], host_config)
             words = [*(merged.get("Entrypoint") or ()), *(merged.get("Cmd") or ())]
             self._containers[container_id] = {
                 "Id": container_id,
@@ -85,7 +86,7 @@ class MockContainers(MockState):
                         "WorkDir": f"/{container_id}/work",
                     },
                 },
-                "Mounts": _mounts(image["Config"], host_config),
+                "Mounts": mounts,
                 "State": {
                     "Status": "created",
                     "Running": False,
@@ -100,6 +101,7 @@ class MockContainers(MockState):
                     "FinishedAt": formats.NEVER,
                 },
             }
+            self._volumes |= _new_volumes(mounts, host_config)
             self._logs[container_id] = b""
             self._files[container_id] = {}
             self._emit(self._containers[container_id], "create")
@@ -219,6 +221,9 @@ class MockContainers(MockState):
                 self._emit(container, "kill")
                 self._stopped(container, 137)
             del self._containers[container["Id"]]
+            for mount in container["Mounts"] if volumes else ():
+                if mount.get("Name") in self._volumes:
+                    del self._volumes[mount["Name"]]
             del self._logs[container["Id"]]
             del self._files[container["Id"]]
             self._emit(container, "destroy")
@@ -367,7 +372,7 @@ def _merged(image: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _mounts(
-    image: Mapping[str, Any], host_config: Mapping[str, Any]
+    container_id: str, image: Mapping[str, Any], host_config: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return a container's volumes: those requested, and those of its image."""
     asked = {m["Target"]: m for m in host_config.get("Mounts", ())}
@@ -375,10 +380,28 @@ def _mounts(
     return [
         {
             "Type": "volume",
-            "Name": mount.get("Source") or hashlib.sha256(path.encode()).hexdigest(),
+            "Name": mount.get("Source")
+            or hashlib.sha256(f"{container_id}{path}".encode()).hexdigest(),
             "Destination": path,
         }
         if mount["Type"] == "volume"
         else {"Type": mount["Type"], "Destination": path}
         for path, mount in (declared | asked).items()
     ]
+
+
+def _new_volumes(
+    mounts: list[dict[str, Any]], host_config: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
+    """Return the labels of the anonymous volumes of a new container, by name."""
+    asked = {m["Target"]: m for m in host_config.get("Mounts", ())}
+    return {
+        mount["Name"]: dict(
+            asked.get(mount["Destination"], {})
+            .get("VolumeOptions", {})
+            .get("Labels", {})
+        )
+        for mount in mounts
+        if mount["Type"] == "volume"
+        and not asked.get(mount["Destination"], {}).get("Source")
+    }

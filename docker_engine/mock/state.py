@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State of the mock engine: containers, images, execs, checkpoints, events."""
+"""State of the mock engine: containers, images, execs, volumes, events and more."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class MockState:
         self._history: list[dict[str, Any]] = []
         self._streams: list[MockEventStream] = []
         self._checkpoints: dict[str, set[str]] = {}
+        # Labels of each anonymous volume
+        self._volumes: dict[str, dict[str, str]] = {}
         self._failures: dict[str, list[Exception]] = {}
         self._pids = itertools.count(1000)
         #: Images in a registry: archives by ``repository@sha256:…``, for tests to set
@@ -77,6 +79,14 @@ class MockState:
         raise errors.for_status(
             404, f"No such container: {ref}", missing=errors.ContainerNotFound
         )
+
+    def _used_volumes(self) -> set[str]:
+        return {
+            mount["Name"]
+            for container in self._containers.values()
+            for mount in container["Mounts"]
+            if mount["Type"] == "volume"
+        }
 
     def _running(self, ref: str) -> dict[str, Any]:
         container = self._find(ref)

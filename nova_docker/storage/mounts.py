@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Mount = dict[str, Any]
@@ -47,11 +48,12 @@ def existing_volume(name: str, target: str) -> Mount:
     }
 
 
-def overlay_volume(options: str, target: str) -> Mount:
+def overlay_volume(options: str, target: str, labels: Mapping[str, str]) -> Mount:
     """Return a mount of an overlay: an anonymous volume, removed with the container.
 
     :param options: of mount(8), comma-separated
     :param target: absolute path in the container
+    :param labels: of the volume
     """
     return {
         "Type": "volume",
@@ -59,6 +61,7 @@ def overlay_volume(options: str, target: str) -> Mount:
         "VolumeOptions": {
             # Otherwise the engine copies the image's files at ``target`` into it.
             "NoCopy": True,
+            "Labels": dict(labels),
             "DriverConfig": {
                 "Name": "local",
                 "Options": {"type": "overlay", "device": "overlay", "o": options},

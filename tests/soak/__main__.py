@@ -191,6 +191,8 @@ def _check(report: Report, observer: Observer) -> None:
 
 def _end(report: Report, observer: Observer, before: Observation) -> None:
     """Compare what there is without the soak's servers with what there was before."""
+    # Until then, it may refuse to remove some volumes.
+    services.restart("dockerd")
     _check(report, observer)
     report.stale = len(invariants.stale(observer.look()))
     if report.stale:

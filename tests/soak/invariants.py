@@ -87,7 +87,7 @@ def _leaking(seen: Observation) -> Iterator[str]:
             yield f"image {tag} is left of a snapshot"
     for orphan in seen.orphans:
         yield f"{orphan} has no container"
-    for volume in seen.volumes:
+    for volume in seen.volumes - seen.refused:
         yield f"volume {volume} has no container"
     for consumer in seen.allocations - known - seen.migrations - seen.ended:
         yield f"allocation {consumer} has no server"
@@ -126,6 +126,7 @@ def leaks(before: Observation, after: Observation) -> list[str]:
             "up",
             "daemons",
             "ended",
+            "refused",
         ):
             continue
         old, new = getattr(before, field.name), getattr(after, field.name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
 import pathlib
 import subprocess
 import time
@@ -26,6 +27,7 @@ from cloud.services import services
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from docker_engine.reference import SNAPSHOT_REPOSITORY
+from nova_docker import rescue
 from nova_docker.container import naming
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
@@ -80,6 +82,7 @@ class Observation:
     :ivar snapshots: tags of snapshots on the engine
     :ivar untagged: ids of images without a tag
     :ivar volumes: the engine's volumes that no container uses
+    :ivar refused: those of them that the engine may refuse to remove until it restarts
     :ivar orphans: mounts, directories and shims of no container
     :ivar allocations: consumers of the host's resources in Placement
     :ivar ports: device ID of Neutron's ports of servers, by port
@@ -103,6 +106,7 @@ class Observation:
     snapshots: set[str] = dataclasses.field(default_factory=set)
     untagged: set[str] = dataclasses.field(default_factory=set)
     volumes: set[str] = dataclasses.field(default_factory=set)
+    refused: set[str] = dataclasses.field(default_factory=set)
     orphans: set[str] = dataclasses.field(default_factory=set)
     allocations: set[str] = dataclasses.field(default_factory=set)
     ports: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -207,16 +211,22 @@ class Observer:
             seen.snapshots |= {
                 t for t in tags if t.startswith(f"{SNAPSHOT_REPOSITORY}/")
             }
-        listing = ["docker", "--host", self._host, "volume", "ls", "-q"]
-        seen.volumes = set(
-            subprocess.run(
-                [*listing, "-f", "dangling=true"],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout.split()
-        )
+        unused = self.engine.list_volumes({"dangling": ["true"]})
+        seen.volumes = {volume["Name"] for volume in unused}
+        seen.refused = {
+            volume["Name"]
+            for volume in unused
+            if rescue.LABEL in (volume["Labels"] or {})
+            and datetime.datetime.fromisoformat(volume["CreatedAt"])
+            < self._engine_started()
+        }
         seen.orphans = self._orphans(found)
+
+    @staticmethod
+    def _engine_started() -> datetime.datetime:
+        """Return when the engine was started."""
+        started = psutil.Process(supervisor.state("dockerd")["pid"]).create_time()
+        return datetime.datetime.fromtimestamp(started, datetime.UTC)
 
     def _orphans(self, containers: dict[str, Any]) -> set[str]:
         """Return what the engine has left of containers that it no longer lists."""

@@ -117,6 +117,20 @@ def test_a_server_in_rescue_stays_in_rescue_after_a_reboot(
     assert broken.run("cat /state") == "broken\n"
 
 
+def test_a_volume_that_the_engine_has_left_is_removed(
+    driver, engine, broken, tools, to_rescue, to_unrescue
+):
+    before = engine.client.list_volumes()
+    to_rescue(broken, tools)
+    driver.get_available_resource("test-host")
+    assert len(engine.client.list_volumes()) == len(before) + 1
+    engine.client.remove_container(broken.inspect()["Id"], volumes=False)
+    to_unrescue(broken)
+    assert len(engine.client.list_volumes()) == len(before) + 1
+    driver.get_available_resource("test-host")
+    assert engine.client.list_volumes() == before
+
+
 def test_a_rescue_survives_a_host_restart(
     driver, make_driver, broken, tools, to_rescue, to_unrescue, engine
 ):

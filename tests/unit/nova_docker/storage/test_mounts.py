@@ -25,10 +25,11 @@ def test_an_existing_volume_keeps_its_content():
 
 
 def test_an_overlay_is_an_anonymous_volume_without_the_images_files():
-    mount = mounts.overlay_volume("lowerdir=/a,upperdir=/b", "/mnt")
+    mount = mounts.overlay_volume("lowerdir=/a,upperdir=/b", "/mnt", {"key": ""})
     assert "Source" not in mount
     assert (mount["Type"], mount["Target"]) == ("volume", "/mnt")
     assert mount["VolumeOptions"]["NoCopy"]
+    assert mount["VolumeOptions"]["Labels"] == {"key": ""}
     assert mount["VolumeOptions"]["DriverConfig"] == {
         "Name": "local",
         "Options": {
