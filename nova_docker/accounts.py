@@ -7,13 +7,17 @@ container's lock meanwhile: a FIFO blocks every call on the container until the 
 restarts. The engine reads a sparse file of a terabyte into its memory. Only the engine
 can see these files, so it is asked to describe them, which does not open them.
 
-The files of a stopped server cannot change before it starts; a running one is frozen
-for an exec (:mod:`nova_docker.root_exec`).
+To describe a file, the engine mounts the container's bind mounts and volumes once more.
+A server that exchanged a directory for a link meanwhile could have them mounted on a
+directory of the host (CVE-2026-41568 and CVE-2026-42306, which Docker 20.10 has). So no
+process of the server may run: a stopped server cannot change before it starts, and a
+running one is frozen for an exec (:mod:`nova_docker.root_exec`).
 """
 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,17 +79,24 @@ def check(client: DockerClient, name: str) -> dict[str, Any]:
     return state
 
 
-def check_files(client: DockerClient, found: Mapping[str, Any]) -> None:
+def check_files(
+    client: DockerClient,
+    found: Mapping[str, Any],
+    before_look: Callable[[], None] = lambda: None,
+) -> None:
     """Refuse if the engine must not read a container's files now.
 
+    No process of the container may run.
+
     :param found: the response of GET /containers/{id}/json
+    :param before_look: called before each call of the engine; may raise
     :raises Unreadable: as :func:`check` does
     :raises DockerError: if the engine fails
     """
     mounted = _mounted(found)
     if len(mounted) > _MAX_MOUNTS:
         raise Unreadable(f"the server has more than {_MAX_MOUNTS} mounts")
-    look = _Look(client, found["Id"])
+    look = _Look(client, found["Id"], before_look)
     hidden = [look.real_path(path) for path in (*_ENGINE_MOUNTS, *mounted)]
     for file in _FILES:
         path = look.real_path(file)
@@ -128,14 +139,18 @@ def _mounted(found: Mapping[str, Any]) -> list[str]:
 class _Look:
     """Describes files of one container, each once."""
 
-    def __init__(self, client: DockerClient, name: str) -> None:
+    def __init__(
+        self, client: DockerClient, name: str, before_look: Callable[[], None]
+    ) -> None:
         self._client = client
         self._name = name
+        self._before_look = before_look
         self._seen: dict[str, dict[str, Any] | None] = {}
 
     def stat(self, path: str) -> dict[str, Any] | None:
         """Return what a path is, without following a link; None if it is missing."""
         if path not in self._seen:
+            self._before_look()
             try:
                 self._seen[path] = self._client.stat_path(self._name, path)
             except errors.PathNotFound:

@@ -3,8 +3,9 @@
 
 If the image has no user, everything runs as root, and no user is named: the engine then
 reads no file of the server. If it has one, the engine looks root up in the server's
-files. The server is frozen while the driver looks at them and until the engine has read
-them, so that it cannot replace them in between.
+files. The server is frozen before the driver looks at them, until the engine has read
+them: it can neither replace them in between nor redirect what the engine mounts for the
+look (:mod:`nova_docker.accounts`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from nova_docker import accounts
 _HOLD = "61"
 _RELEASE = "60"
 _HELD_SECONDS = 5
-# The engine must have read the files before the hold ends.
+# Each look at the files, and the engine's own, must be over before the hold ends.
 _SPARE_SECONDS = 2
 # More than the runtime gives an exec: one that arrived late would end the next hold.
 _START_SECONDS = 15
@@ -72,15 +73,13 @@ def start(
         state = client.inspect_container(found["Id"])["State"]
         if state["Paused"] or not state["Running"]:
             raise errors.Conflict("the server is paused or does not run")
-        # First, so that a server whose files never pass is not frozen in vain.
-        accounts.check_files(client, found)
-        held_until = time.monotonic() + _HELD_SECONDS
+        deadline = time.monotonic() + _HELD_SECONDS - _SPARE_SECONDS
         client.kill_container(found["Id"], _HOLD)
         try:
-            accounts.check_files(client, found)
-            _refuse_after(held_until - _SPARE_SECONDS)
+            accounts.check_files(client, found, lambda: _refuse_after(deadline))
+            _refuse_after(deadline)
             exec_id = create(User="0")
-            _refuse_after(held_until - _SPARE_SECONDS)
+            _refuse_after(deadline)
             stream = client.start_exec(exec_id, tty=tty)
         except BaseException:
             # If this fails as well, the runtime ends it.

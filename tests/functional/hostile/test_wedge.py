@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import tarfile
 import threading
 import time
@@ -19,6 +20,7 @@ from nova.compute import task_states
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker import config_drive
 from nova_docker import terminal
 from tests import archives
 from tests import samples
@@ -200,6 +202,53 @@ def test_a_server_cannot_swap_its_files_between_the_look_and_the_read(
     assert exception.SetAdminPasswdNotSupported in outcomes
     assert len(blocked(pid)) == before
     assert state(driver, server) == power_state.RUNNING
+
+
+@attack(
+    "Have the engine mount on a directory of the host",
+    tried="a server whose image has a user exchanges a directory above its config "
+    "drive for a link to the host's, in a tight loop, while its password is changed",
+    held_by="the server is frozen before the driver asks the engine to look at its "
+    "files, for which the engine mounts the config drive once more",
+)
+def test_a_server_cannot_redirect_what_the_engine_mounts_for_a_look(
+    driver, boot, image, answers, monkeypatch, tmp_path
+):
+    names = ("openstack/latest/meta_data.json", "openstack/latest/user_data")
+    files = dict.fromkeys(names, b'{"uuid": "1", "hostname": "a"}')
+    monkeypatch.setattr(config_drive, "_contents", lambda *args: files)
+    swap = (
+        f"cd /var/lib; busybox mv -T cloud old; busybox ln -s {tmp_path} link; "
+        "while :; do busybox rm -rf cloud; busybox mv -T link cloud; "
+        "busybox mv -T cloud link; done"
+    )
+    config = {"User": "0", "Entrypoint": ["sh", "-c", swap]}
+    server = boot(image(config=config), config_drive="True")
+    status = pathlib.Path("/proc", str(server.inspect()["State"]["Pid"]), "status")
+
+    def switches():
+        return re.findall(r"ctxt_switches:\s+\d+", status.read_text())
+
+    assert eventually(lambda: switches() != switches())
+    look = DockerClient.stat_path
+    frozen = []
+
+    def watched(*args):
+        before = switches()
+        time.sleep(0.02)
+        frozen.append(switches() == before)
+        return look(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DockerClient, "stat_path", watched)
+        with contextlib.suppress(exception.NovaException):
+            driver.set_admin_password(server.instance, "secret")
+    assert frozen and all(frozen)
+    for _ in range(20):
+        with contextlib.suppress(exception.NovaException):
+            driver.set_admin_password(server.instance, "secret")
+    assert list(tmp_path.iterdir()) == []
+    assert str(tmp_path) not in pathlib.Path("/proc/mounts").read_text()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ class Engine:
         self.mounts = mounts
         self.kind = kind
         self.env = env
+        self.looks = 0
 
     def inspect_container(self, ref):
         return {
@@ -36,6 +37,7 @@ class Engine:
         }
 
     def stat_path(self, ref, path):
+        self.looks += 1
         if path not in self.files:
             raise errors.PathNotFound("Not Found", 404)
         mode, size, target = self.files[path]
@@ -134,6 +136,20 @@ def test_a_mount_that_stands_for_a_volume_of_the_image_hides_nothing(
         else contextlib.nullcontext()
     ):
         accounts.check(engine, "nova-1")
+
+
+def test_nothing_more_is_looked_at_once_a_caller_refuses():
+    engine = Engine(mounts=["/data"])
+    looks = []
+
+    def before_look():
+        looks.append(None)
+        if len(looks) == 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        accounts.check_files(engine, engine.inspect_container("nova-1"), before_look)
+    assert engine.looks == 2
 
 
 def test_a_container_that_runs_is_left_alone():

@@ -53,9 +53,8 @@ def test_a_command_names_no_user_if_the_image_has_none(start):
     assert start("") == [("create_exec", CONFIG)]
 
 
-def test_a_server_with_a_user_is_frozen_while_it_is_looked_at(start):
+def test_a_server_with_a_user_is_frozen_before_it_is_looked_at(start):
     assert start("www") == [
-        ("check", None),
         ("kill_container", "61"),
         ("check", None),
         ("create_exec", {**CONFIG, "User": "0"}),
