@@ -284,9 +284,16 @@ class ContainersAPI(Endpoints):
         :raises PathNotFound: if there is no such file, or no such container: the
             response has no body that could tell them apart
         """
-        answer = self._call(
-            "HEAD", ref, "archive", {"path": file}, missing=errors.PathNotFound
-        )
+        try:
+            answer = self._call(
+                "HEAD", ref, "archive", {"path": file}, missing=errors.PathNotFound
+            )
+        except errors.EngineError as error:
+            # The response to HEAD has no message.
+            raise errors.EngineError(
+                f"the engine cannot look at {file} in {ref}; its log has the reason",
+                error.status,
+            ) from error
         encoded = answer.headers.get("X-Docker-Container-Path-Stat", "")
         try:
             found: dict[str, Any] = json.loads(base64.b64decode(encoded))

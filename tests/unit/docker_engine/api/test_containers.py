@@ -97,6 +97,12 @@ def test_an_archive_is_not_compressed_so_that_its_size_is_known(engine, client):
         client.get_archive("a", "/etc/passwd", max_size=6)
 
 
+def test_an_error_without_a_message_says_what_the_engine_was_asked(engine, client):
+    engine.answers["HEAD /containers/a/archive"] = lambda handler: handler.answer(500)
+    with pytest.raises(errors.EngineError, match="cannot look at /etc/passwd in a"):
+        client.stat_path("a", "/etc/passwd")
+
+
 @pytest.mark.parametrize("header", [{}, {"X-Docker-Container-Path-Stat": "e30"}])
 def test_a_file_that_is_not_described_is_the_engines_error(engine, client, header):
     def answer(handler):
