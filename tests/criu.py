@@ -7,6 +7,11 @@ import pathlib
 import shutil
 import subprocess
 
+import pytest
+
+from docker_engine.api.checkpoints import restores
+from tests.engine import Engine
+
 SUITE = "trixie"
 MIRROR = "http://deb.debian.org/debian"
 
@@ -36,6 +41,13 @@ def tree(directory: pathlib.Path) -> pathlib.Path:
         )
         new.rename(made)
     return made
+
+
+def skip_if_nothing_is_restored(engine: Engine) -> None:
+    """Skip a test if the engine cannot restore checkpoints, with or without CRIU."""
+    version = engine.client.info()["ServerVersion"]
+    if not restores(version):
+        pytest.skip(f"Docker {version} cannot restore checkpoints")
 
 
 def install(tree: pathlib.Path, programs: pathlib.Path) -> pathlib.Path:

@@ -3,10 +3,25 @@
 
 from __future__ import annotations
 
+import re
+
 from docker_engine import errors
 from docker_engine.api.base import Endpoints
 from docker_engine.api.base import path
 from docker_engine.transport.http import LONG_TIMEOUT
+
+# Docker from 28 on attaches the network before the restored process exists, and fails:
+# https://github.com/containerd/containerd/issues/12141
+_CANNOT_RESTORE = 28
+
+
+def restores(version: str) -> bool:
+    """Tell whether an engine can restore the checkpoints that it writes.
+
+    :param version: ``ServerVersion`` of GET /info
+    """
+    major = re.match(r"\d+", version)
+    return major is not None and int(major[0]) < _CANNOT_RESTORE
 
 
 class CheckpointsAPI(Endpoints):
@@ -21,7 +36,8 @@ class CheckpointsAPI(Endpoints):
         The processes end once they are written. If they cannot be written, they keep
         running.
 
-        :raises EngineError: also if it is not running, or CRIU cannot do it
+        :raises Conflict: or EngineError, depending on the engine: it is not running
+        :raises EngineError: also if CRIU cannot do it
         """
         self._transport.request(
             "POST",

@@ -20,6 +20,7 @@ from oslo_utils import units
 from oslo_utils import versionutils
 
 from docker_engine import errors
+from docker_engine.api.checkpoints import restores
 from docker_engine.client import DockerClient
 from nova_docker.container import limits
 from nova_docker.host import cpu
@@ -83,15 +84,10 @@ class Host:
                 'see "Limits of the kernel" in the installation guide',
                 kernel.describe(low),
             )
-        if self.saves_memory:
-            LOG.info("Servers will be suspended to disk with %s", _criu())
+        if reason := self._cannot_save_memory:
+            LOG.info("Servers will be suspended in memory, not to disk: %s", reason)
         else:
-            LOG.info(
-                "Servers will be suspended in memory, not to disk: %s",
-                "criu is not installed"
-                if self.checkpoints
-                else "experimental features of the Docker engine are not enabled",
-            )
+            LOG.info("Servers will be suspended to disk with %s", _criu())
 
     @property
     def engine_id(self) -> str:
@@ -123,7 +119,16 @@ class Host:
     @property
     def saves_memory(self) -> bool:
         """Whether servers can be suspended to disk."""
-        return self.checkpoints and _criu() is not None
+        return self._cannot_save_memory is None
+
+    @property
+    def _cannot_save_memory(self) -> str | None:
+        if not self.checkpoints:
+            return "experimental features of the Docker engine are not enabled"
+        version = self._info["ServerVersion"]
+        if not restores(version):
+            return f"Docker {version} writes checkpoints that it cannot restore"
+        return "criu is not installed" if _criu() is None else None
 
     @property
     def architecture(self) -> str:

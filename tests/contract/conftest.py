@@ -45,7 +45,9 @@ def with_criu(client: Any, request: pytest.FixtureRequest) -> Iterator[None]:
     if isinstance(client, MockDockerClient):
         yield
         return
-    programs = request.getfixturevalue("engine").programs
+    engine = request.getfixturevalue("engine")
+    criu.skip_if_nothing_is_restored(engine)
+    programs = engine.programs
     program = criu.install(request.getfixturevalue("criu_tree"), programs)
     yield
     program.unlink()

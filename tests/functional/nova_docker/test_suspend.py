@@ -16,9 +16,11 @@ from tests.functional.host import state
 
 
 @pytest.fixture(autouse=True)
-def program(engine, criu_tree, monkeypatch):
+def program(engine, request, monkeypatch):
     """CRIU, in the PATH of the engine and of the driver."""
+    criu.skip_if_nothing_is_restored(engine)
     monkeypatch.setenv("PATH", str(engine.programs), prepend=":")
+    criu_tree = request.getfixturevalue("criu_tree")
     installed = criu.install(criu_tree, engine.programs)
     yield installed
     installed.unlink(missing_ok=True)

@@ -173,6 +173,28 @@ def test_engines_of_one_host_have_different_ids(client, mocker):
     assert len(ids) == 2
 
 
+@pytest.mark.parametrize(
+    ("engine", "criu", "reason"),
+    [
+        ({}, "/usr/sbin/criu", None),
+        ({}, None, "criu is not installed"),
+        ({"ExperimentalBuild": False}, "/usr/sbin/criu", "experimental features"),
+        ({"ServerVersion": "28.5.2"}, "/usr/sbin/criu", "Docker 28.5.2 writes"),
+    ],
+)
+def test_servers_are_suspended_to_disk_only_if_they_can_be_resumed(
+    client, mocker, caplog, engine, criu, reason
+):
+    mocker.patch.object(client, "info", return_value=client.info() | engine)
+    mocker.patch("shutil.which", return_value=criu)
+    found = host.Host(client)
+    with caplog.at_level("INFO"):
+        found.connect("nova")
+    assert found.saves_memory == (reason is None)
+    logged = f"not to disk: {reason}" if reason else "to disk with /usr/sbin/criu"
+    assert logged in caplog.text
+
+
 @pytest.mark.parametrize("frequency", [None, 2596.1])
 def test_novas_cpu_monitor_accepts_the_statistics(
     connected_host, mocker, monkeypatch, frequency
