@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import subprocess
 import time
@@ -114,7 +115,6 @@ def test_nothing_is_created_through_links(boot, image, tmp_path):
             config={
                 "Volumes": {
                     "/out/volume": {},
-                    "/up/volume": {},
                     "/loose": {},
                     "/kept": {},
                     "/kept/file": {},
@@ -123,7 +123,6 @@ def test_nothing_is_created_through_links(boot, image, tmp_path):
             },
             files={
                 "out": str(tmp_path),
-                "up": "../../../../../../.." + str(tmp_path),
                 "loose": str(tmp_path / "loose"),
                 "kept/file": b"",
             },
@@ -134,6 +133,23 @@ def test_nothing_is_created_through_links(boot, image, tmp_path):
     assert server.run(f"cd /out/volume && cd {tmp_path}/working && echo yes") == "yes\n"
     # The server's file stays a file.
     assert server.run("test -f /kept/file && echo yes") == "yes\n"
+
+
+@attack(
+    "Directories on the host, above the root",
+    tried="An image with a volume below a symbolic link that leads above the root",
+    held_by="The engine stays inside the root of the container, or refuses the link",
+)
+def test_nothing_is_created_above_the_root(boot, image, tmp_path):
+    archive = image(
+        config={"Volumes": {"/up/volume": {}}},
+        files={"up": "../../../../../../.." + str(tmp_path)},
+    )
+    # Docker 29.7 and later, and Debian's 28.5.2, refuse it.
+    with contextlib.suppress(exception.ImageUnacceptable):
+        server = boot(archive)
+        assert server.run("cd /up/volume && echo yes") == "yes\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @attack(

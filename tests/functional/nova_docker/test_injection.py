@@ -175,11 +175,15 @@ def test_only_root_can_read_a_config_drive(booted, contents):
 def test_an_images_link_does_not_mount_a_config_drive_on_the_host(
     booted, contents, tmp_path, seed
 ):
-    server = booted(
-        {"var/lib/cloud/seed/config_drive": seed.format(tmp_path)}, config_drive="True"
-    )
-    seen = server.run(f"cat {SEED}/config_drive/openstack/latest/user_data")
-    assert seen == "#cloud-config"
+    link = {"var/lib/cloud/seed/config_drive": seed.format(tmp_path)}
+    try:
+        server = booted(link, config_drive="True")
+    except exception.InstancePowerOnFailure:
+        # Docker 29.5.1 and Debian's 28.5.2 refuse mounts below absolute links.
+        pass
+    else:
+        seen = server.run(f"cat {SEED}/config_drive/openstack/latest/user_data")
+        assert seen == "#cloud-config"
     assert str(tmp_path) not in pathlib.Path("/proc/mounts").read_text()
     assert list(tmp_path.iterdir()) == []
 
