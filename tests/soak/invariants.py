@@ -6,8 +6,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from nova.compute import power_state
+
 from nova_docker.container import naming
 from tests.soak.observe import Observation
+from tests.soak.observe import Server
 
 # The engine's statuses of a server's container, by Nova's status of the server. A
 # server that was frozen loses its memory with the engine's restart, if that ends it.
@@ -34,11 +37,12 @@ def _untrue(seen: Observation) -> Iterator[str]:
     if not seen.up:
         yield "nova-compute is down"
     for uuid, server in seen.servers.items():
-        expected = EXPECTED.get(server.status)
+        status = _effective(server)
+        expected = EXPECTED.get(status)
         # A server whose verb an outage has cut off can be deleted, which users try.
         if server.task or expected is None:
             continue
-        title = f"server {uuid} is {server.status}"
+        title = f"server {uuid} is {status}"
         container = seen.containers.get(naming.name_of(uuid))
         if container is None:
             yield f"{title}, but has no container"
@@ -46,21 +50,35 @@ def _untrue(seen: Observation) -> Iterator[str]:
         if container.status not in expected:
             yield f"{title}, but its container is {container.status}"
         aside = naming.aside_name_of(uuid) in seen.containers
-        if aside != (server.status == "RESCUE"):
+        if aside != (status == "RESCUE"):
             there = "there is a" if aside else "there is no"
             yield f"{title}, but {there} container that was set aside"
         if naming.name_of(uuid) not in seen.namespaces:
             yield f"{title}, but has no network namespace"
-        if server.status == "ACTIVE":
+        if status == "ACTIVE":
             if uuid not in seen.answering:
                 yield f"{title}, but does not answer"
             if uuid not in seen.counting | seen.uncounted:
                 yield f"{title}, but does not count"
-        if server.status in ("SHUTOFF", "PAUSED", "SUSPENDED"):
+        if status in ("SHUTOFF", "PAUSED", "SUSPENDED"):
             if uuid in seen.answering:
                 yield f"{title}, but answers"
             if uuid in seen.counting:
                 yield f"{title}, but counts"
+
+
+def _effective(server: Server) -> str:
+    """Return the status that a server's power state stands for.
+
+    When nova-compute starts, it forgets that a server is being paused, for example. It
+    may receive the request only then, and the status does not change. The power state
+    does, and it must be true.
+    """
+    if server.status == "ACTIVE" and server.power == power_state.PAUSED:
+        return "PAUSED"
+    if server.status in ("PAUSED", "SUSPENDED") and server.power == power_state.RUNNING:
+        return "ACTIVE"
+    return server.status
 
 
 def _leaking(seen: Observation) -> Iterator[str]:

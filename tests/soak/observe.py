@@ -43,11 +43,15 @@ COMPUTE = {"OpenStack-API-Version": "compute 2.84"}
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A server, as Nova shows it."""
+    """A server, as Nova shows it.
+
+    :ivar power: its power state, of :mod:`nova.compute.power_state`
+    """
 
     name: str
     status: str
     task: str | None = None
+    power: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +290,9 @@ class Observer:
         seen.up = compute.state == "up"
         found = list(self._admin.compute.servers(all_projects=True))
         seen.servers = {
-            server.id: Server(server.name, server.status, server.task_state)
+            server.id: Server(
+                server.name, server.status, server.task_state, server.power_state
+            )
             for server in found
         }
         seen.uncounted = {s.id for s in found if not s.name.startswith("soak")}

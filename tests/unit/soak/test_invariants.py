@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from nova.compute import power_state
 
 from tests.soak.invariants import leaks
 from tests.soak.invariants import stale
@@ -57,6 +58,24 @@ def test_allocations_of_ended_resizes_are_stale_and_no_leak():
     seen.ended = {"migration"}
     assert violations(seen) == []
     assert stale(seen) == {"migration"}
+
+
+@pytest.mark.parametrize(
+    ("status", "power", "container"),
+    [
+        ("ACTIVE", power_state.PAUSED, "paused"),
+        ("PAUSED", power_state.RUNNING, "running"),
+        ("SUSPENDED", power_state.RUNNING, "running"),
+    ],
+)
+def test_the_power_state_is_true_even_if_the_status_is_not(status, power, container):
+    working = {UUID} if power == power_state.RUNNING else set()
+    seen = observation(status, container, answering=working, counting=working)
+    seen.servers = {UUID: Server("soak-1", status, power=power)}
+    assert violations(seen) == []
+    other = "running" if container == "paused" else "paused"
+    seen.containers = {NAME: Container(other, UUID)}
+    assert violations(seen) != []
 
 
 def test_a_server_in_rescue_has_two_containers():
