@@ -9,6 +9,8 @@ wired. A boot that fails leaves nothing behind.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from collections.abc import Container as Contains
 from collections.abc import Iterator
 from collections.abc import Sequence
 from concurrent import futures
@@ -25,6 +27,7 @@ from docker_engine.client import DockerClient
 from nova_docker import config_drive
 from nova_docker import injection
 from nova_docker import unsupported
+from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.container import naming
 from nova_docker.container import spec
@@ -58,6 +61,8 @@ class Boot:
         self._nics = nics
         # Images, and where the container has mounts
         self._checked: set[tuple[str, ...]] = set()
+        # UUIDs of deleted servers
+        self._unanswering: set[str] = set()
         # Only for NICs, which no container that does not answer can delay.
         self._pool = futures.ThreadPoolExecutor(thread_name_prefix="docker")
 
@@ -73,11 +78,13 @@ class Boot:
     ) -> None:
         """Refuse a server that cannot be a container, before anything is done for it.
 
-        :raises InvalidInput: for hardware or disks that a container cannot have
+        :raises InvalidInput: for hardware or disks that a container cannot have, and
+            for isolation that the host does not have
         :raises ImageUnacceptable: if the image's properties show that it cannot boot
         :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
         """
         unsupported.refuse(instance.flavor, image_meta)
+        self._host.isolation.refuse(instance.flavor)
         volumes.refuse(block_device_info)
         properties.command(image_meta)
         self._images.check(image_meta, instance.flavor)
@@ -98,9 +105,12 @@ class Boot:
         :raises InstanceExists: if it exists already; it stays as it is
         :raises NovaException: if the boot fails; nothing is left behind
         """
+        level = isolation.level_of(instance.flavor, CONF.docker.isolation)
         with self._undone_on_failure(instance, network_info):
             with self._nics.wired(instance, network_info):
-                plugging = self._pool.submit(self._nics.plug, instance, network_info)
+                plugging = self._pool.submit(
+                    self._nics.plug, instance, network_info, level=level
+                )
                 try:
                     instance.device_metadata = config_drive.device_metadata(
                         context, instance
@@ -113,6 +123,7 @@ class Boot:
                         instance,
                         image_meta,
                         network_info,
+                        level,
                         mounts,
                         injected_files,
                     )
@@ -129,11 +140,13 @@ class Boot:
         instance: objects.Instance,
         image_meta: objects.ImageMeta,
         network_info: Any,
+        level: str,
         mounts: Sequence[Mount] = (),
         injected_files: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Create a server's container, stopped, with its files and SSH key.
 
+        :param level: of :mod:`nova_docker.container.isolation`
         :param mounts: as :mod:`nova_docker.storage.mounts` returns them
         :raises InstanceExists: if it exists already
         :raises ImageUnacceptable: if the image cannot be used, or has no place for an
@@ -155,6 +168,7 @@ class Boot:
                 image["Id"],
                 nameservers=nameservers(network_info),
                 address=addresses[0]["address"] if addresses else None,
+                level=level,
                 limits={
                     **self._host.limits(instance.flavor),
                     **limits.storage(disk_gb),
@@ -191,7 +205,8 @@ class Boot:
 
         If Nova is deleting the server and its container does not answer, the container
         remains, and a warning says so: the engine removes it once it answers again, or
-        else Nova, which periodically reaps what it has deleted.
+        else Nova, which periodically reaps what it has deleted. Its ids remain as long:
+        see :meth:`release`.
 
         :param unplug: whether to remove its NICs and network namespace too
         :raises VirtualInterfaceUnplugException: if the virtual switch fails
@@ -205,12 +220,31 @@ class Boot:
                 )
                 last.callback(unplugging.result)
             # In this thread: a container that does not answer must not occupy the pool.
-            self._remove(instance)
+            removed = self._remove(instance)
+        # Not before its network namespace is removed, which belongs to them.
+        if removed:
+            self._nics.release(instance.uuid)
+        else:
+            self._unanswering.add(instance.uuid)
 
-    def _remove(self, instance: objects.Instance) -> None:
+    def release(self, servers: Callable[[], Contains[str]]) -> None:
+        """Release the ids of servers that did not answer when they were deleted.
+
+        :param servers: returns the UUIDs of the engine's servers
+        """
+        if not self._unanswering:
+            return
+        present = servers()
+        for uuid in [uuid for uuid in self._unanswering if uuid not in present]:
+            self._nics.release(uuid)
+            self._unanswering.discard(uuid)
+
+    def _remove(self, instance: objects.Instance) -> bool:
+        """Remove the container; return whether it is gone."""
         guest = Guest(self._client, instance)
         try:
             guest.remove()
+            return True
         except EngineTimeout:
             # For another verb, the container's name must be free afterwards.
             if instance.task_state != task_states.DELETING:
@@ -222,6 +256,7 @@ class Boot:
                 naming.name_of(instance.uuid),
                 instance=instance,
             )
+            return False
 
     @contextlib.contextmanager
     def _undone_on_failure(

@@ -2,7 +2,8 @@
 """The policy of suspend and resume: on disk if possible, otherwise in memory.
 
 A server is suspended to disk with a checkpoint, if the engine is experimental and CRIU
-is installed. Otherwise, or if CRIU cannot write this server, it is frozen in memory.
+is installed. Otherwise, or if CRIU cannot write this server, it is frozen in memory. So
+is a server with a user namespace, into which CRIU cannot restore it.
 Either way it is disconnected until it runs again.
 """
 
@@ -16,6 +17,7 @@ from nova.compute import power_state
 from oslo_log import log as logging
 
 from docker_engine.client import DockerClient
+from nova_docker.container import isolation
 from nova_docker.guest import Guest
 from nova_docker.host.host import Host
 from nova_docker.nics import Nics
@@ -43,9 +45,17 @@ class Checkpoints:
         :raises InstanceNotRunning: if the server is stopped
         """
         guest = Guest(self._client, instance)
-        if self._host.saves_memory and self._save(guest, instance):
-            self._nics.cut(instance)
-            return
+        if self._host.saves_memory:
+            if guest.namespaces().level != isolation.SHARED:
+                LOG.info(
+                    "The server is frozen in memory: CRIU cannot restore processes "
+                    "into its user namespace. A flavor with docker:isolation=shared "
+                    "allows it to be suspended to disk.",
+                    instance=instance,
+                )
+            elif self._save(guest, instance):
+                self._nics.cut(instance)
+                return
         self.discard(instance)
         self._power.freeze(instance)
 
@@ -59,7 +69,7 @@ class Checkpoints:
         guest = Guest(self._client, instance)
         if self._host.checkpoints and guest.is_saved():
             with self._power.cut_on_failure(instance):
-                self._nics.plug(instance, network_info)
+                self._nics.plug(instance, network_info, level=guest.namespaces().level)
                 try:
                     guest.restore()
                 except exception.InstanceResumeFailure as error:

@@ -68,6 +68,51 @@ nova-compute refuses to start if the engine does not have this runtime.
         ],
         help="Whether servers are also connected to Docker's own network.",
     ),
+    cfg.StrOpt(
+        "isolation",
+        default="user",
+        choices=[
+            (
+                "user",
+                "Each server has a user namespace: root in a server is an unprivileged "
+                "user of the host, and another one for each server.",
+            ),
+            ("shared", "Root in a server is root of the host, with few capabilities."),
+        ],
+        help="""
+Isolation of the servers whose flavor has no extra spec ``docker:isolation``.
+
+It applies when a server is created or rebuilt. nova-compute refuses to start
+if the host cannot give it; see "Isolation" in the security guide for what a
+host needs.
+""",
+    ),
+    cfg.IntOpt(
+        "subid_start",
+        default=1879048192,
+        min=65536,
+        max=4294901760,
+        help="""
+First of the user and group ids of the host that servers have.
+
+Each server with a user namespace has 65,536 ids of its own, which nothing else
+on the host should have. The default range is one that systemd leaves unused:
+it is above those that ``useradd`` writes to ``/etc/subuid`` (100000 to
+600100000), those of Incus (1000000 to 1001000000) and of systemd-nspawn (524288
+to 1879048191), and ends below systemd's range of foreign ids (2147352576).
+nova-compute warns if ids are in use. The ids appear on no disk, and may be
+changed at any time: a server has its new ones after the next start of the host.
+""",
+    ),
+    cfg.IntOpt(
+        "subid_count",
+        default=268304384,
+        min=65536,
+        help="""
+Number of the user and group ids for all servers together: 65,536 for each. The
+default is enough for 4,094 servers.
+""",
+    ),
     cfg.IntOpt(
         "pids_limit",
         default=4096,

@@ -20,16 +20,21 @@ Stats = Mapping[str, Any]
 Counters = Mapping[str, Any]
 
 
-def legacy(stats: Stats, vifs: Any, counters: Counters) -> dict[str, int]:
+def legacy(stats: Stats, level: str, vifs: Any, counters: Counters) -> dict[str, Any]:
     """Return ComputeDriver.get_diagnostics' result, with the keys of libvirt's driver.
 
     :param stats: the response of GET /containers/{id}/stats
+    :param level: of :mod:`nova_docker.container.isolation`
     :param vifs: the server's VIFs
     :param counters: of the host's devices, by name: ``psutil.net_io_counters(True)``
-    :returns: CPU times in ns, memory in KiB, traffic and I/O in bytes
+    :returns: CPU times in ns, memory in KiB, traffic and I/O in bytes; ``isolation`` is
+        a word
     """
     memory = stats["memory_stats"]
-    found = {f"cpu{number}_time": used for number, used in enumerate(_cpu_times(stats))}
+    found: dict[str, Any] = {
+        f"cpu{number}_time": used for number, used in enumerate(_cpu_times(stats))
+    }
+    found["isolation"] = level
     found["memory"] = memory["limit"] // units.Ki
     found["memory-actual"] = memory_used(stats) // units.Ki
     found["memory-rss"] = memory["usage"] // units.Ki

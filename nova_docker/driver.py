@@ -30,6 +30,7 @@ from nova_docker import rescue
 from nova_docker.boot import Boot
 from nova_docker.checkpoint import Checkpoints
 from nova_docker.console import SerialConsoles
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.errors import rolled_back
 from nova_docker.guest import Guest
@@ -112,6 +113,7 @@ class DockerDriver(driver.ComputeDriver):
         # Nova calls this once a minute.
         self._power.release()
         rescue.sweep(self._client)
+        self._boot.release(self.list_instance_uuids)
         return self._host.resources()
 
     def update_provider_tree(
@@ -161,9 +163,11 @@ class DockerDriver(driver.ComputeDriver):
         self._guest(instance).info()  # raises InstanceNotFound if there is none
         return self._consoles.console(instance.uuid)
 
-    def get_diagnostics(self, instance: objects.Instance) -> dict[str, int]:
+    def get_diagnostics(self, instance: objects.Instance) -> dict[str, Any]:
+        guest = self._guest(instance)
         return diagnostics.legacy(
-            self._guest(instance).stats(),
+            guest.stats(),
+            guest.namespaces().level,
             instance.get_network_info(),
             self._host.nic_counters(),
         )
@@ -396,7 +400,11 @@ class DockerDriver(driver.ComputeDriver):
         )
         with rescue.set_aside(self._client, instance) as broken:
             mounts = rescue.mounts(instance, broken)
-            self._boot.create(context, instance, image_meta, network_info, mounts)
+            # The rescue container is in the namespaces of the server.
+            level = isolation.of_container(broken["Config"]["Labels"])
+            self._boot.create(
+                context, instance, image_meta, network_info, level, mounts
+            )
             self.power_on(context, instance, network_info)
         password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
@@ -420,8 +428,15 @@ class DockerDriver(driver.ComputeDriver):
         # Nothing is migrated or powered off: the limits of the running container
         # change. They change here, where Nova can still roll back a failure.
         with rolled_back():
-            resize.refuse(instance, flavor, dest, disk_quota=self._host.disk_quota)
-            self._guest(instance).limit(self._host.limits(flavor))
+            guest = self._guest(instance)
+            resize.refuse(
+                instance,
+                flavor,
+                dest,
+                disk_quota=self._host.disk_quota,
+                level=guest.namespaces().level,
+            )
+            guest.limit(self._host.limits(flavor))
         return ""
 
     def finish_migration(
@@ -509,8 +524,9 @@ class DockerDriver(driver.ComputeDriver):
         image_meta: objects.ImageMeta,
         vif: Any,
     ) -> None:
+        level = self._guest(instance).namespaces().level
         running = self._power.is_running(instance)
-        with self._nics.attached(instance, vif, connected=running):
+        with self._nics.attached(instance, vif, level=level, connected=running):
             instance.device_metadata = config_drive.device_metadata(context, instance)
             instance.save()
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from typing import Any
+from typing import NamedTuple
 
 from nova import conf as nova_conf
 from nova import exception
@@ -23,6 +24,7 @@ from docker_engine.streams.frames import frames
 from nova_docker import accounts
 from nova_docker import diagnostics
 from nova_docker import root_exec
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.container import state
 from nova_docker.errors import translated
@@ -63,6 +65,17 @@ def list_servers(client: DockerClient) -> dict[str, dict[str, Any]]:
     with translated():
         listed = client.list_containers(filters=naming.SERVERS)
     return naming.by_uuid(listed)
+
+
+class Namespaces(NamedTuple):
+    """The namespaces of a server.
+
+    :ivar level: of :mod:`nova_docker.container.isolation`
+    :ivar in_use: whether its processes run, or are frozen
+    """
+
+    level: str
+    in_use: bool
 
 
 class Guest:
@@ -116,6 +129,21 @@ class Guest:
     def _list(self, *names: str) -> list[dict[str, Any]]:
         by_name = {"name": [f"^/{name}$" for name in names]}
         return self._client.list_containers(filters=by_name)
+
+    def namespaces(self) -> Namespaces:
+        """Return which namespaces the container has, and whether it uses them now.
+
+        Engine calls: as :meth:`info`
+        """
+        with self._engine():
+            try:
+                found = self._client.inspect_container(
+                    self._name, timeout=_INFO_SECONDS
+                )
+                labels, in_use = found["Config"]["Labels"], found["State"]["Running"]
+            except errors.Timeout:
+                labels, in_use = self._listed()["Labels"], True
+        return Namespaces(isolation.of_container(labels), bool(in_use))
 
     def create(self, config: dict[str, Any]) -> None:
         """Create the container, stopped.

@@ -34,8 +34,11 @@ from oslo_log import log as logging
 from oslo_utils import uuidutils
 from pyroute2 import netns as pr2_netns
 
+from nova_docker import id_ranges
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.privsep import network
+from nova_docker.privsep import userns
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ def plan(
     free name.
 
     :param first: number of the first NIC; 1 where eth0 belongs to the engine
-    :param present: names of the existing NICs, by MAC address
+    :param present: names of the existing NICs, by their host ends
     :returns: for each VIF in order, a dict of ``name`` (eth0, ...), ``host_dev``,
         ``mac``, ``mtu`` (bytes), ``tx_checksum`` (whether the NIC may leave checksums
         to the datapath), ``addresses`` ([(address, prefix length), ...]) and
@@ -69,7 +72,7 @@ def plan(
     present = present or {}
     taken = set(present.values())
     free = (n for n in itertools.count(first) if f"eth{n}" not in taken)
-    names = [present.get(vif["address"]) or f"eth{next(free)}" for vif in network_info]
+    names = [present.get(_host_dev(vif)) or f"eth{next(free)}" for vif in network_info]
     return [
         _nic(vif, name, _METRIC_STEP * (int(name.removeprefix("eth")) - first))
         for vif, name in zip(network_info, names, strict=True)
@@ -155,40 +158,69 @@ class Nics:
         instance: objects.Instance,
         network_info: Sequence[model.VIF],
         *,
+        level: str,
         connected: bool = True,
+        renew: bool = False,
     ) -> None:
-        """Create a server's namespace and NICs, or bring existing ones in line.
+        """Create a server's namespaces and NICs, or bring existing ones in line.
 
+        :param level: the server's, of :mod:`nova_docker.container.isolation`
         :param connected: False for a server that does not run
-        :raises VirtualInterfacePlugException: if a NIC cannot be plugged
+        :param renew: whether no process of the server runs. What it may have done to
+            its NICs and to the rest of its network namespace is then undone.
+        :raises VirtualInterfacePlugException: if a NIC cannot be plugged, or all ids
+            are in use
         """
         vifs = [_to_osvif(vif) for vif in network_info]
         netns = naming.name_of(instance.uuid)
         info = os_vif_util.nova_to_osvif_instance(instance)
+        isolated = level == isolation.USER
+        if isolated:
+            self._pin(netns)
         present = network.names(netns)
         for vif in vifs:
-            if vif.address not in present:
+            if vif.vif_name not in present:
                 # After a restart of the host the switch still has a port for the lost
                 # device, and would ignore a new device of the same name.
                 _switch(os_vif.unplug, vif, info)
         nics = plan(network_info, first=_first(), present=present)
-        network.plug(netns, self._owner, nics, "up" if connected else "down")
+        network.plug(
+            netns,
+            self._owner,
+            nics,
+            "up" if connected else "down",
+            isolated=isolated,
+            renew=isolated and renew,
+        )
         for vif in vifs:
             _switch(os_vif.plug, vif, info)
             if isinstance(vif, osvif.VIFBridge):
                 network.join_bridge(vif.vif_name, vif.bridge_name)
 
+    def _pin(self, name: str) -> None:
+        start, count = CONF.docker.subid_start, CONF.docker.subid_count
+        try:
+            userns.pin(name, self._owner, start, count)
+        except id_ranges.NoneLeft as error:
+            raise exception.VirtualInterfacePlugException(str(error)) from error
+
     @contextlib.contextmanager
     def attached(
-        self, instance: objects.Instance, vif: model.VIF, *, connected: bool
+        self,
+        instance: objects.Instance,
+        vif: model.VIF,
+        *,
+        level: str,
+        connected: bool,
     ) -> Iterator[None]:
         """Plug one more NIC, and unplug it again if the block fails.
 
+        :param level: as for :meth:`plug`
         :param connected: False for a server that does not run
         :raises InterfaceAttachFailed: if the NIC cannot be plugged or the block fails
         """
         try:
-            self.plug(instance, [vif], connected=connected)
+            self.plug(instance, [vif], level=level, connected=connected)
             yield
         except Exception as error:
             LOG.exception("Failed to attach port %s", vif["id"], instance=instance)
@@ -212,12 +244,14 @@ class Nics:
                 instance_uuid=instance.uuid
             ) from error
         finally:
-            network.remove(naming.name_of(instance.uuid), vif["address"])
+            network.remove(naming.name_of(instance.uuid), _host_dev(vif))
 
     def unplug(
         self, instance: objects.Instance, network_info: model.NetworkInfo
     ) -> None:
-        """Remove a server's NICs and namespace, or whatever exists of them.
+        """Remove a server's NICs and network namespace, or whatever exists of them.
+
+        Its user namespace remains, see :meth:`release`.
 
         :param network_info: may be empty or stale; other NICs in the namespace are
             unplugged, too
@@ -230,6 +264,10 @@ class Nics:
                 vifs.append(_to_osvif(vif))
         info = os_vif_util.nova_to_osvif_instance(instance)
         self._unplug(naming.name_of(instance.uuid), vifs, info)
+
+    def release(self, uuid: str) -> None:
+        """Release the ids of a server whose container is gone, if it has any."""
+        userns.release(naming.name_of(uuid))
 
     def cut(self, instance: objects.Instance) -> None:
         """Disconnect a server that does not run, if it has NICs.
@@ -248,7 +286,8 @@ class Nics:
         """Remove this engine's namespaces that none of its servers uses.
 
         nova-compute leaves one if it is killed between plugging the NICs and creating
-        the container. Namespaces of other engines on the host are not touched.
+        the container; and the ids of a server that did not answer when it was deleted.
+        Namespaces of other engines on the host are not touched.
 
         :param servers: UUIDs of the engine's servers
         """
@@ -261,6 +300,11 @@ class Nics:
                 LOG.warning("Removing network namespace %s: no server uses it", netns)
                 info = instance_info.InstanceInfo(uuid=uuid, name=netns)
                 self._unplug(netns, [], info)
+        for name in userns.owned_by(self._owner):
+            uuid = name.removeprefix(naming.PREFIX)
+            if uuid not in servers:
+                LOG.warning("Releasing the ids of server %s, which is gone", uuid)
+                self.release(uuid)
 
     @contextlib.contextmanager
     def wired(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
+from nova import conf as nova_conf
 from nova import exception
 from nova import objects
 from nova.compute import power_state
@@ -24,10 +25,12 @@ from oslo_utils import excutils
 from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker import frozen
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.guest import Guest
 from nova_docker.nics import Nics
 
+CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
 # For how long a server is thawed again and again while the engine fails to.
@@ -63,8 +66,12 @@ class Power:
 
         :raises VirtualInterfacePlugException: if a NIC cannot be plugged
         """
+        try:
+            level = Guest(self._client, instance).namespaces().level
+        except exception.InstanceNotFound:
+            level = isolation.level_of(instance.flavor, CONF.docker.isolation)
         connected = self.is_running(instance)
-        self._nics.plug(instance, network_info, connected=connected)
+        self._nics.plug(instance, network_info, level=level, connected=connected)
         self._limit_processes(instance)
 
     def _limit_processes(self, instance: objects.Instance) -> None:
@@ -95,9 +102,13 @@ class Power:
 
         :raises InstancePowerOnFailure: if it cannot be started
         """
+        guest = Guest(self._client, instance)
         with self.cut_on_failure(instance):
-            self._nics.plug(instance, network_info)
-            Guest(self._client, instance).start()
+            found = guest.namespaces()
+            self._nics.plug(
+                instance, network_info, level=found.level, renew=not found.in_use
+            )
+            guest.start()
 
     def stop(self, instance: objects.Instance, timeout: int) -> None:
         """Stop a server and disconnect it.

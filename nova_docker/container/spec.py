@@ -9,6 +9,7 @@ from typing import Any
 
 from nova import objects
 
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.image import properties
 
@@ -16,38 +17,14 @@ from nova_docker.image import properties
 _NETNS = "NOVA_NETNS"
 _ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
 _ROOT_VOLUMES = "NOVA_ROOT_VOLUMES"
+_ISOLATION = "NOVA_ISOLATION"
 #: Variables of one server, which an image made from it must not inherit
-OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK, _ROOT_VOLUMES)
+OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK, _ROOT_VOLUMES, _ISOLATION)
 #: With this variable, the runtime leaves out the mounts that stand for volumes
 VOLUMES_IN_ROOT = f"{_ROOT_VOLUMES}=1"
 
 # Lets cloud-init detect OpenStack: in a container, DMI data would be the host's.
 _PRODUCT = "product_name=OpenStack Nova"
-
-# What root inside a container may do. Everything else is dropped, including some of
-# Docker's own defaults:
-#   AUDIT_WRITE           sshd and login refuse to work without it
-#   CHOWN DAC_OVERRIDE FOWNER FSETID
-#                         package managers and home directories need to manage files
-#   KILL                  an init process stops the services of other users
-#   NET_BIND_SERVICE      listening below port 1024 where the sysctl is overridden
-#   SETGID SETUID         services that drop root privileges
-#   SYS_CHROOT            the empty jails of sshd and other services
-# These are Docker's defaults without MKNOD (device nodes have been used to escape from
-# containers), NET_RAW (allows forged frames; ping can work without it), SETFCAP and
-# SETPCAP (useless under no-new-privileges).
-CAPABILITIES = (
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "NET_BIND_SERVICE",
-    "SETGID",
-    "SETUID",
-    "SYS_CHROOT",
-)
 
 _MAX_HOSTNAME = 64
 
@@ -59,6 +36,7 @@ def specification(
     *,
     nameservers: Sequence[str],
     address: str | None,
+    level: str,
     limits: Mapping[str, Any],
     mounts: Sequence[Mapping[str, Any]] = (),
     image_healthcheck: bool = False,
@@ -71,6 +49,7 @@ def specification(
     :param image: the engine's ID of the image
     :param nameservers: DNS servers; if empty, the engine's defaults apply
     :param address: the server's first fixed IP, to which its host name resolves
+    :param level: as :func:`nova_docker.container.isolation.level_of` returns it
     :param limits: as :mod:`nova_docker.container.limits` returns them
     :param mounts: as :mod:`nova_docker.storage.mounts` returns them
     :param image_healthcheck: whether the engine runs the image's health check
@@ -83,18 +62,20 @@ def specification(
         f"{_NETNS}={naming.name_of(instance.uuid)}",
         f"{_ENGINE_NETWORK}={int(bridge)}",
         VOLUMES_IN_ROOT,
+        f"{_ISOLATION}={level}",
         _PRODUCT,
     ]
     body: dict[str, Any] = {
         "Image": image,
         "Hostname": _hostname(instance),
         "Env": env,
-        "Labels": naming.labels(instance),
+        "Labels": {**naming.labels(instance), isolation.LABEL: level},
         # Without a terminal, a shell would reach the end of its input and exit.
         "Tty": True,
         "OpenStdin": True,
         "HostConfig": {
             **limits,
+            **isolation.container(level, instance.flavor),
             "Runtime": runtime,
             "NetworkMode": "bridge" if bridge else "none",
             "Dns": list(nameservers),
@@ -105,10 +86,6 @@ def specification(
             ],
             # Nova decides what to do after a crash, and after a reboot of the host.
             "RestartPolicy": {"Name": "no"},
-            "Privileged": False,
-            "CapDrop": ["ALL"],
-            "CapAdd": list(CAPABILITIES),
-            "SecurityOpt": ["no-new-privileges"],
             "LogConfig": _log(log_size_mb),
             "Mounts": list(mounts),
         },

@@ -25,6 +25,7 @@ from docker_engine.client import DockerClient
 from nova_docker.container import limits
 from nova_docker.host import cpu
 from nova_docker.host import kernel
+from nova_docker.host.isolation import Isolation
 from nova_docker.storage.space import DiskSpace
 
 CONF = nova_conf.CONF
@@ -46,6 +47,8 @@ class Host:
         self._memory_ratio: float = (
             CONF.ram_allocation_ratio or CONF.initial_ram_allocation_ratio
         )
+        #: The levels of isolation that the host has
+        self.isolation = Isolation()
         #: The free space of the file system with the engine's data
         self.space = DiskSpace(lambda: self.data_root)
 
@@ -56,7 +59,8 @@ class Host:
 
         :param runtime: name of the OCI runtime that must be registered
         :raises NovaException: if the engine is unreachable, denies access, is too old
-            or does not have the runtime
+            or does not have the runtime, or if the host cannot isolate servers as
+            configured
         """
         try:
             self._info = self._client.info()
@@ -70,6 +74,7 @@ class Host:
                 "nova-docker-runtime under this name in the engine's daemon.json, or "
                 "set [docker]runtime to the name under which it is registered"
             )
+        self.isolation.connect(self._info, self._info["Runtimes"][runtime])
         if not self.disk_quota:
             LOG.warning(
                 "The Docker engine's storage driver %s cannot limit the size of root "
@@ -87,7 +92,11 @@ class Host:
         if reason := self._cannot_save_memory:
             LOG.info("Servers will be suspended in memory, not to disk: %s", reason)
         else:
-            LOG.info("Servers will be suspended to disk with %s", _criu())
+            LOG.info(
+                "Servers without a user namespace (docker:isolation=shared) will be "
+                "suspended to disk with %s, others in memory",
+                _criu(),
+            )
 
     @property
     def engine_id(self) -> str:
@@ -234,7 +243,7 @@ class Host:
 
         Nova itself reports the traits of ComputeDriver.capabilities.
         """
-        return cpu.traits(self._cpus)
+        return cpu.traits(self._cpus) | self.isolation.traits()
 
     def uptime(self) -> str:
         """Return the uptime in the format of uptime(1), which API users parse."""

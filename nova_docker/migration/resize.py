@@ -12,6 +12,7 @@ from nova import exception
 from nova import objects
 
 from nova_docker import unsupported
+from nova_docker.container import isolation
 
 CONF = nova_conf.CONF
 
@@ -22,15 +23,18 @@ def refuse(
     dest: str,
     *,
     disk_quota: bool,
+    level: str,
 ) -> None:
     """Refuse a resize that the driver cannot do.
 
     :param flavor: the new flavor
     :param dest: address of the destination, as ComputeDriver.get_host_ip_addr returns
     :param disk_quota: whether the engine limits the root disk
+    :param level: the server's, of :mod:`nova_docker.container.isolation`
     :raises MigrationPreCheckError: if the destination is another host
-    :raises ResizeError: if a disk would have to change
-    :raises InvalidInput: if :func:`unsupported.refuse` does
+    :raises ResizeError: if a disk or the isolation would have to change
+    :raises InvalidInput: if :func:`unsupported.refuse` does, or the new flavor requests
+        an unknown isolation
     """
     if dest != CONF.my_ip:
         raise exception.MigrationPreCheckError(
@@ -38,6 +42,7 @@ def refuse(
             f"{dest} is another host; set [DEFAULT]allow_resize_to_same_host"
         )
     unsupported.refuse(flavor, instance.image_meta)
+    isolation.refuse_change(instance.flavor, flavor, CONF.docker.isolation, level)
     old, new = instance.flavor.root_gb, flavor.root_gb
     if new < old:
         raise exception.ResizeError(

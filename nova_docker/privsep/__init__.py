@@ -10,7 +10,10 @@ for example below a home directory: all modules with privileged functions are im
 here.
 """
 
+from nova_docker.privsep import child
 from nova_docker.privsep import network
+from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import netns_admin
+from nova_docker.privsep.contexts import userns_admin
 
-__all__ = ["netns_admin", "network"]
+__all__ = ["child", "netns_admin", "network", "userns", "userns_admin"]

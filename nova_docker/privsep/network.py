@@ -5,20 +5,25 @@
 kernel accordingly.
 
 A server's namespace has a name, ``/run/netns/nova-<uuid>``, so that operators can use
-it with ``ip netns exec``.
+it with ``ip netns exec``. With a user namespace, root in the server may change
+everything in it: names, addresses and aliases of its NICs, and add others. Nothing here
+relies on what is inside of such a namespace; the host ends are marked instead, by their
+alias ``nova-<uuid> <name of the peer>``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
+import functools
 import os
 import pathlib
+import socket
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2 import netns as pr2_netns
@@ -26,6 +31,8 @@ from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
 
+from nova_docker.privsep import child
+from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import netns_admin
 
 _LOOPBACK = 1  # interface index in every namespace
@@ -33,8 +40,10 @@ _LOOPBACK = 1  # interface index in every namespace
 # The kernel's names of the features that `ethtool -K … tx off` switches off on a veth.
 _TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
 
+_NAMES = "/run/netns"
 _THREAD_NS = "/proc/thread-self/ns/net"
-_libc = ctypes.CDLL(None, use_errno=True)
+_HOST_USERNS = "/proc/thread-self/ns/user"
+_DEVICES = pathlib.Path("/sys/class/net")
 
 # As Docker does in its own namespaces, allow processes to ping without CAP_NET_RAW and
 # to listen on ports below 1024 without CAP_NET_BIND_SERVICE. Neutron keeps addresses
@@ -63,7 +72,13 @@ def warm_up() -> None:
 
 @netns_admin.entrypoint
 def plug(
-    netns: str, owner: str, nics: Sequence[Mapping[str, Any]], state: str = "up"
+    netns: str,
+    owner: str,
+    nics: Sequence[Mapping[str, Any]],
+    state: str = "up",
+    *,
+    isolated: bool = False,
+    renew: bool = False,
 ) -> None:
     """Create a namespace and its NICs, or bring existing ones in line.
 
@@ -71,18 +86,44 @@ def plug(
     :param owner: identifies the server's engine; stored in the namespace
     :param nics: as :func:`nova_docker.nics.plan` returns them
     :param state: of their host ends, ``up`` or ``down``; see :func:`cut`
+    :param isolated: whether the namespace belongs to the server's user namespace, as
+        :func:`nova_docker.privsep.userns.pin` creates it. The server may then change
+        its NICs; those that exist stay as they are inside.
+    :param renew: whether to replace an existing namespace, in which no process runs,
+        by a new one; the NICs move
+    :raises FileExistsError: if a device of the host has the name of a NIC's host end
     """
-    with _inside(netns, create=True) as host_ns, IPRoute() as inner:
-        loopback = inner.get_links(_LOOPBACK)[0]
-        if loopback.get("ifalias") != owner:
-            _write_sysctls(_NETNS_SYSCTLS)
-            inner.link("set", index=_LOOPBACK, ifalias=owner, state="up")
-        for nic in nics:
-            _configure(inner, _ensure_veth(inner, host_ns, nic), nic)
+    with (
+        _opened(netns) as found,
+        _coming_back() as host_ns,
+        IPRoute() as host,
+    ):
+        made = found is None or renew or not _suits(found, netns, isolated)
+        if made:
+            _create(netns, isolated)
+        else:
+            pr2_netns.setns(found)
+        _refuse_hosts(netns, host_ns)
+        with _open(_THREAD_NS) as current, IPRoute() as inner:
+            if isolated:
+                if made:
+                    _write_sysctls(_NETNS_SYSCTLS)
+                    inner.link("set", index=_LOOPBACK, state="up")
+            elif inner.get_links(_LOOPBACK)[0].get("ifalias") != owner:
+                _write_sysctls(_NETNS_SYSCTLS)
+                inner.link("set", index=_LOOPBACK, ifalias=owner, state="up")
+            for nic in nics:
+                index, is_ready = _ensure_veth(
+                    _Namespaces(host, inner, host_ns, current, found), netns, nic
+                )
+                if not (is_ready and isolated):
+                    _configure(inner, index, nic)
     with IPRoute() as host:
         for nic in nics:
             _write_sysctls(_HOST_END_SYSCTLS, nic["host_dev"])
-            host.link("set", ifname=nic["host_dev"], ifalias=netns, state=state)
+            # Last: a host end without it may not be configured completely.
+            alias = f"{netns} {nic['name']}"
+            host.link("set", ifname=nic["host_dev"], ifalias=alias, state=state)
 
 
 @netns_admin.entrypoint
@@ -121,67 +162,60 @@ def unplug(netns: str) -> None:
     The NICs are deleted explicitly: after the name is removed, the kernel would delete
     them only at some later time.
     """
-    with (
-        contextlib.suppress(FileNotFoundError),
-        _inside(netns),
-        IPRoute() as inner,
-    ):
-        for link in inner.get_links(kind="veth"):
+    ends = _host_ends(netns)
+    with IPRoute() as host:
+        for index in ends:
             with _unless_gone():
-                inner.link("del", index=link["index"])
-    # Also a name without a namespace, see _enter().
+                host.link("del", index=index)
+    # Also a name without a namespace, see _opened().
     with contextlib.suppress(FileNotFoundError):
         pr2_netns.remove(netns)
 
 
 @netns_admin.entrypoint
-def remove(netns: str, mac: str) -> None:
-    """Remove the NIC with a MAC address from a namespace, if both exist."""
-    with (
-        contextlib.suppress(FileNotFoundError),
-        _inside(netns),
-        IPRoute() as inner,
-    ):
-        for index in inner.link_lookup(address=mac):
-            with _unless_gone():
-                inner.link("del", index=index)
+def remove(netns: str, device: str) -> None:
+    """Remove a NIC from a namespace, if both exist.
+
+    :param device: the NIC's end on the host
+    """
+    with _opened(netns) as found, IPRoute() as host, _unless_gone():
+        [link] = host.link("get", ifname=device)
+        if device in _devices(netns) or _is_in(host, link, found):
+            host.link("del", index=link["index"])
 
 
 @netns_admin.entrypoint
 def names(netns: str) -> dict[str, str]:
-    """Return the names of a namespace's NICs, by MAC address."""
-    try:
-        with _inside(netns), IPRoute() as inner:
-            links = inner.get_links(kind="veth")
-            return {link.get("address"): link.get("ifname") for link in links}
-    except FileNotFoundError:
-        return {}
+    """Return the names that NICs of a namespace were given, by their host ends.
+
+    A server with a user namespace may have renamed them.
+    """
+    found = {}
+    with _opened(netns) as namespace, IPRoute() as host:
+        for device, name in _devices(netns).items():
+            with _unless_gone():
+                [link] = host.link("get", ifname=device)
+                if _is_in(host, link, namespace):
+                    found[device] = name or _name_inside(netns, link.get("link"))
+    return found
 
 
 @netns_admin.entrypoint
 def describe(netns: str) -> tuple[str | None, list[str]]:
     """Return the owner of a namespace and the host ends of the NICs plugged into it.
 
-    :returns: (owner given to :func:`plug`, names of host devices); (None, []) if the
+    :returns: (owner given to :func:`plug`, names of host devices); no owner if the
         namespace does not exist, or is just being created or removed. The engine's own
         devices are left out.
     """
-    try:
-        with _inside(netns), IPRoute() as inner:
-            owner = inner.get_links(_LOOPBACK)[0].get("ifalias")
-            ends = _host_ends(inner)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EINVAL):
-            raise
-        return None, []
-    devices = []
-    with IPRoute() as host:
-        for index in ends:
-            with _unless_gone():
-                [link] = host.get_links(index)
-                if link.get("ifalias") == netns:
-                    devices.append(link.get("ifname"))
-    return owner, devices
+    owner = userns.owner_of(netns)
+    if owner is None:
+        with contextlib.suppress(FileNotFoundError), _inside(netns) as namespace:
+            # In a namespace that belongs to a server, nothing can be relied on.
+            if _suits(namespace, netns, isolated=False):
+                with IPRoute() as inner:
+                    owner = inner.get_links(_LOOPBACK)[0].get("ifalias")
+    return owner, list(_devices(netns))
 
 
 @contextlib.contextmanager
@@ -195,65 +229,175 @@ def _unless_gone() -> Iterator[None]:
 
 
 def _set_host_ends(netns: str, state: str) -> None:
-    with _inside(netns), IPRoute() as inner:
-        ends = _host_ends(inner)
+    with _opened(netns) as found:
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No namespace", netns)
+    ends = _host_ends(netns)
     with IPRoute() as host:
         for index in ends:
             with _unless_gone():
                 host.link("set", index=index, state=state)
 
 
-def _host_ends(inner: IPRoute) -> list[int]:
-    """Return the interface indexes, on the host, of the NICs' peers."""
-    return [link.get("link") for link in inner.get_links(kind="veth")]
+def _devices(netns: str) -> dict[str, str]:
+    """Return the host ends of a namespace's NICs, with the names of their peers.
+
+    They are marked on the host, where no server can change them. A NIC that an earlier
+    release has plugged has no name.
+    """
+    found = {}
+    for path in _DEVICES.iterdir():
+        # Any device may disappear at any time.
+        with contextlib.suppress(OSError):
+            mark, _, name = (path / "ifalias").read_text().strip().partition(" ")
+            if mark == netns:
+                found[path.name] = name
+    return found
+
+
+def _host_ends(netns: str) -> set[int]:
+    """Return the interface indexes of a namespace's host ends, also of the engine's."""
+    ends = set()
+    for device in _devices(netns):
+        with contextlib.suppress(OSError):
+            ends.add(socket.if_nametoindex(device))
+    with (
+        contextlib.suppress(FileNotFoundError),
+        _open(_THREAD_NS) as host_ns,
+        _inside(netns),
+        IPRoute() as inner,
+    ):
+        # Which namespace a peer is in is the kernel's word. A server can have pairs of
+        # its own, whose indexes mean nothing on the host.
+        ends |= {
+            link.get("link")
+            for link in inner.get_links(kind="veth")
+            if _is_in(inner, link, host_ns)
+        }
+    return ends
+
+
+def _is_in(here: IPRoute, link: Any, namespace: int | None) -> bool:
+    """Return whether the peer of a link is in another namespace.
+
+    :param here: the link's namespace
+    :param namespace: a descriptor; None for no namespace
+    """
+    there = link.get("link_netnsid")
+    return (
+        namespace is not None
+        and there is not None
+        and there == here.get_netnsid(fd=namespace)["nsid"]
+    )
+
+
+def _name_inside(netns: str, index: int) -> str:
+    with _inside(netns), IPRoute() as inner:
+        return str(inner.get_links(index)[0].get("ifname"))
 
 
 @contextlib.contextmanager
-def _inside(netns: str, *, create: bool = False) -> Iterator[int]:
-    """Enter a namespace with the current thread only.
+def _coming_back() -> Iterator[int]:
+    """Let the current thread, and no other, enter namespaces until the block ends.
 
     The daemon serves calls in threads. /proc/self and pyroute2's function for creating
-    a namespace refer to the main thread, and so to the host. Therefore the thread that
-    enters a namespace also creates it, and checks that it has left the host's.
+    a namespace refer to the main thread, and so to the host.
 
-    :returns: file descriptor of the host's namespace
-    :raises FileNotFoundError: if it does not exist and ``create`` is false
+    :yields: a descriptor of the host's namespace
     """
-    host_ns = os.open(_THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with _open(_THREAD_NS) as host_ns:
         try:
-            _enter(netns)
-        except FileNotFoundError:
-            if not create:
-                raise
-            if _libc.unshare(pr2_netns.CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)") from None
-            with contextlib.suppress(FileNotFoundError):
-                pr2_netns.remove(netns)
-            pr2_netns.attach(netns, "thread-self")
-        if os.path.samestat(os.stat(_THREAD_NS), os.fstat(host_ns)):
-            raise RuntimeError(
-                f"Refusing to change {netns}: it is the host's own network namespace"
-            )
-        yield host_ns
+            yield host_ns
+        finally:
+            pr2_netns.setns(host_ns)
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
     finally:
-        pr2_netns.setns(host_ns)
-        os.close(host_ns)
+        os.close(fd)
 
 
-def _enter(netns: str) -> None:
-    """Enter an existing namespace.
+@contextlib.contextmanager
+def _inside(netns: str) -> Iterator[int]:
+    """Enter a namespace with the current thread only.
+
+    :yields: a descriptor of the namespace
+    :raises FileNotFoundError: if it does not exist
+    """
+    with _opened(netns) as found, _coming_back() as host_ns:
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No namespace", netns)
+        pr2_netns.setns(found)
+        _refuse_hosts(netns, host_ns)
+        yield found
+
+
+def _refuse_hosts(netns: str, host_ns: int) -> None:
+    """Check that the current thread has left the host's namespace."""
+    if os.path.samestat(os.stat(_THREAD_NS), os.fstat(host_ns)):
+        raise RuntimeError(
+            f"Refusing to change {netns}: it is the host's own network namespace"
+        )
+
+
+@contextlib.contextmanager
+def _opened(netns: str) -> Iterator[int | None]:
+    """Open a namespace by its name.
+
+    :yields: a descriptor; None if it does not exist
+    """
+    with contextlib.ExitStack() as stack:
+        fd = None
+        with contextlib.suppress(FileNotFoundError):
+            fd = stack.enter_context(_open(os.path.join(_NAMES, netns)))
+        # The name is a file, to which the namespace is bound in a second step. A
+        # daemon that is killed in between leaves the file.
+        if fd is not None and os.fstat(fd).st_dev != os.stat(_THREAD_NS).st_dev:
+            fd = None
+        yield fd
+
+
+def _suits(namespace: int, netns: str, isolated: bool) -> bool:
+    """Return whether a namespace belongs to the user namespace that it should.
+
+    :param namespace: a descriptor
+    """
+    with contextlib.suppress(FileNotFoundError), _user(netns, isolated) as user:
+        return userns.owns(user, namespace)
+    return False
+
+
+def _user(netns: str, isolated: bool) -> contextlib.AbstractContextManager[int]:
+    """Open a server's user namespace, or else the host's.
 
     :raises FileNotFoundError: if it does not exist
     """
-    try:
-        pr2_netns.setns(netns, flags=0)
-    except OSError as error:
-        # The name is a file, to which the namespace is bound in a second step. A
-        # daemon that is killed in between leaves the file.
-        if error.errno == errno.EINVAL:
-            raise FileNotFoundError(errno.ENOENT, "No namespace", netns) from error
-        raise
+    return _open(userns.path_of(netns) if isolated else _HOST_USERNS)
+
+
+def _create(netns: str, isolated: bool) -> None:
+    """Create a namespace, whose name may be another one's, and enter it."""
+    if isolated:
+        with (
+            _user(netns, isolated) as user,
+            child.making(functools.partial(_unshare_in, user), "net") as (_, made),
+        ):
+            pr2_netns.setns(made)
+    else:
+        child.check(child.libc.unshare(child.CLONE_NEWNET), "unshare")
+    with contextlib.suppress(FileNotFoundError):
+        pr2_netns.remove(netns)
+    pr2_netns.attach(netns, "thread-self")
+
+
+def _unshare_in(user: int) -> None:
+    """Create a network namespace of a user namespace, in a child process."""
+    child.check(child.libc.setns(user, child.CLONE_NEWUSER), "setns")
+    child.check(child.libc.unshare(child.CLONE_NEWNET), "unshare")
 
 
 def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:
@@ -263,28 +407,100 @@ def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:
             pathlib.Path("/proc/sys", name.format(device)).write_text(value)
 
 
-def _ensure_veth(inner: IPRoute, host_ns: int, nic: Mapping[str, Any]) -> int:
-    """Return a NIC's interface index, after creating the veth pair if necessary."""
-    if not inner.link_lookup(ifname=nic["name"]):
-        inner.link(
-            "add",
-            ifname=nic["name"],
-            kind="veth",
-            address=nic["mac"],
-            peer={
-                "ifname": nic["host_dev"],
-                "net_ns_fd": host_ns,
-                "mtu": nic["mtu"],
-            },
-        )
+class _Namespaces(NamedTuple):
+    """Where the ends of a veth pair belong, and where its peer may be now.
+
+    :ivar host: the host's namespace, and its descriptor ``host_fd``
+    :ivar inner: the server's namespace, which the thread is in, and ``inner_fd``
+    :ivar old_fd: the one that it replaces, or the same, or None
+    """
+
+    host: IPRoute
+    inner: IPRoute
+    host_fd: int
+    inner_fd: int
+    old_fd: int | None
+
+
+def _ensure_veth(
+    spaces: _Namespaces, netns: str, nic: Mapping[str, Any]
+) -> tuple[int, bool]:
+    """Create a NIC's veth pair if necessary, and bring its peer into the namespace.
+
+    What exists is found from the host: a server may do with its end what it likes.
+
+    :returns: the NIC's interface index, and whether it was there and configured
+    """
+    is_ready = False
+    try:
+        [link] = spaces.host.link("get", ifname=nic["host_dev"])
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+        index = _add_veth(spaces, nic)
+    else:
+        is_marked = nic["host_dev"] in _devices(netns)
+        if _is_in(spaces.host, link, spaces.inner_fd):
+            index, is_ready = link.get("link"), is_marked
+        elif _is_in(spaces.host, link, spaces.old_fd):
+            index = _move(spaces, link.get("link"), nic)
+        elif is_marked:
+            spaces.host.link("del", index=link["index"])
+            index = _add_veth(spaces, nic)
+        else:
+            raise FileExistsError(
+                errno.EEXIST, "Not a NIC of this server", nic["host_dev"]
+            )
     # Also for an existing pair: a daemon may have been killed before it came to this.
     if not nic["tx_checksum"]:
-        with contextlib.closing(IoctlEthtool(nic["name"])) as ethtool:
+        name = spaces.inner.get_links(index)[0].get("ifname")
+        with contextlib.closing(IoctlEthtool(name)) as ethtool:
             features = ethtool.get_features()
             for feature in _TX_CHECKSUMS:
                 features[feature] = False
             ethtool.set_features(features)
-    return inner.link_lookup(ifname=nic["name"])[0]
+    return index, is_ready
+
+
+def _add_veth(spaces: _Namespaces, nic: Mapping[str, Any]) -> int:
+    def add(name: str) -> None:
+        spaces.inner.link(
+            "add",
+            ifname=name,
+            kind="veth",
+            address=nic["mac"],
+            peer={
+                "ifname": nic["host_dev"],
+                "net_ns_fd": spaces.host_fd,
+                "mtu": nic["mtu"],
+            },
+        )
+
+    try:
+        add(nic["name"])
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        # A server may have given the name to another link, until it starts again.
+        add("eth%d")
+    [link] = spaces.host.link("get", ifname=nic["host_dev"])
+    return int(link.get("link"))
+
+
+def _move(spaces: _Namespaces, index: int, nic: Mapping[str, Any]) -> int:
+    """Move a NIC from the namespace that is replaced into the new one.
+
+    That takes its addresses and routes away.
+    """
+    pr2_netns.setns(spaces.old_fd)
+    try:
+        with IPRoute() as old:
+            old.link("set", index=index, net_ns_fd=spaces.inner_fd, ifname=nic["name"])
+    finally:
+        pr2_netns.setns(spaces.inner_fd)
+    [index] = spaces.inner.link_lookup(ifname=nic["name"])
+    spaces.inner.link("set", index=index, address=nic["mac"])
+    return index
 
 
 def _configure(inner: IPRoute, index: int, nic: Mapping[str, Any]) -> None:

@@ -219,9 +219,15 @@ def _resources(engine: Engine, switch: ovs.OpenVSwitch) -> dict[str, set[str]]:
     return {
         "containers": {c["Id"] for c in engine.client.list_containers()},
         "namespaces": {name for name in netns.listnetns() if directory in _owner(name)},
+        "ids": {name for name in _with_ids() if directory in _owner(name)},
         "ports": switch.ports(),
         "volumes": set(listed.stdout.split()),
     }
+
+
+def _with_ids() -> set[str]:
+    """Return the names of the servers with a range of ids."""
+    return {path.name for path in pathlib.Path("/run/nova-docker").glob("*/nova-*")}
 
 
 def _owner(namespace: str) -> str:

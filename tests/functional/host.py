@@ -25,6 +25,7 @@ from vif_plug_ovs import privsep as vif_plug_privsep
 from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
 from nova_docker.privsep import netns_admin
+from nova_docker.privsep import userns_admin
 from tests.engine import Engine
 from tests.functional import ovs
 
@@ -129,4 +130,5 @@ def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> N
     CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
     # The tests run as root and need no privsep daemon; tests/cloud has one.
     netns_admin.set_client_mode(False)
+    userns_admin.set_client_mode(False)
     vif_plug_privsep.vif_plug.set_client_mode(False)
