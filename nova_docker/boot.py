@@ -214,18 +214,18 @@ class Boot:
         """
         with contextlib.ExitStack() as last:
             last.callback(config_drive.remove, instance.uuid)
+            # Not before its network namespace is removed, which its ids own
+            releasing = last.enter_context(contextlib.ExitStack())
             if unplug:
                 unplugging = self._pool.submit(
                     self._nics.unplug, instance, network_info
                 )
                 last.callback(unplugging.result)
             # In this thread: a container that does not answer must not occupy the pool.
-            removed = self._remove(instance)
-        # Not before its network namespace is removed, which belongs to them.
-        if removed:
-            self._nics.release(instance.uuid)
-        else:
-            self._unanswering.add(instance.uuid)
+            if self._remove(instance):
+                releasing.callback(self._nics.release, instance.uuid)
+            else:
+                self._unanswering.add(instance.uuid)
 
     def release(self, servers: Callable[[], Contains[str]]) -> None:
         """Release the ids of servers that did not answer when they were deleted.

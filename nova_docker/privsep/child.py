@@ -50,10 +50,10 @@ def making(make: Callable[[], None], kind: str) -> Iterator[tuple[int, int]]:
     try:
         with ours:
             theirs.close()
-            answer, [*fds], _, _ = socket.recv_fds(ours, 64, 1)
+            answer, fds, _, _ = socket.recv_fds(ours, 1024, 1)
             if not fds:
-                error = int(answer or b"0")
-                raise OSError(error, f"{kind} namespace: {os.strerror(error)}")
+                error, _, message = answer.decode().partition(" ")
+                raise OSError(int(error or 0), message or f"no {kind} namespace")
             try:
                 yield child, fds[0]
             finally:
@@ -75,7 +75,7 @@ def _child(make: Callable[[], None], path: str, theirs: int, ours: int) -> None:
             fd = array.array("i", [os.open(path, os.O_RDONLY)])
             parent.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
         except OSError as error:
-            parent.send(b"%d" % (error.errno or 0))
+            parent.send(f"{error.errno or 0} {error.strerror}".encode())
         parent.recv(1)
     finally:
         os._exit(0)

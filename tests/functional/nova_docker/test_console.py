@@ -89,8 +89,8 @@ def test_a_shell_as_first_process_is_used_at_its_own_terminal(shell, open_consol
 
 def test_a_server_that_runs_a_service_opens_a_shell(service, open_console):
     viewer = open_console(service)
-    viewer.sendall(b"echo $((40 + 2)); id -u; grep NoNewPrivs /proc/self/status\n")
-    seen = shown(viewer, b"NoNewPrivs:\t1")
+    viewer.sendall(b"echo $((40 + 2)); id -u; grep Seccomp: /proc/self/status\n")
+    seen = shown(viewer, b"Seccomp:\t2")
     assert b"\r\n42\r\n0\r\n" in seen
     # The first process does not receive the input.
     assert b"42" not in service.engine.client.container_logs(service.name)

@@ -363,19 +363,33 @@ def test_the_flavor_limits_the_server(boot):
     assert 32 <= limits["PidsLimit"] <= 4096
 
 
-def test_root_in_a_server_has_ten_capabilities(boot):
-    server = boot()
+# Numbers in linux/capability.h: AUDIT_WRITE, CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
+# NET_BIND_SERVICE, SETGID, SETUID, SYS_CHROOT; SETPCAP, NET_RAW, SYS_BOOT, SETFCAP.
+SHARED = {29, 0, 1, 3, 4, 5, 10, 6, 7, 18}
+USER = SHARED | {8, 13, 22, 31}
+NET_ADMIN = 12
+
+
+@pytest.mark.parametrize(
+    ("extra_specs", "capabilities", "no_new_privileges"),
+    [
+        ({}, USER | {NET_ADMIN}, "0"),
+        ({"docker:net_admin": "false"}, USER, "0"),
+        ({"docker:isolation": "shared"}, SHARED, "1"),
+    ],
+)
+def test_root_in_a_server_has_these_capabilities(
+    boot, extra_specs, capabilities, no_new_privileges
+):
+    server = boot(flavor=samples.flavor(extra_specs=extra_specs))
     status = dict(
         line.split(":\t", 1)
         for line in server.run("cat /proc/self/status").splitlines()
         if ":\t" in line
     )
-    assert status["NoNewPrivs"] == "1"
+    assert status["NoNewPrivs"] == no_new_privileges
     assert status["Seccomp"] == "2"
-    # AUDIT_WRITE, CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, NET_BIND_SERVICE,
-    # SETGID, SETUID, SYS_CHROOT: their numbers in linux/capability.h.
-    expected = sum(1 << bit for bit in (29, 0, 1, 3, 4, 5, 10, 6, 7, 18))
-    assert int(status["CapBnd"], 16) == expected
+    assert int(status["CapBnd"], 16) == sum(1 << bit for bit in capabilities)
 
 
 def test_the_console_log_is_limited_to_its_last_bytes(driver, boot, image):

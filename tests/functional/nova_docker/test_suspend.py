@@ -9,6 +9,7 @@ from nova.compute import power_state
 
 from nova_docker.privsep import network
 from tests import criu
+from tests import samples
 from tests.counter import COUNT
 from tests.counter import counted
 from tests.functional.host import eventually
@@ -27,8 +28,14 @@ def program(engine, request, monkeypatch):
 
 
 @pytest.fixture
-def counting(program, boot, image):
-    server = boot(image(config={"Entrypoint": ["sh", "-c", COUNT]}))
+def shared():
+    """A flavor whose servers CRIU can restore."""
+    return samples.flavor(extra_specs={"docker:isolation": "shared"})
+
+
+@pytest.fixture
+def counting(program, boot, image, shared):
+    server = boot(image(config={"Entrypoint": ["sh", "-c", COUNT]}), flavor=shared)
     assert eventually(lambda: counted(server) > 5)
     return server
 
@@ -82,10 +89,25 @@ def test_starting_a_suspended_server_discards_the_checkpoint(driver, counting, v
     assert saved(counting) == []
 
 
-def test_a_server_that_cannot_be_checkpointed_is_frozen(driver, boot, image, caplog):
+def test_a_server_with_a_user_namespace_is_frozen(driver, boot, caplog):
+    caplog.set_level("INFO")
+    server = boot()
+    pid = server.inspect()["State"]["Pid"]
+    driver.suspend(None, server.instance)
+    assert state(driver, server) == power_state.PAUSED
+    assert "frozen in memory: CRIU cannot restore" in caplog.text
+    driver.resume(None, server.instance, server.network_info)
+    assert state(driver, server) == power_state.RUNNING
+    assert server.inspect()["State"]["Pid"] == pid
+    assert "192.0.2.10/24" in server.run("ip -o addr show dev eth0")
+
+
+def test_a_server_that_cannot_be_checkpointed_is_frozen(
+    driver, boot, image, caplog, shared
+):
     """The engine does not let CRIU checkpoint established TCP connections."""
     script = "httpd -p 80; while :; do sleep 1000 | nc 127.0.0.1 80; done"
-    server = boot(image(config={"Entrypoint": ["sh", "-c", script]}))
+    server = boot(image(config={"Entrypoint": ["sh", "-c", script]}), flavor=shared)
     established = "grep -c ' 01 00000000' /proc/net/tcp || true"
     assert eventually(lambda: server.run(established) != "0\n")
     pid = server.inspect()["State"]["Pid"]

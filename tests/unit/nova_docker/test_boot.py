@@ -18,8 +18,10 @@ from nova_docker import accounts
 from nova_docker import conf
 from nova_docker import config_drive
 from nova_docker.boot import Boot
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.errors import EngineTimeout
+from nova_docker.host.isolation import Isolation
 from tests import archives
 from tests import samples
 
@@ -33,6 +35,7 @@ class Host:
     """A stand-in for :class:`nova_docker.host.host.Host`."""
 
     disk_quota = False
+    isolation = Isolation()
 
     def limits(self, flavor):
         return {"PidsLimit": 100}
@@ -52,17 +55,23 @@ class Images:
 
 
 class Nics:
-    """A stand-in for :class:`nova_docker.nics.Nics`: which servers have NICs."""
+    """A stand-in for :class:`nova_docker.nics.Nics`: who has NICs, and who ids."""
 
     def __init__(self):
         self.plugged = set()
+        self.with_ids = set()
         self.disconnected = set()
 
     def cut(self, instance):
         self.disconnected.add(instance.uuid)
 
-    def plug(self, instance, network_info):
+    def plug(self, instance, network_info, *, level):
         self.plugged.add(instance.uuid)
+        if level == isolation.USER:
+            self.with_ids.add(instance.uuid)
+
+    def release(self, uuid):
+        self.with_ids.discard(uuid)
 
     def unplug(self, instance, network_info):
         self.plugged.discard(instance.uuid)
@@ -176,7 +185,7 @@ def test_nics_are_plugged_while_the_container_is_created(
         return create(*args)
 
     monkeypatch.setattr(client, "create_container", create_beside_plugging)
-    monkeypatch.setattr(nics, "plug", lambda *args: both.wait())
+    monkeypatch.setattr(nics, "plug", lambda *args, level: both.wait())
     instance = samples.instance()
     run(boot, instance)
     assert status(client, instance) == "running"
@@ -258,7 +267,7 @@ def test_a_failed_boot_leaves_nothing(
     with pytest.raises(error):
         run(boot, samples.instance(config_drive="True"), files=[("/etc/motd", b"")])
     assert client.list_containers() == []
-    assert nics.plugged == set()
+    assert nics.plugged == nics.with_ids == set()
     assert config_drives() == []
 
 
@@ -305,15 +314,18 @@ def test_undo_removes_a_server_and_its_nics_if_asked(client, nics, boot, unplug)
     assert client.list_containers() == []
     assert config_drives() == []
     assert nics.plugged == (set() if unplug else {instance.uuid})
+    assert nics.with_ids == set()
 
 
 def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot):
     instance = samples.instance()
     run(boot, instance)
+    nics.plugged.clear()
     nics.unplug = fail(exception.VirtualInterfaceUnplugException(reason="no switch"))
     with pytest.raises(exception.VirtualInterfaceUnplugException):
         boot.undo(instance, samples.nics())
     assert client.list_containers() == []
+    assert nics.with_ids == set()
 
 
 @pytest.mark.parametrize(
@@ -322,6 +334,7 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
         ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, {}, "InvalidInput"),
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
         ({}, {}, {"block_device_mapping": ["volume"]}, "InvalidInput"),
+        ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
         ({}, {"min_disk": 2}, {}, "FlavorDiskSmallerThanImage"),
     ],
 )
@@ -389,8 +402,24 @@ def test_the_deletion_of_a_server_that_does_not_answer_is_completed_later(
     assert "does not answer and is not removed yet" in caplog.text
     assert not nics.plugged and not config_drives()
     assert client.list_containers()
+    # Its processes may run on, as the users that only it must have.
+    boot.release(lambda: [instance.uuid])
+    assert nics.with_ids == {instance.uuid}
     boot.undo(instance, None)
     assert not client.list_containers()
+    assert nics.with_ids == set()
+
+
+def test_the_ids_of_a_server_that_does_not_answer_are_released_when_it_is_gone(
+    client, nics, boot
+):
+    instance = samples.instance(task_state=task_states.DELETING)
+    run(boot, instance)
+    wedge(client)
+    boot.undo(instance, None)
+    # Once it answers, the engine removes it although nobody calls.
+    boot.release(list)
+    assert nics.with_ids == set()
 
 
 def wedge(client):

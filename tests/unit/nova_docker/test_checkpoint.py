@@ -71,7 +71,9 @@ def test_a_server_is_restored_with_its_nics(server):
     assert server.resume()
     assert server.status == "running"
     assert server.saved == []
-    server.nics.plug.assert_called_once_with(server.instance, samples.nics())
+    server.nics.plug.assert_called_once_with(
+        server.instance, samples.nics(), level="shared"
+    )
 
 
 def test_a_server_is_frozen_if_the_host_cannot_write_checkpoints(server):

@@ -38,7 +38,10 @@ def stats(**cpu_usage):
 
 
 def test_the_legacy_form_has_libvirts_keys():
-    assert diagnostics.legacy(stats(percpu_usage=[10, 20]), [VIF], COUNTERS) == {
+    assert diagnostics.legacy(
+        stats(percpu_usage=[10, 20]), "user", [VIF], COUNTERS
+    ) == {
+        "isolation": "user",
         "cpu0_time": 10,
         "cpu1_time": 20,
         "memory": 64 * 1024,
@@ -79,7 +82,7 @@ def test_the_standard_form_has_cpu_memory_disk_and_nics():
 @pytest.mark.parametrize("counters", [{}, COUNTERS])
 def test_an_unplugged_nic_has_no_counters(counters):
     other = samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.11"))
-    found = diagnostics.legacy(stats(), [other], counters)
+    found = diagnostics.legacy(stats(), "user", [other], counters)
     assert not [name for name in found if name.startswith("tap")]
 
 

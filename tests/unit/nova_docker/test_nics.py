@@ -23,7 +23,7 @@ def test_nics_are_named_in_the_requested_order():
 def test_a_nic_keeps_its_name_and_a_new_one_takes_the_first_free_name():
     kept, new, newer = samples.vif(), samples.vif(), samples.vif()
     planned = nics.plan(
-        samples.nics(kept, new, newer), present={kept["address"]: "eth1"}
+        samples.nics(kept, new, newer), present={kept["devname"]: "eth1"}
     )
     assert [nic["name"] for nic in planned] == ["eth1", "eth0", "eth2"]
 
@@ -103,7 +103,9 @@ def test_a_port_that_cannot_be_a_veth_is_refused(mocker):
     plug = mocker.patch("nova_docker.privsep.network.plug")
     vhostuser = samples.vif(type="vhostuser", details={"vhostuser_socket": "/s"})
     with pytest.raises(exception.VirtualInterfacePlugException, match="vhostuser"):
-        nics.Nics(None).plug(samples.instance(), samples.nics(vhostuser))
+        nics.Nics(None).plug(
+            samples.instance(), samples.nics(vhostuser), level="shared"
+        )
     plug.assert_not_called()
 
 
@@ -148,12 +150,17 @@ def test_a_sweep_removes_only_unused_namespaces_of_its_own_engine(mocker):
         side_effect=lambda name: (owners[name], []),
     )
     removed = mocker.patch("nova_docker.privsep.network.unplug")
+    mocker.patch(
+        "nova_docker.privsep.userns.owned_by", return_value=["nova-kept", "nova-old"]
+    )
+    released = mocker.patch("nova_docker.privsep.userns.release")
     plugger = nics.Nics(None)
     plugger._owner = "mine"
 
     plugger.sweep(["kept"])
 
     removed.assert_called_once_with("nova-stale")
+    released.assert_called_once_with("nova-old")
 
 
 class VirtAPI:

@@ -33,10 +33,8 @@ class Server:
         self.nics = mock.create_autospec(Nics, instance=True)
         self.nics.cut.side_effect = lambda instance: self._connect(False)
         self.nics.reconnect.side_effect = lambda instance: self._connect(True)
-        self.nics.plug.side_effect = lambda instance, vifs, connected=True: (
-            self._connect(connected)
-        )
-        self.connected = True
+        self.nics.plug.side_effect = self._plug
+        self.connected, self.renewed = True, None
         self.limits = {"PidsLimit": 1000, "Memory": 2**30}
         self.power = Power(self.client, self.nics, lambda flavor: self.limits)
         self.instance = samples.instance()
@@ -46,6 +44,10 @@ class Server:
 
     def _connect(self, connected):
         self.connected = connected
+
+    def _plug(self, instance, vifs, *, level, connected=True, renew=False):
+        self.connected = connected
+        self.renewed = renew
 
     @property
     def status(self):
@@ -125,9 +127,17 @@ def test_a_server_that_does_not_start_is_disconnected(server):
     assert (server.status, server.connected) == ("running", True)
 
 
+def test_the_network_of_a_server_is_made_anew_unless_it_runs(server):
+    server.power.start(server.instance, [])
+    assert not server.renewed
+    server.power.stop(server.instance, 0)
+    server.power.start(server.instance, [])
+    assert server.renewed
+
+
 def test_a_running_server_stays_connected_when_its_start_fails(server):
     server.client.fail_next("inspect_container", FAILED)
-    with pytest.raises(exception.InstancePowerOnFailure):
+    with pytest.raises(exception.NovaException, match="engine failed"):
         server.power.start(server.instance, [])
     assert (server.status, server.connected) == ("running", True)
 

@@ -18,6 +18,7 @@ def config(instance=None, image_meta=None, **values):
         **{
             "nameservers": [],
             "address": None,
+            "level": "user",
             "limits": {},
             "runtime": "nova",
             "network_mode": "none",
@@ -65,12 +66,23 @@ def test_a_container_is_unprivileged():
     host_config = config()["HostConfig"]
     assert host_config["Privileged"] is False
     assert host_config["CapDrop"] == ["ALL"]
-    assert not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "MKNOD"} & set(
-        host_config["CapAdd"]
-    )
+    assert not {"SYS_ADMIN", "SYS_PTRACE", "MKNOD"} & set(host_config["CapAdd"])
     # Without seccomp and AppArmor options, the engine's defaults apply.
-    assert host_config["SecurityOpt"] == ["no-new-privileges"]
+    assert host_config["SecurityOpt"] == []
     assert "Binds" not in host_config and host_config["Mounts"] == []
+
+
+def test_without_a_user_namespace_no_process_gains_privileges():
+    host_config = config(level="shared")["HostConfig"]
+    assert not {"NET_ADMIN", "NET_RAW", "SETFCAP"} & set(host_config["CapAdd"])
+    assert host_config["SecurityOpt"] == ["no-new-privileges"]
+
+
+@pytest.mark.parametrize("level", ["user", "shared"])
+def test_the_level_of_isolation_is_shown(level):
+    body = config(level=level)
+    assert body["Labels"]["org.openstack.nova.isolation"] == level
+    assert f"NOVA_ISOLATION={level}" in body["Env"]
 
 
 def test_a_server_has_no_network_of_the_engine_by_default():
@@ -81,6 +93,7 @@ def test_a_server_has_no_network_of_the_engine_by_default():
         f"NOVA_NETNS=nova-{instance.uuid}",
         "NOVA_ENGINE_NETWORK=0",
         "NOVA_ROOT_VOLUMES=1",
+        "NOVA_ISOLATION=user",
         "product_name=OpenStack Nova",
     ]
 

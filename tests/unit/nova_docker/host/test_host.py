@@ -31,6 +31,14 @@ def sysctls(monkeypatch):
     return override
 
 
+@pytest.fixture(autouse=True)
+def namespaces(monkeypatch):
+    """The host can give servers a user namespace."""
+    monkeypatch.setattr(
+        "nova_docker.host.isolation._why_not_user", lambda *arguments: None
+    )
+
+
 @pytest.fixture
 def client():
     return MockDockerClient()

@@ -7,20 +7,28 @@ import pytest
 from nova import conf as nova_conf
 from nova import exception
 
+from nova_docker import conf
 from nova_docker.migration import resize
 from tests import samples
 
 CONF = nova_conf.CONF
+conf.register_opts(CONF)
 
 
 @pytest.fixture
 def refuse():
     """Checks a resize, by default on this host and without a disk quota."""
 
-    def check(old, new, *, dest=None, disk_quota=False):
+    def check(old, new, *, dest=None, disk_quota=False, level="user"):
         instance = samples.instance(flavor=samples.flavor(**old))
         flavor = samples.flavor(**new)
-        resize.refuse(instance, flavor, dest or CONF.my_ip, disk_quota=disk_quota)
+        resize.refuse(
+            instance,
+            flavor,
+            dest or CONF.my_ip,
+            disk_quota=disk_quota,
+            level=level,
+        )
 
     return check
 
@@ -35,6 +43,11 @@ def refuse():
 )
 def test_limits_and_an_unenforced_root_disk_can_change(refuse, old, new):
     refuse(old, new)
+
+
+def test_the_isolation_cannot_change(refuse):
+    with pytest.raises(exception.ResizeError, match="docker:isolation of the new"):
+        refuse({}, {"extra_specs": {"docker:isolation": "shared"}})
 
 
 def test_another_host_is_refused(refuse):
