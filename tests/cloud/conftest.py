@@ -25,6 +25,7 @@ from cloud import open_vswitch
 from docker_engine.client import DockerClient
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
+from nova_docker.privsep import userns_admin
 from tests.cloud import cloud
 
 SECONDS = 60  # of silence that a console may take
@@ -138,7 +139,8 @@ def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[No
     """
 
     # The tests run as root and need no privsep daemon.
-    netns_admin.set_client_mode(False)
+    for context in (netns_admin, userns_admin):
+        context.set_client_mode(False)
     directory = engine.info()["DockerRootDir"]
 
     def present() -> dict[str, set[str]]:

@@ -17,6 +17,7 @@ from cloud import settings
 from cloud import steps
 from cloud import supervisor
 from nova_docker.privsep import network
+from nova_docker.privsep import userns
 
 NOVA_CONF = settings.ETC / "nova/nova.conf"
 
@@ -95,4 +96,5 @@ def reboot_host() -> None:
     for name in netns.listnetns():
         if directory in (network.describe(name)[0] or ""):
             network.unplug(name)
+            userns.release(name)
     start("nova-compute")

@@ -31,6 +31,7 @@ from nova_docker import rescue
 from nova_docker.container import naming
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
+from nova_docker.privsep import userns_admin
 from tests.cloud import cloud
 from tests.cloud import outages
 
@@ -123,7 +124,8 @@ class Observer:
 
     def __init__(self) -> None:
         # The program runs as root and needs no privsep daemon.
-        netns_admin.set_client_mode(False)
+        for context in (netns_admin, userns_admin):
+            context.set_client_mode(False)
         self._admin = cloud.connect("admin")
         self._host = cloud.environment()["DOCKER_HOST"]
         self.engine = DockerClient(self._host)
@@ -174,7 +176,7 @@ class Observer:
         seen.devices = {
             device: alias
             for device, alias in aliases.items()
-            if alias.startswith(naming.PREFIX) and alias not in others
+            if alias.startswith(naming.PREFIX) and alias.split()[0] not in others
         }
         columns = ("name", "external_ids", "error")
         for row in self._switch.db_list("Interface", columns=columns).execute(

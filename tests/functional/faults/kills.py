@@ -36,6 +36,7 @@ from nova_docker import config_drive
 from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
 from nova_docker.privsep import network
+from nova_docker.privsep import userns
 from tests import samples
 from tests.functional import host
 
@@ -396,6 +397,7 @@ class _Steps:
         Transport.request = watched  # type: ignore
         for module, names in (
             (network, ("plug", "unplug", "cut", "names", "describe")),
+            (userns, ("pin", "release")),
             (os_vif, ("plug", "unplug")),
             (config_drive, ("write", "remove")),
         ):

@@ -72,16 +72,19 @@ class Inventory:
 
     @staticmethod
     def of_server(uuid: str, devices: set[str]) -> Iterator[str]:
-        """Yield what the host has for a server: its namespace and its veths.
+        """Yield what the host has for a server: its namespaces and its veths.
 
         :param devices: names of the host ends
         """
         name = naming.name_of(uuid)
         if name in netns.listnetns():
             yield f"namespace {name}"
+        for path in pathlib.Path("/run/nova-docker").glob(f"*/{name}"):
+            yield f"file {path}"
         with IPRoute() as host:
             for link in host.get_links():
-                if link.get("ifalias") == name or link.get("ifname") in devices:
+                mark = (link.get("ifalias") or "").partition(" ")[0]
+                if mark == name or link.get("ifname") in devices:
                     yield f"veth {link.get('ifname')}"
 
 

@@ -370,7 +370,7 @@ class Matrix:
                 file = files.extractfile(member)
                 if not file or file.read() != content:
                     yield f"LOSES {path}"
-        wanted = {vif["address"] for vif in server.network_info}
+        wanted = {vif["devname"] for vif in server.network_info}
         if network.names(name).keys() != wanted:
             yield f"LOSES or keeps NICs: {network.names(name)} for {wanted}"
         missing = {vif["devname"] for vif in server.network_info} - (

@@ -219,6 +219,7 @@ def test_an_image_cannot_set_the_variables_of_the_runtime(boot, image):
         "NOVA_NETNS": victim.name,
         "NOVA_ENGINE_NETWORK": "1",
         "NOVA_ROOT_VOLUMES": "0",
+        "NOVA_ISOLATION": "shared",
     }
     assert set(values) == set(spec.OWN_ENVIRONMENT)
     hostile = [
@@ -241,6 +242,7 @@ def test_an_image_cannot_set_the_variables_of_the_runtime(boot, image):
         "NOVA_NETNS": server.name,
         "NOVA_ENGINE_NETWORK": "0",
         "NOVA_ROOT_VOLUMES": "1",
+        "NOVA_ISOLATION": "user",
     }.items():
         assert [e for e in found if e.startswith(f"{name}=")] == [f"{name}={value}"]
     assert "192.0.2.11/" in server.run("ip -o addr show dev eth0")

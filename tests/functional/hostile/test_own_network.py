@@ -194,6 +194,12 @@ def test_a_nic_that_a_server_has_deleted_is_plugged_again(driver, boot):
     assert works(server)
 
 
+@attack(
+    "The network that the driver configures",
+    tried="root in a server adds an address and changes the MTU of its NIC, and then "
+    "nova-compute plugs the NICs of all servers",
+    held_by="the driver leaves a NIC alone inside of a running server",
+)
 def test_what_a_server_has_configured_stays_until_it_starts_again(driver, boot):
     server = boot()
     ip(server, "addr add 192.0.2.99/24 dev eth0")
@@ -287,6 +293,13 @@ def test_a_server_cannot_change_the_engine_that_it_belongs_to(
         userns.release(stranger)
 
 
+@attack(
+    "A device of the host as a NIC",
+    tried="a port whose device has the name of a device of the host, or of another "
+    "server's NIC",
+    held_by="the driver plugs and removes only devices that it has marked for the "
+    "server, or whose peer is in the server's namespace",
+)
 def test_a_device_of_the_host_or_of_another_server_is_never_plugged(
     boot, nic, others_device
 ):

@@ -12,7 +12,11 @@ import pytest
 from oslo_utils import uuidutils
 from pyroute2 import netns
 
+from nova_docker import id_ranges
+from nova_docker.container import isolation
 from nova_docker.host import kernel
+from nova_docker.privsep import network
+from nova_docker.privsep import userns
 from tests.functional.host import eventually
 
 RUNTIME = pathlib.Path(__file__).parents[3] / "bin" / "nova-docker-runtime"
@@ -78,6 +82,7 @@ MOUNTS = [
 
 def spec(*env):
     return {
+        "root": {"path": "/"},
         "process": {"env": ["PATH=/bin", *env]},
         "linux": {"namespaces": [{"type": "pid"}, {"type": "network"}]},
         "hooks": {"prestart": [SETKEY, OTHER]},
@@ -147,7 +152,7 @@ def test_a_server_has_a_limited_number_of_terminals(runtime, namespace):
 
 
 @pytest.mark.parametrize(
-    "name", ["NOVA_NETNS", "NOVA_ENGINE_NETWORK", "NOVA_ROOT_VOLUMES"]
+    "name", ["NOVA_NETNS", "NOVA_ENGINE_NETWORK", "NOVA_ROOT_VOLUMES", "NOVA_ISOLATION"]
 )
 def test_a_variable_that_is_set_twice_is_refused(runtime, namespace, name):
     env = [f"NOVA_NETNS={namespace}", f"{name}=0", f"{name}=1"]
@@ -162,6 +167,90 @@ def test_other_commands_are_passed_to_runc_unchanged(runtime):
     code, _, calls = runtime("--log", "/l", "delete", "--force", "c1")
     assert code == 0
     assert calls == ["--log /l delete --force c1"]
+
+
+def create(runtime, *env):
+    return runtime("create", "--bundle", str(runtime.bundle), "c1", spec=spec(*env))
+
+
+@pytest.fixture
+def isolated(namespace):
+    """A server's name, with a user namespace that owns its network namespace."""
+    userns.pin(namespace, "test", 1 << 30, id_ranges.SIZE)
+    network.plug(namespace, "test", [], isolated=True)
+    yield namespace
+    network.unplug(namespace)
+    userns.release(namespace)
+
+
+@pytest.mark.usefixtures("configuration")
+@pytest.mark.parametrize("env", [("NOVA_ISOLATION=user",), ()])
+def test_create_joins_the_servers_user_namespace(runtime, isolated, env, tmp_path):
+    (tmp_path / "root").mkdir()
+    made = spec(f"NOVA_NETNS={isolated}", *env)
+    made["root"] = {"path": str(tmp_path / "root")}
+    made["linux"]["sysctl"] = {"net.ipv4.ping_group_range": "0 2147483647"}
+    made["mounts"] = []
+    code, error, calls = runtime(
+        "create", "--bundle", str(runtime.bundle), "c1", spec=made
+    )
+    assert (code, len(calls)) == (0, 1), error
+    linux = created(runtime)["linux"]
+    path = f"/run/nova-docker/userns/{isolated}"
+    assert {"type": "user", "path": path} in linux["namespaces"]
+    mapping = {"containerID": 0, "hostID": 1 << 30, "size": 65536}
+    assert linux["uidMappings"] == linux["gidMappings"] == [mapping]
+    assert linux["sysctl"]["net.ipv4.ping_group_range"] == "0 65535"
+
+
+@pytest.mark.usefixtures("configuration")
+@pytest.mark.parametrize(
+    ("level", "exists", "reason"),
+    [
+        ("user", False, "does not exist"),
+        ("shared", True, "exists"),
+        ("vm", True, "NOVA_ISOLATION=vm"),
+        ("vm", False, "NOVA_ISOLATION=vm"),
+    ],
+)
+def test_a_container_without_the_namespaces_that_it_names_is_refused(
+    runtime, request, level, exists, reason
+):
+    name = request.getfixturevalue("isolated" if exists else "namespace")
+    code, error, calls = create(
+        runtime, f"NOVA_NETNS={name}", f"NOVA_ISOLATION={level}"
+    )
+    assert code != 0 and calls == []
+    assert reason in error
+
+
+@pytest.mark.usefixtures("configuration")
+@pytest.mark.parametrize("env", [(), ("NOVA_ISOLATION=shared",)])
+def test_the_network_of_a_server_with_ids_is_not_joined_without_them(
+    runtime, isolated, env
+):
+    userns.release(isolated)
+    code, error, calls = create(runtime, f"NOVA_NETNS={isolated}", *env)
+    assert code != 0 and calls == []
+    assert "belongs to another user namespace" in error
+
+
+@pytest.mark.usefixtures("configuration")
+def test_a_network_namespace_of_another_owner_is_refused(runtime, namespace):
+    userns.pin(namespace, "test", 1 << 30, id_ranges.SIZE)
+    try:
+        code, error, calls = create(
+            runtime, f"NOVA_NETNS={namespace}", "NOVA_ISOLATION=user"
+        )
+    finally:
+        userns.release(namespace)
+    assert code != 0 and calls == []
+    assert "belongs to another user namespace" in error
+
+
+def test_the_runtime_says_which_isolation_it_knows(runtime):
+    result = subprocess.run([RUNTIME, "isolation"], capture_output=True, text=True)
+    assert result.stdout.split() == list(isolation.LEVELS)
 
 
 @pytest.mark.parametrize(
