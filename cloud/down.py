@@ -101,10 +101,15 @@ def _stop_servers() -> None:
 
 
 def _remove_namespaces(names: Iterable[str]) -> None:
-    """Remove network namespaces with the NICs in them."""
+    """Remove network namespaces with the NICs in them, and user namespaces."""
     for name in names:
         if pathlib.Path("/run/netns", name).exists():
             commands.run("ip", "netns", "delete", name, check=False)
+        pin = pathlib.Path("/run/nova-docker/userns", name)
+        if pin.exists():
+            commands.run("umount", "--lazy", pin, check=False)
+            pin.unlink()
+        pathlib.Path("/run/nova-docker/owners", name).unlink(missing_ok=True)
 
 
 def _unmount() -> None:

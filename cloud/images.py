@@ -61,7 +61,7 @@ def make_debian_tree() -> None:
         unfinished,
         ("openssh-server", *COMMANDS),
         'rm -f "$1"/etc/ssh/ssh_host_*',
-        # No server has the capability that the file asks for; ping works without.
+        # Some servers lack the capability that the file asks for; ping works without.
         'chroot "$1" setcap -r /bin/ping',
         'echo PermitRootLogin yes > "$1/etc/ssh/sshd_config.d/root.conf"',
         f'install -m 755 {SERVER_INIT} "$1/usr/local/sbin/"',

@@ -80,7 +80,7 @@ with open(path, "w") as file:
 EOF
 }
 
-# Removes the containers and network namespaces that servers left behind.
+# Removes the containers and namespaces that servers left behind.
 function cleanup_nova_docker {
     local found
     for found in $(sudo docker ps -aq --filter label=org.openstack.nova.uuid); do
@@ -88,5 +88,9 @@ function cleanup_nova_docker {
     done
     for found in $(ip netns list | awk '$1 ~ /^nova-/ { print $1 }'); do
         sudo ip netns delete "$found"
+        if sudo test -e "/run/nova-docker/userns/$found"; then
+            sudo umount "/run/nova-docker/userns/$found"
+            sudo rm "/run/nova-docker/userns/$found" "/run/nova-docker/owners/$found"
+        fi
     done
 }
