@@ -24,9 +24,8 @@ from nova_docker.privsep import userns
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
-# Storage drivers whose files the OCI runtime can give to a server's ids.
-_OVERLAY = "overlay2"
-_DRIVERS = (_OVERLAY, "btrfs")
+# The storage driver whose files the OCI runtime can give to a server's ids
+_DRIVER = "overlay2"
 
 _RUNTIME_SECONDS = 10
 _SUBIDS = ("/etc/subuid", "/etc/subgid")
@@ -84,11 +83,8 @@ def unsuitable(info: Mapping[str, Any]) -> str | None:
     :param info: the response of GET /info
     """
     driver = info.get("Driver")
-    if driver not in _DRIVERS:
-        return (
-            f"the Docker engine's storage driver is {driver}, and it has to be "
-            f"{' or '.join(_DRIVERS)}"
-        )
+    if driver != _DRIVER:
+        return f"the Docker engine's storage driver is {driver} and not {_DRIVER}"
     options = info.get("SecurityOptions") or ()
     for name, words in (("userns", "userns-remap is set"), ("rootless", "is rootless")):
         if any(option.split(",")[0] == f"name={name}" for option in options):
@@ -108,7 +104,7 @@ def _why_not_user(
         )
     contexts.configure()
     try:
-        userns.probe(str(info["DockerRootDir"]), info["Driver"] == _OVERLAY, start)
+        userns.probe(str(info["DockerRootDir"]), start)
     # The privileged daemon may not start, too.
     except Exception as error:
         LOG.debug("Failed to create a user namespace", exc_info=True)

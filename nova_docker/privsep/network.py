@@ -43,7 +43,7 @@ _TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
 _NAMES = "/run/netns"
 _THREAD_NS = "/proc/thread-self/ns/net"
 _HOST_USERNS = "/proc/thread-self/ns/user"
-_DEVICES = pathlib.Path("/sys/class/net")
+_DEVICES = "/sys/class/net"
 
 # As Docker does in its own namespaces, allow processes to ping without CAP_NET_RAW and
 # to listen on ports below 1024 without CAP_NET_BIND_SERVICE. Neutron keeps addresses
@@ -112,10 +112,9 @@ def plug(
             elif inner.get_links(_LOOPBACK)[0].get("ifalias") != owner:
                 _write_sysctls(_NETNS_SYSCTLS)
                 inner.link("set", index=_LOOPBACK, ifalias=owner, state="up")
+            spaces = _Namespaces(host, inner, host_ns, current, found)
             for nic in nics:
-                index, is_ready = _ensure_veth(
-                    _Namespaces(host, inner, host_ns, current, found), netns, nic
-                )
+                index, is_ready = _ensure_veth(spaces, netns, nic)
                 if not (is_ready and isolated):
                     _configure(inner, index, nic)
     with IPRoute() as host:
@@ -190,9 +189,12 @@ def names(netns: str) -> dict[str, str]:
 
     A server with a user namespace may have renamed them.
     """
-    found = {}
+    found: dict[str, str] = {}
+    devices = _devices(netns)
+    if not devices:
+        return found
     with _opened(netns) as namespace, IPRoute() as host:
-        for device, name in _devices(netns).items():
+        for device, name in devices.items():
             with _unless_gone():
                 [link] = host.link("get", ifname=device)
                 if _is_in(host, link, namespace):
@@ -246,13 +248,19 @@ def _devices(netns: str) -> dict[str, str]:
     release has plugged has no name.
     """
     found = {}
-    for path in _DEVICES.iterdir():
+    for device in os.listdir(_DEVICES):
         # Any device may disappear at any time.
-        with contextlib.suppress(OSError):
-            mark, _, name = (path / "ifalias").read_text().strip().partition(" ")
+        with contextlib.suppress(OSError), open(f"{_DEVICES}/{device}/ifalias") as file:
+            mark, name = _parsed(file.read())
             if mark == netns:
-                found[path.name] = name
+                found[device] = name
     return found
+
+
+def _parsed(alias: str | None) -> tuple[str, str]:
+    """Return the parts of a host end's alias: its namespace, and the peer's name."""
+    mark, _, name = (alias or "").strip().partition(" ")
+    return mark, name
 
 
 def _host_ends(netns: str) -> set[int]:
@@ -439,7 +447,7 @@ def _ensure_veth(
             raise
         index = _add_veth(spaces, nic)
     else:
-        is_marked = nic["host_dev"] in _devices(netns)
+        is_marked = _parsed(link.get("ifalias"))[0] == netns
         if _is_in(spaces.host, link, spaces.inner_fd):
             index, is_ready = link.get("link"), is_marked
         elif _is_in(spaces.host, link, spaces.old_fd):

@@ -83,18 +83,17 @@ def owned_by(owner: str) -> list[str]:
 
 
 @userns_admin.entrypoint
-def probe(directory: str, overlay: bool, base: int) -> None:
+def probe(directory: str, base: int) -> None:
     """Try on a file system what the OCI runtime does with a server's files.
 
     :param directory: a directory of the engine's data
-    :param overlay: whether the engine makes root file systems as overlays
     :param base: first id of all servers
     :raises OSError: if the kernel or the file system cannot do it
     """
     with (
         _locked(),
         _created(base) as fd,
-        child.making(functools.partial(_try_idmap, directory, overlay, fd), "mnt"),
+        child.making(functools.partial(_try_idmap, directory, fd), "mnt"),
     ):
         pass
 
@@ -232,8 +231,11 @@ _MOUNT_ATTR_IDMAP = 0x100000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 
 
-def _try_idmap(directory: str, overlay: bool, userns: int) -> None:
-    """Mount a directory with other ids, in a child process with mounts of its own."""
+def _try_idmap(directory: str, userns: int) -> None:
+    """Mount an overlay of a directory with other ids, in a child process.
+
+    The child has mounts of its own, which end with it.
+    """
     child.check(child.libc.unshare(child.CLONE_NEWNS), "unshare")
     _mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
     place = bytes(_DIRECTORY)
@@ -261,10 +263,9 @@ def _try_idmap(directory: str, overlay: bool, userns: int) -> None:
         ),
         "move_mount",
     )
-    if overlay:
-        lower = os.path.join(place, b"idmapped") + b":" + os.path.join(place, b"empty")
-        merged = os.path.join(place, b"merged")
-        _mount(b"overlay", merged, b"overlay", 0, b"lowerdir=" + lower)
+    lower = os.path.join(place, b"idmapped") + b":" + os.path.join(place, b"empty")
+    merged = os.path.join(place, b"merged")
+    _mount(b"overlay", merged, b"overlay", 0, b"lowerdir=" + lower)
 
 
 def _mount(

@@ -348,4 +348,4 @@ def test_a_runtime_of_an_earlier_release_is_noticed(configuration, driver, tmp_p
 
 def test_a_file_system_that_cannot_shift_ids_is_noticed(configuration):
     with pytest.raises(OSError, match="mount_setattr"):
-        userns.probe("/proc", True, START)
+        userns.probe("/proc", START)

@@ -34,7 +34,7 @@ nic = {
     "routes": [("0.0.0.0/0", "192.0.2.1", 0)],
 }
 seen = {}
-userns.probe("/var", True, 1 << 30)
+userns.probe("/var", 1 << 30)
 seen["base"] = userns.pin(name, "test", 1 << 30, 65536)
 for renew in (False, True):
     network.plug(name, "test", [nic], isolated=True, renew=renew)

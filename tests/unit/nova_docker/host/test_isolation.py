@@ -52,7 +52,7 @@ def test_a_host_that_can_has_both_levels(runtime, probed):
     found = isolation.Isolation()
     found.connect(INFO, runtime())
     assert all(found.traits().values())
-    probed.assert_called_once_with("/var/lib/docker", True, CONF.docker.subid_start)
+    probed.assert_called_once_with("/var/lib/docker", CONF.docker.subid_start)
     found.refuse(samples.flavor())
 
 
