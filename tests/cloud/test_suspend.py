@@ -34,10 +34,11 @@ def to_disk(criu_tree):
 
 
 def test_a_server_suspended_to_disk_resumes_after_a_power_cut(
-    to_disk, boot, upload, engine
+    to_disk, boot, upload, engine, flavor
 ):
+    shared = flavor({"docker:isolation": "shared"})
     archive = archives.busybox_archive(config={"Entrypoint": ["sh", "-c", COUNT]})
-    server = boot(upload(archive))
+    server = boot(upload(archive), flavor=shared)
 
     assert eventually(lambda: counted(server) > 5)
     before = counted(server)
