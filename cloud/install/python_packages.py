@@ -44,6 +44,7 @@ PROJECT_FILES = (
     "bin",
     "docker_engine",
     "glance_docker",
+    "libexec",
     "nova_docker",
     "nova_docker.pth",
     "pyproject.toml",

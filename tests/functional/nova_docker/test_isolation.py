@@ -87,6 +87,14 @@ def test_files_belong_to_the_users_of_the_image(boot, image):
     assert not list(pathlib.Path("/run/nova-docker/root").iterdir())
 
 
+def test_an_image_may_have_many_layers(boot, image):
+    """The engine then names them relative to its own directory."""
+    more = [archives.layer({f"layer-{number}": b"x"}) for number in range(60)]
+    server = boot(image(archives.archive([archives.busybox_layer({}), *more])))
+    server.run("echo more >> /layer-7; busybox rm /layer-8")
+    assert server.run("cat /layer-7 /layer-59; ls /layer-* | wc -l") == "xmore\nx59\n"
+
+
 def test_a_server_has_65536_ids(boot, image):
     server = boot()
     server.run("echo > /f; busybox chown 65535:65534 /f")

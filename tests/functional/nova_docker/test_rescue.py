@@ -76,6 +76,8 @@ def test_a_rescue_repairs_a_broken_server(
     assert driver.list_instances() == [broken.instance.name]
     assert broken.inspect()["Id"] != before
     assert "192.0.2.10/24" in broken.run("ip -o addr show dev eth0")
+    mounted = broken.run(f"grep ' {MOUNT_POINT} ' /proc/self/mounts")
+    assert "nosuid" in mounted and "nodev" in mounted
     listed = broken.run(f"ls /tool {MOUNT_POINT}")
     assert "of-the-image" not in listed
     assert broken.run(f"cat {MOUNT_POINT}/data/file") == "kept\n"
