@@ -32,7 +32,8 @@ from nova_docker.privsep.contexts import userns_admin
 # The OCI runtime reads the pins.
 _DIRECTORY = pathlib.Path("/run/nova-docker")
 _PINS = _DIRECTORY / "userns"
-# Which engine a server belongs to. What is inside of its namespaces is its own.
+# Which engine a server belongs to: links to no file, but to the engine's identifier.
+# What is inside of a server's namespaces says nothing.
 _OWNERS = _DIRECTORY / "owners"
 # Held while a range is chosen; contains the one that was chosen last.
 _LOCK = _DIRECTORY / "lock"
@@ -119,8 +120,8 @@ def base_of(name: str) -> int | None:
 
 def owner_of(name: str) -> str | None:
     """Return the engine of a server that has a user namespace, or had one."""
-    with contextlib.suppress(FileNotFoundError):
-        return (_OWNERS / name).read_text()
+    with contextlib.suppress(OSError):
+        return os.readlink(_OWNERS / name)
     return None
 
 
@@ -190,9 +191,10 @@ def _used() -> list[int]:
 
 
 def _write_owner(name: str, owner: str) -> None:
-    new = _DIRECTORY / f"owner-of-{name}"
-    new.write_text(owner)
-    new.rename(_OWNERS / name)
+    # A link is made at once. A daemon that is killed leaves none without an owner.
+    if owner_of(name) != owner:
+        (_OWNERS / name).unlink(missing_ok=True)
+        (_OWNERS / name).symlink_to(owner)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -79,8 +80,9 @@ class Inventory:
         name = naming.name_of(uuid)
         if name in netns.listnetns():
             yield f"namespace {name}"
-        for path in pathlib.Path("/run/nova-docker").glob(f"*/{name}"):
-            yield f"file {path}"
+        for directory in ("userns", "owners"):
+            if os.path.lexists(path := f"/run/nova-docker/{directory}/{name}"):
+                yield f"file {path}"
         with IPRoute() as host:
             for link in host.get_links():
                 mark = (link.get("ifalias") or "").partition(" ")[0]

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from nova import exception
+from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from nova_docker.privsep import network
@@ -119,6 +120,31 @@ def test_a_server_is_reachable_again_after_its_namespace_is_lost(driver, boot):
 
     serve(server)
     assert eventually(lambda: answers(client, "192.0.2.10"))
+
+
+def test_a_nic_that_an_earlier_release_has_plugged_keeps_its_name(driver, boot, nic):
+    shared = samples.flavor(extra_specs={"docker:isolation": "shared"})
+    first = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
+    second = nic(samples.subnet("203.0.113.0/24", "203.0.113.5"))
+    server = boot(nics=[first, second], flavor=shared)
+    driver.detach_interface(None, server.instance, first)
+    server.network_info.remove(first)
+    with IPRoute() as host:
+        host.link("set", ifname=second["devname"], ifalias=server.name)
+
+    assert network.names(server.name) == {second["devname"]: "eth1"}
+    assert network.describe(server.name) == (
+        driver._host.engine_id,
+        [second["devname"]],
+    )
+    driver.attach_interface(None, server.instance, None, first)
+    server.network_info.append(first)
+    driver.plug_vifs(server.instance, server.network_info)
+    assert network.names(server.name) == {
+        first["devname"]: "eth0",
+        second["devname"]: "eth1",
+    }
+    assert links(server) == ["eth0", "eth1", "lo"]
 
 
 def test_a_nic_on_a_userspace_datapath_computes_its_own_checksums(boot):

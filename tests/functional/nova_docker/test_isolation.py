@@ -89,10 +89,11 @@ def test_files_belong_to_the_users_of_the_image(boot, image):
 
 def test_an_image_may_have_many_layers(boot, image):
     """The engine then names them relative to its own directory."""
-    more = [archives.layer({f"layer-{number}": b"x"}) for number in range(60)]
+    more = [archives.tar({f"layer-{number}": b"x"}) for number in range(60)]
     server = boot(image(archives.archive([archives.busybox_layer({}), *more])))
     server.run("echo more >> /layer-7; busybox rm /layer-8")
-    assert server.run("cat /layer-7 /layer-59; ls /layer-* | wc -l") == "xmore\nx59\n"
+    shown = server.run("cat /layer-7; ls / | grep -c layer-")
+    assert shown == "xmore\n59\n"
 
 
 def test_a_server_has_65536_ids(boot, image):
@@ -337,7 +338,7 @@ def test_what_a_killed_nova_compute_leaves_is_swept(driver, make_driver):
     for name in (half, whole):
         assert userns.base_of(name) is None
         assert network.describe(name)[0] is None
-        assert not pathlib.Path("/run/nova-docker/owners", name).exists()
+        assert userns.owner_of(name) is None
 
 
 def test_the_host_reports_what_it_has(driver):
