@@ -230,7 +230,8 @@ class Matrix:
 
     :param healthy: calls the engine directly
     :param faulty: calls it through the proxy
-    :param new_server: returns a server for a verb; it does not exist yet
+    :param new_server: returns a server for a verb; it does not exist yet. The arguments
+        tell whether it has an image of its own, and whether CRIU can restore it.
     """
 
     def __init__(
@@ -240,7 +241,7 @@ class Matrix:
         healthy: Manager,
         faulty: Manager,
         inventory: leftovers.Inventory,
-        new_server: Callable[[bool], Server],
+        new_server: Callable[[bool, bool], Server],
     ) -> None:
         self._client = client
         self._proxy = proxy
@@ -273,7 +274,7 @@ class Matrix:
     def run(self, verb: Verb, cell: Cell | None = None) -> Outcome:
         """Run a verb, with a fault or without, and compare what follows."""
         self._before = self._inventory.take()
-        server = self._new_server(not verb.before)
+        server = self._new_server(not verb.before, verb.on_disk)
         devices = {vif["devname"] for vif in (*server.network_info, server.spare)}
         for act in verb.before:
             act(self._healthy, server)

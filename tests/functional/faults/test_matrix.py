@@ -63,19 +63,20 @@ def faults(
         side_effect=lambda instance: servers[instance.uuid].network_info,
     )
 
-    def new_server(own_image):
+    def new_server(own_image, on_disk):
         """Return a new server: with an image of its own, everything is injected."""
         uuid = samples.uuid()
         image_meta = samples.image_meta(
             id=samples.uuid() if own_image else matrix.SHARED_IMAGE
         )
-        values = {}
+        extra_specs = {"docker:isolation": "shared"} if on_disk else {}
+        values = {"flavor": samples.flavor(extra_specs=extra_specs)}
         if own_image:
             config = KILLED | {"Env": ["PATH=/bin", f"OWN={uuid}"]}
             glance.archives[image_meta.id] = archives.busybox_archive(
                 files={"usr/sbin/chpasswd": CHPASSWD}, config=config
             )
-            values = {"config_drive": "True", "key_data": KEY}
+            values |= {"config_drive": "True", "key_data": KEY}
         server = Server(
             samples.instance(uuid=uuid, image_ref=image_meta.id, **values),
             samples.nics(nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))),
@@ -87,7 +88,7 @@ def faults(
         return server
 
     healthy, faulty = map(Manager, (engine.client, proxy.client))
-    first = new_server(False)
+    first = new_server(False, False)
     healthy.boot(first)
     healthy.delete(first)
     state = pathlib.Path(host.CONF.state_path)
