@@ -44,7 +44,7 @@ PROJECT_FILES = (
     "bin",
     "docker_engine",
     "glance_docker",
-    "libexec",
+    "lib",
     "nova_docker",
     "nova_docker.pth",
     "pyproject.toml",

@@ -224,7 +224,7 @@ def _unshare_as(base: int) -> None:
     child.check(child.libc.unshare(child.CLONE_NEWUSER), "unshare")
 
 
-# What follows is the OCI runtime's way to mount a server's files, in libexec/.
+# What follows is the OCI runtime's way to mount a server's files, in lib/.
 
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000

@@ -206,8 +206,8 @@ def test_the_runtime_is_installed_unchanged(environment, source, options):
         script = environment.path / "bin" / name
         assert script.read_bytes() == (ROOT / "bin" / name).read_bytes()
         assert os.access(script, os.X_OK)
-    for module in (ROOT / "libexec/nova-docker").glob("*.py"):
-        installed = environment.path / "libexec/nova-docker" / module.name
+    for module in (ROOT / "lib/nova-docker").glob("*.py"):
+        installed = environment.path / "lib/nova-docker" / module.name
         assert installed.read_bytes() == module.read_bytes()
 
 
