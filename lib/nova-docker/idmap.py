@@ -16,6 +16,7 @@ import re
 
 # On the host, both are empty. `runc exec` wants the path of the root to exist there.
 STAGE, ROOT = "/run/nova-docker/stage", "/run/nova-docker/root"
+STAGE_SIZE = "1m"
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
@@ -49,7 +50,7 @@ class Stage:
             os.makedirs(directory, exist_ok=True)
         check(libc.unshare(CLONE_NEWNS), "unshare")
         mount(None, "/", None, MS_REC | MS_SLAVE)
-        mount("nova-docker", STAGE, "tmpfs", 0, "mode=711,size=1m")
+        mount("nova-docker", STAGE, "tmpfs", 0, f"mode=711,size={STAGE_SIZE}")
 
     def shift(self, source):
         """Return the path of a file or directory whose owners are shifted."""
@@ -58,6 +59,18 @@ class Stage:
     def shift_root(self, source):
         """Shift the root file system."""
         return self._shift(source, ROOT)
+
+    def copy(self, source):
+        """Return the path of a copy in memory, which belongs to the server's root.
+
+        All copies together can grow to :data:`STAGE_SIZE`.
+        """
+        place = self._place(source)
+        with open(source, "rb") as original, open(place, "wb") as copy:
+            copy.write(original.read())
+        os.chmod(place, 0o644)
+        os.chown(place, self.base, self.base)
+        return place
 
     def _shift(self, source, place):
         found = mount_at(source)

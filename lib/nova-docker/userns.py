@@ -15,6 +15,9 @@ import idmap
 SIZE = 65536  # ids of a server, as nova-compute has mapped them
 NS_GET_OWNER_UID = 0xB704  # of ioctl_ns(2)
 PING = "net.ipv4.ping_group_range"
+# The engine writes them anew at each start. A server could fill the host's disk with
+# the engine's own ones, to which no quota applies.
+ENGINE_FILES = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
 def join(spec, path):
@@ -38,7 +41,9 @@ def join(spec, path):
         stage = idmap.Stage(fd, base)
         spec["root"]["path"] = stage.shift_root(spec["root"]["path"])
         for mount in spec.get("mounts", []):
-            if is_bind(mount):
+            if mount["destination"] in ENGINE_FILES:
+                mount["source"] = stage.copy(mount["source"])
+            elif is_bind(mount):
                 mount["source"] = stage.shift(mount["source"])
     finally:
         os.close(fd)

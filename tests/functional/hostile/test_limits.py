@@ -26,6 +26,10 @@ FORK = """
 n=0
 while [ $n -lt {most} ] && (sleep 60 & true) 2>/dev/null; do n=$((n + 1)); done
 """
+
+
+# Of GET /containers/{id}/json
+_ENGINE_FILES = ("HostnamePath", "HostsPath", "ResolvConfPath")
 BUDGET = 600  # processes for all servers of the host
 
 
@@ -122,6 +126,27 @@ def test_processes_of_a_server_cannot_use_the_hosts_memory(boot):
     assert neighbour.run("echo fine") == "fine\n"
     engines = [pid for pid in before if _is_engine(pid)]
     assert engines and all(psutil.pid_exists(pid) for pid in engines)
+
+
+@attack(
+    "The host's disk, past the quota",
+    tried="Root writes into /etc/hosts and the other files that the engine mounts, "
+    "until the kernel refuses",
+    held_by="The OCI runtime gives each server copies in memory, of 1 MiB together",
+)
+def test_the_files_that_the_engine_mounts_cannot_grow_on_the_hosts_disk(boot):
+    server = boot()
+    files = ("hostname", "hosts", "resolv.conf")
+    before = {
+        path: pathlib.Path(path).read_bytes()
+        for path in (server.inspect()[key] for key in _ENGINE_FILES)
+    }
+    for name in files:
+        server.run(f"head -c 4194304 /dev/zero >> /etc/{name} || true")
+    sizes = server.run(f"cd /etc; cat {' '.join(files)} | wc -c")
+    assert int(sizes) <= 2**20
+    assert {path: pathlib.Path(path).read_bytes() for path in before} == before
+    assert server.run("echo fine") == "fine\n"
 
 
 @attack(
