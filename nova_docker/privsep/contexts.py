@@ -3,13 +3,49 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from oslo_config import cfg
+from oslo_log import log as logging
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 
 CONF = cfg.CONF
+LOG = logging.getLogger(__name__)
 
-netns_admin = priv_context.PrivContext(
+
+class Context(priv_context.PrivContext):
+    """A context whose functions may be called again after they were broken off.
+
+    oslo.privsep starts a daemon that has ended again, but a call in progress fails. The
+    verb would fail with it, half-way: a server may have stopped and still be connected.
+    """
+
+    def entrypoint(self, func: Callable[..., Any]) -> functools.partial[Any]:
+        call = super().entrypoint(func)
+        return _Repeated(self._call, call)
+
+    def is_entrypoint(self, func: Callable[..., Any]) -> bool:
+        return isinstance(func, _Repeated) and super().is_entrypoint(func.args[0])
+
+    def _call(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except OSError:
+            # The function itself may have raised it.
+            if self.channel is None or self.channel.running:
+                raise
+            LOG.warning("The privileged daemon %s has ended; trying again", self.pypath)
+            return call(*args, **kwargs)
+
+
+class _Repeated(functools.partial[Any]):
+    """A function of a context."""
+
+
+netns_admin = Context(
     "nova_docker",
     cfg_section="nova_docker_privileged",
     # The name that privsep-helper gets, which sudo and rootwrap rules may contain.
@@ -21,7 +57,7 @@ netns_admin = priv_context.PrivContext(
     ],
 )
 
-userns_admin = priv_context.PrivContext(
+userns_admin = Context(
     "nova_docker",
     cfg_section="nova_docker_userns_privileged",
     pypath="nova_docker.privsep.userns_admin",
