@@ -59,6 +59,7 @@ class User:
 
     def __init__(self, resources: Resources, chooser: random.Random) -> None:
         self.cloud = cloud.connect("demo")
+        self.operator = cloud.connect("admin")
         self.random = chooser
         self.resources = resources
 
@@ -460,10 +461,16 @@ class Traffic:
         return "cut off" if cut_off else "stuck"
 
     def _recover(self, user: User, server: str, task: str) -> None:
-        """Delete a server whose verb has not ended, as its user can at any time."""
+        """Delete a server whose verb has not ended, as its user can at any time.
+
+        Nova ignores that if the verb was a deletion, for example because Placement was
+        away. An operator resets the state of the server first.
+        """
         began = time.monotonic()
         time.sleep(2)
         try:
+            if task == "deleting":
+                user.operator.compute.reset_server_state(server, "error")
             user.api.delete_server(server)
             outcome = self._wait(user, server, ())
         except (exceptions.SDKException, keystone.ClientException) as error:
