@@ -142,8 +142,8 @@ class SerialConsoles:
         try:
             _start(self._serve, uuid, viewer, request.typed)
         except BaseException:
-            viewer.close()
             self._forget(uuid, viewer)
+            viewer.close()
             raise
 
     def _authorized(self, header: bytes) -> str | None:
