@@ -15,8 +15,9 @@ from tests.attacks import attack
 from tests.cloud import services
 from tests.cloud.conftest import eventually
 
-# With its checksum. The kernel puts 20 bytes of IP before what a raw socket receives.
-ECHO_REQUEST = struct.pack("!BBHHH", 8, 0, 0xF7FF, 0, 0)
+# Number 1, with its checksum: that of an answer to number 0 would be 0xFFFF, which the
+# switch drops. The kernel puts 20 bytes of IP before what a raw socket receives.
+ECHO_REQUEST = struct.pack("!BBHHH", 8, 0, 0xF7FE, 0, 1)
 ECHO_REPLY, TYPE = 0, 20
 
 
