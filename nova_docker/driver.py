@@ -524,9 +524,10 @@ class DockerDriver(driver.ComputeDriver):
         image_meta: objects.ImageMeta,
         vif: Any,
     ) -> None:
-        level = self._guest(instance).namespaces().level
-        running = self._power.is_running(instance)
-        with self._nics.attached(instance, vif, level=level, connected=running):
+        found = self._guest(instance).namespaces()
+        with self._nics.attached(
+            instance, vif, level=found.level, connected=found.running
+        ):
             instance.device_metadata = config_drive.device_metadata(context, instance)
             instance.save()
 

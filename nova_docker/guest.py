@@ -72,10 +72,12 @@ class Namespaces(NamedTuple):
 
     :ivar level: of :mod:`nova_docker.container.isolation`
     :ivar in_use: whether its processes run, or are frozen
+    :ivar running: whether its processes run
     """
 
     level: str
     in_use: bool
+    running: bool
 
 
 class Guest:
@@ -104,22 +106,26 @@ class Guest:
         Engine calls: GET /containers/{id}/json; if the container does not answer, GET
         /containers/json, which may be a moment behind, but never waits for a container
         """
+        found, status, _ = self._look()
+        return InstanceInfo(state=state.power_state_of(status), internal_id=found["Id"])
+
+    def _look(self) -> tuple[dict[str, Any], str, dict[str, str]]:
+        """Return the container, inspected or listed, its status and its labels."""
         with self._engine():
             try:
                 found = self._client.inspect_container(
                     self._name, timeout=_INFO_SECONDS
                 )
-                status = found["State"]["Status"]
+                return found, found["State"]["Status"], found["Config"]["Labels"]
             except errors.Timeout:
                 found = self._listed()
-                status = found["State"]
                 LOG.warning(
                     "Container %s does not answer; the engine lists it as %s",
                     self._name,
-                    status,
+                    found["State"],
                     instance=self._instance,
                 )
-        return InstanceInfo(state=state.power_state_of(status), internal_id=found["Id"])
+                return found, found["State"], found["Labels"]
 
     def _listed(self) -> dict[str, Any]:
         for found in self._list(self._name):
@@ -135,15 +141,14 @@ class Guest:
 
         Engine calls: as :meth:`info`
         """
-        with self._engine():
-            try:
-                found = self._client.inspect_container(
-                    self._name, timeout=_INFO_SECONDS
-                )
-                labels, in_use = found["Config"]["Labels"], found["State"]["Running"]
-            except errors.Timeout:
-                labels, in_use = self._listed()["Labels"], True
-        return Namespaces(isolation.of_container(labels), bool(in_use))
+        found, status, labels = self._look()
+        # Of a container that does not answer, only the list's older state is known.
+        inspected = isinstance(found["State"], dict)
+        return Namespaces(
+            isolation.of_container(labels),
+            in_use=found["State"]["Running"] if inspected else True,
+            running=state.power_state_of(status) == power_state.RUNNING,
+        )
 
     def create(self, config: dict[str, Any]) -> None:
         """Create the container, stopped.

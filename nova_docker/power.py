@@ -67,10 +67,11 @@ class Power:
         :raises VirtualInterfacePlugException: if a NIC cannot be plugged
         """
         try:
-            level = Guest(self._client, instance).namespaces().level
+            found = Guest(self._client, instance).namespaces()
+            level, connected = found.level, found.running
         except exception.InstanceNotFound:
             level = isolation.level_of(instance.flavor, CONF.docker.isolation)
-        connected = self.is_running(instance)
+            connected = False
         self._nics.plug(instance, network_info, level=level, connected=connected)
         self._limit_processes(instance)
 
