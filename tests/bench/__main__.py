@@ -9,6 +9,8 @@ without it.
   the engine creates and starts a container of the same image on its bridge network.
 - ``delete``: ``driver.destroy`` of that server. Baseline: the engine removes that
   container by force.
+- ``isolation_spawn``, ``_start``, ``_delete``: the driver's ``spawn``, ``power_on`` and
+  ``destroy`` of a server with a user namespace. Baseline: of one without.
 - ``boot``: from the API's response to the create request until the server is ACTIVE,
   without a port. Baseline: Nova's fake driver in the same cloud.
 - ``first_listing``: until ``--images`` images of the engine, all new to Glance, are
@@ -21,6 +23,7 @@ without it.
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import pathlib
 import statistics
@@ -28,10 +31,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import pytest
 from nova.virt import fake
+from oslo_utils import uuidutils
 
+from nova_docker.container import isolation
 from nova_docker.driver import DockerDriver
 from tests import archives
 from tests import engine as engines
@@ -68,41 +74,65 @@ def spawn_and_delete(
     driver = DockerDriver(fake.FakeVirtAPI())
     driver.init_host("bench")
     raw = {"Image": IMAGE, "Tty": True, "OpenStdin": True, "HostConfig": {}}
-    times: dict[str, list[float]] = {
-        name: [] for name in ("spawn", "raw create+start", "delete", "raw remove")
-    }
+    times: dict[str, list[float]] = collections.defaultdict(list)
     # The first round does not count: it loads the image.
     for counted in [False] + [True] * rounds:
-        instance = samples.instance()
-        vif = samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.10"))
-        vif["network"]["bridge"] = ovs.BRIDGE
-        vif["details"]["datapath_type"] = ovs.DATAPATH
-        nics = samples.nics(vif)
+        for level in isolation.LEVELS:
+            verbs = server_verbs(driver, image_meta, level)
+            if counted:
+                times[f"spawn {level}"].append(timed(verbs.spawn))
+                timed(verbs.stop)
+                times[f"start {level}"].append(timed(verbs.start))
+                times[f"delete {level}"].append(timed(verbs.delete))
+            else:
+                verbs.spawn()
+                verbs.delete()
+        name = f"raw-{uuidutils.generate_uuid()}"
 
-        def spawn(instance: Any = instance, nics: Any = nics) -> None:
-            context = samples.request_context()
-            driver.spawn(context, instance, image_meta, [], None, {}, nics)
-
-        def run_raw(name: str = f"raw-{instance.uuid}") -> None:
+        def run_raw(name: str = name) -> None:
             engine.client.create_container(name, raw)
             engine.client.start_container(name)
 
-        def destroy(instance: Any = instance, nics: Any = nics) -> None:
-            driver.destroy(None, instance, nics)
-
-        def remove_raw(name: str = f"raw-{instance.uuid}") -> None:
+        def remove_raw(name: str = name) -> None:
             engine.client.remove_container(name)
 
-        actions: list[Callable[[], Any]] = [spawn, run_raw, destroy, remove_raw]
-        for name, action in zip(times, actions, strict=True):
-            took = timed(action)
-            if counted:
-                times[name].append(took)
+        times["raw create+start"].append(timed(run_raw))
+        times["raw remove"].append(timed(remove_raw))
     driver.cleanup_host("bench")
-    return {
-        "spawn": compared(times["spawn"], times["raw create+start"]),
-        "delete": compared(times["delete"], times["raw remove"]),
+    results = {
+        "spawn": compared(times["spawn user"], times["raw create+start"]),
+        "delete": compared(times["delete user"], times["raw remove"]),
     }
+    for verb in "spawn", "start", "delete":
+        results[f"isolation_{verb}"] = compared(
+            times[f"{verb} {isolation.USER}"], times[f"{verb} {isolation.SHARED}"]
+        )
+    return results
+
+
+class Verbs(NamedTuple):
+    """The driver's verbs, for one server."""
+
+    spawn: Callable[[], Any]
+    stop: Callable[[], Any]
+    start: Callable[[], Any]
+    delete: Callable[[], Any]
+
+
+def server_verbs(driver: DockerDriver, image_meta: Any, level: str) -> Verbs:
+    flavor = samples.flavor(extra_specs={"docker:isolation": level})
+    instance = samples.instance(flavor=flavor)
+    context = samples.request_context()
+    vif = samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.10"))
+    vif["network"]["bridge"] = ovs.BRIDGE
+    vif["details"]["datapath_type"] = ovs.DATAPATH
+    nics = samples.nics(vif)
+    return Verbs(
+        lambda: driver.spawn(context, instance, image_meta, [], None, {}, nics),
+        lambda: driver.power_off(instance),
+        lambda: driver.power_on(context, instance, nics),
+        lambda: driver.destroy(context, instance, nics),
+    )
 
 
 def main() -> None:
