@@ -11,9 +11,10 @@ here.
 """
 
 from nova_docker.privsep import child
+from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
 from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import netns_admin
 from nova_docker.privsep.contexts import userns_admin
 
-__all__ = ["child", "netns_admin", "network", "userns", "userns_admin"]
+__all__ = ["child", "netns_admin", "netns_names", "network", "userns", "userns_admin"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A child process that makes a namespace.
+"""A child process that makes namespaces.
 
 Only a process with a single thread can make or enter a user namespace, and the
 privileged daemon has several. Another thread may hold any lock at the moment of the
@@ -15,10 +15,13 @@ import os
 import socket
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
 
 libc = ctypes.CDLL(None, use_errno=True)
+
+_END = b"\1"
 
 
 def check(result: int, what: str) -> int:
@@ -32,50 +35,87 @@ def check(result: int, what: str) -> int:
     return result
 
 
+def unshare_network() -> None:
+    """Give the calling thread a new network namespace of its user namespace."""
+    check(libc.unshare(CLONE_NEWNET), "unshare")
+
+
+#: Makes a namespace by system calls only; and its kind, as in /proc/PID/ns
+Step = tuple[Callable[[], None], str]
+
+
+class Making:
+    """A child, as seen by its parent.
+
+    :ivar pid: its process ID
+    """
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self._channel = channel
+        self._made: list[int] = []
+
+    def next(self) -> int:
+        """Have the child make its next namespace.
+
+        :returns: a descriptor of the namespace, closed after the block
+        :raises OSError: if it cannot be made
+        """
+        self._channel.send(b"\0")
+        answer, fds, _, _ = socket.recv_fds(self._channel, 1024, 1)
+        if not fds:
+            error, _, message = answer.decode().partition(" ")
+            raise OSError(int(error or 0), message or "no namespace was made")
+        self._made += fds
+        return fds[0]
+
+    def close(self) -> None:
+        for fd in self._made:
+            os.close(fd)
+        # Another child may hold a copy of this end: closing is not enough.
+        with contextlib.suppress(OSError):
+            self._channel.send(_END)
+
+
 @contextlib.contextmanager
-def making(make: Callable[[], None], kind: str) -> Iterator[tuple[int, int]]:
-    """Have a child make a namespace, and end it after the block.
+def making(*steps: Step) -> Iterator[Making]:
+    """Have a child make namespaces, one after the other, and end it after the block.
 
-    The child also ends if this process is killed.
-
-    :param make: called in the child; only makes system calls
-    :param kind: of the namespace, as in /proc/PID/ns
-    :yields: the child's process ID, and a descriptor of its namespace
-    :raises OSError: if it cannot be made
+    A fork costs more than the namespaces, so one child makes all that are needed. The
+    child also ends if this process is killed.
     """
     ours, theirs = socket.socketpair()
-    child = os.fork()
-    if not child:
-        _child(make, f"/proc/self/ns/{kind}", theirs.fileno(), ours.fileno())
+    pid = os.fork()
+    if not pid:
+        _child(steps, theirs.fileno(), ours.fileno())
     try:
         with ours:
             theirs.close()
-            answer, fds, _, _ = socket.recv_fds(ours, 1024, 1)
-            if not fds:
-                error, _, message = answer.decode().partition(" ")
-                raise OSError(int(error or 0), message or f"no {kind} namespace")
+            made = Making(pid, ours)
             try:
-                yield child, fds[0]
+                yield made
             finally:
-                os.close(fds[0])
-                # Another child may hold a copy of this end: closing is not enough.
-                with contextlib.suppress(OSError):
-                    ours.send(b"\0")
+                made.close()
     finally:
-        os.waitpid(child, 0)
+        os.waitpid(pid, 0)
 
 
-def _child(make: Callable[[], None], path: str, theirs: int, ours: int) -> None:
-    """Make a namespace and send its descriptor; never return."""
+def _child(steps: Sequence[Step], theirs: int, ours: int) -> None:
+    """Make namespaces and send their descriptors; never return."""
     try:
         os.close(ours)
         parent = socket.socket(fileno=theirs)
         try:
-            make()
-            fd = array.array("i", [os.open(path, os.O_RDONLY)])
-            parent.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
+            for make, kind in steps:
+                if parent.recv(1) in (b"", _END):
+                    break
+                make()
+                fd = array.array("i", [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY)])
+                parent.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
         except OSError as error:
             parent.send(f"{error.errno or 0} {error.strerror}".encode())
-        parent.recv(1)
+        # Until the parent has used what is below /proc/PID
+        while parent.recv(1) not in (b"", _END):
+            pass
     finally:
         os._exit(0)

@@ -32,6 +32,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
 
 from nova_docker.privsep import child
+from nova_docker.privsep import netns_names
 from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import netns_admin
 
@@ -40,8 +41,6 @@ _LOOPBACK = 1  # interface index in every namespace
 # The kernel's names of the features that `ethtool -K … tx off` switches off on a veth.
 _TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
 
-_NAMES = "/run/netns"
-_THREAD_NS = "/proc/thread-self/ns/net"
 _HOST_USERNS = "/proc/thread-self/ns/user"
 _DEVICES = "/sys/class/net"
 
@@ -94,22 +93,22 @@ def plug(
     :raises FileExistsError: if a device of the host has the name of a NIC's host end
     """
     with (
-        _opened(netns) as found,
-        _coming_back() as host_ns,
+        netns_names.opened(netns) as found,
+        netns_names.coming_back() as host_ns,
         IPRoute() as host,
     ):
-        made = found is None or renew or not _suits(found, netns, isolated)
-        if made:
+        if found is None or renew or not _suits(found, netns, isolated):
             _create(netns, isolated)
         else:
             pr2_netns.setns(found)
-        _refuse_hosts(netns, host_ns)
-        with _open(_THREAD_NS) as current, IPRoute() as inner:
+        netns_names.refuse_hosts(netns, host_ns)
+        with netns_names.current() as current, IPRoute() as inner:
+            [loopback] = inner.get_links(_LOOPBACK)
             if isolated:
-                if made:
+                if loopback["state"] == "down":
                     _write_sysctls(_NETNS_SYSCTLS)
                     inner.link("set", index=_LOOPBACK, state="up")
-            elif inner.get_links(_LOOPBACK)[0].get("ifalias") != owner:
+            elif loopback.get("ifalias") != owner:
                 _write_sysctls(_NETNS_SYSCTLS)
                 inner.link("set", index=_LOOPBACK, ifalias=owner, state="up")
             spaces = _Namespaces(host, inner, host_ns, current, found)
@@ -166,7 +165,7 @@ def unplug(netns: str) -> None:
         for index in ends:
             with _unless_gone():
                 host.link("del", index=index)
-    # Also a name without a namespace, see _opened().
+    # Also a name without a namespace, see netns_names.opened().
     with contextlib.suppress(FileNotFoundError):
         pr2_netns.remove(netns)
 
@@ -177,7 +176,7 @@ def remove(netns: str, device: str) -> None:
 
     :param device: the NIC's end on the host
     """
-    with _opened(netns) as found, IPRoute() as host, _unless_gone():
+    with netns_names.opened(netns) as found, IPRoute() as host, _unless_gone():
         [link] = host.link("get", ifname=device)
         if device in _devices(netns) or _is_in(host, link, found):
             host.link("del", index=link["index"])
@@ -193,7 +192,7 @@ def names(netns: str) -> dict[str, str]:
     devices = _devices(netns)
     if not devices:
         return found
-    with _opened(netns) as namespace, IPRoute() as host:
+    with netns_names.opened(netns) as namespace, IPRoute() as host:
         for device, name in devices.items():
             with _unless_gone():
                 [link] = host.link("get", ifname=device)
@@ -212,7 +211,10 @@ def describe(netns: str) -> tuple[str | None, list[str]]:
     """
     owner = userns.owner_of(netns)
     if owner is None:
-        with contextlib.suppress(FileNotFoundError), _inside(netns) as namespace:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            netns_names.inside(netns) as namespace,
+        ):
             # In a namespace that belongs to a server, nothing can be relied on.
             if _suits(namespace, netns, isolated=False):
                 with IPRoute() as inner:
@@ -231,7 +233,7 @@ def _unless_gone() -> Iterator[None]:
 
 
 def _set_host_ends(netns: str, state: str) -> None:
-    with _opened(netns) as found:
+    with netns_names.opened(netns) as found:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "No namespace", netns)
     ends = _host_ends(netns)
@@ -271,8 +273,8 @@ def _host_ends(netns: str) -> set[int]:
             ends.add(socket.if_nametoindex(device))
     with (
         contextlib.suppress(FileNotFoundError),
-        _open(_THREAD_NS) as host_ns,
-        _inside(netns),
+        netns_names.current() as host_ns,
+        netns_names.inside(netns),
         IPRoute() as inner,
     ):
         # Which namespace a peer is in is the kernel's word. A server can have pairs of
@@ -300,73 +302,8 @@ def _is_in(here: IPRoute, link: Any, namespace: int | None) -> bool:
 
 
 def _name_inside(netns: str, index: int) -> str:
-    with _inside(netns), IPRoute() as inner:
+    with netns_names.inside(netns), IPRoute() as inner:
         return str(inner.get_links(index)[0].get("ifname"))
-
-
-@contextlib.contextmanager
-def _coming_back() -> Iterator[int]:
-    """Let the current thread, and no other, enter namespaces until the block ends.
-
-    The daemon serves calls in threads. /proc/self and pyroute2's function for creating
-    a namespace refer to the main thread, and so to the host.
-
-    :yields: a descriptor of the host's namespace
-    """
-    with _open(_THREAD_NS) as host_ns:
-        try:
-            yield host_ns
-        finally:
-            pr2_netns.setns(host_ns)
-
-
-@contextlib.contextmanager
-def _open(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _inside(netns: str) -> Iterator[int]:
-    """Enter a namespace with the current thread only.
-
-    :yields: a descriptor of the namespace
-    :raises FileNotFoundError: if it does not exist
-    """
-    with _opened(netns) as found, _coming_back() as host_ns:
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, "No namespace", netns)
-        pr2_netns.setns(found)
-        _refuse_hosts(netns, host_ns)
-        yield found
-
-
-def _refuse_hosts(netns: str, host_ns: int) -> None:
-    """Check that the current thread has left the host's namespace."""
-    if os.path.samestat(os.stat(_THREAD_NS), os.fstat(host_ns)):
-        raise RuntimeError(
-            f"Refusing to change {netns}: it is the host's own network namespace"
-        )
-
-
-@contextlib.contextmanager
-def _opened(netns: str) -> Iterator[int | None]:
-    """Open a namespace by its name.
-
-    :yields: a descriptor; None if it does not exist
-    """
-    with contextlib.ExitStack() as stack:
-        fd = None
-        with contextlib.suppress(FileNotFoundError):
-            fd = stack.enter_context(_open(os.path.join(_NAMES, netns)))
-        # The name is a file, to which the namespace is bound in a second step. A
-        # daemon that is killed in between leaves the file.
-        if fd is not None and os.fstat(fd).st_dev != os.stat(_THREAD_NS).st_dev:
-            fd = None
-        yield fd
 
 
 def _suits(namespace: int, netns: str, isolated: bool) -> bool:
@@ -384,7 +321,7 @@ def _user(netns: str, isolated: bool) -> contextlib.AbstractContextManager[int]:
 
     :raises FileNotFoundError: if it does not exist
     """
-    return _open(userns.path_of(netns) if isolated else _HOST_USERNS)
+    return netns_names.open_file(userns.path_of(netns) if isolated else _HOST_USERNS)
 
 
 def _create(netns: str, isolated: bool) -> None:
@@ -392,20 +329,18 @@ def _create(netns: str, isolated: bool) -> None:
     if isolated:
         with (
             _user(netns, isolated) as user,
-            child.making(functools.partial(_unshare_in, user), "net") as (_, made),
+            child.making((functools.partial(_unshare_in, user), "net")) as made,
         ):
-            pr2_netns.setns(made)
+            pr2_netns.setns(made.next())
     else:
-        child.check(child.libc.unshare(child.CLONE_NEWNET), "unshare")
-    with contextlib.suppress(FileNotFoundError):
-        pr2_netns.remove(netns)
-    pr2_netns.attach(netns, "thread-self")
+        child.unshare_network()
+    netns_names.give(netns)
 
 
 def _unshare_in(user: int) -> None:
     """Create a network namespace of a user namespace, in a child process."""
     child.check(child.libc.setns(user, child.CLONE_NEWUSER), "setns")
-    child.check(child.libc.unshare(child.CLONE_NEWNET), "unshare")
+    child.unshare_network()
 
 
 def _write_sysctls(sysctls: Mapping[str, str], device: str = "") -> None:

@@ -25,8 +25,11 @@ import struct
 from collections.abc import Iterator
 from typing import TextIO
 
+from pyroute2 import netns as pr2_netns
+
 from nova_docker import id_ranges
 from nova_docker.privsep import child
+from nova_docker.privsep import netns_names
 from nova_docker.privsep.contexts import userns_admin
 
 # The OCI runtime reads the pins.
@@ -47,6 +50,8 @@ _MS_BIND, _MNT_DETACH = 0x1000, 2
 def pin(name: str, owner: str, start: int, count: int) -> int:
     """Create a server's user namespace, unless it exists.
 
+    A new one gets a network namespace as well, which replaces what has its name.
+
     :param name: the server's, as that of its network namespace
     :param owner: identifies the server's engine
     :param start: first id of all servers
@@ -63,8 +68,12 @@ def pin(name: str, owner: str, start: int, count: int) -> int:
         # Written first: a range that is lost here is only used later.
         lock.truncate(0)
         print(base, file=lock, flush=True)
-        with _created(base) as fd:
-            bind(fd, _PINS / name)
+        with _created(base, (child.unshare_network, "net")) as (made, user):
+            with netns_names.coming_back():
+                pr2_netns.setns(made.next())
+                netns_names.give(name)
+            # Last: what has no pin is created once more.
+            bind(user, _PINS / name)
         return base
 
 
@@ -93,10 +102,10 @@ def probe(directory: str, base: int) -> None:
     """
     with (
         _locked(),
-        _created(base) as fd,
-        child.making(functools.partial(_try_idmap, directory, fd), "mnt"),
+        _created(base) as (_, user),
+        child.making((functools.partial(_try_idmap, directory, user), "mnt")) as made,
     ):
-        pass
+        made.next()
 
 
 def base_of(name: str) -> int | None:
@@ -198,18 +207,22 @@ def _write_owner(name: str, owner: str) -> None:
 
 
 @contextlib.contextmanager
-def _created(base: int) -> Iterator[int]:
+def _created(base: int, *steps: child.Step) -> Iterator[tuple[child.Making, int]]:
     """Create a user namespace with a range of ids.
 
-    :yields: its descriptor
+    :param steps: which other namespaces, of its own, the child makes next
+    :yields: the child that has made it, and its descriptor
     """
-    with child.making(functools.partial(_unshare_as, base), "user") as (pid, fd):
+    unshare = functools.partial(_unshare_as, base)
+    with child.making((unshare, "user"), *steps) as made:
+        user = made.next()
         for kind in ("uid", "gid"):
-            # In one write(2), as the kernel demands
-            pathlib.Path(f"/proc/{pid}/{kind}_map").write_text(
+            # In one write(2), as the kernel demands. Before other namespaces are made:
+            # the kernel gives their files in /proc to the root that is mapped then.
+            pathlib.Path(f"/proc/{made.pid}/{kind}_map").write_text(
                 f"0 {base} {id_ranges.SIZE}"
             )
-        yield fd
+        yield made, user
 
 
 def _unshare_as(base: int) -> None:

@@ -27,6 +27,7 @@ import collections
 import json
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,11 +35,13 @@ from typing import Any
 from typing import NamedTuple
 
 import pytest
+from nova import conf as nova_conf
 from nova.virt import fake
 from oslo_utils import uuidutils
 
 from nova_docker.container import isolation
 from nova_docker.driver import DockerDriver
+from nova_docker.privsep import contexts
 from tests import archives
 from tests import engine as engines
 from tests import samples
@@ -48,6 +51,8 @@ from tests.bench import mechanisms
 from tests.conftest import IMAGE
 from tests.functional import host
 from tests.functional import ovs
+
+CONF = nova_conf.CONF
 
 
 def timed(action: Callable[[], Any]) -> float:
@@ -110,6 +115,19 @@ def spawn_and_delete(
     return results
 
 
+def start_privileged_daemons() -> None:
+    """Have daemons call the privileged functions, as nova-compute has.
+
+    The functional tests call them in their own process. That is much larger, so a fork
+    takes longer in it.
+    """
+    helper = pathlib.Path(sys.executable).parent / "privsep-helper"
+    CONF.set_override("helper_command", str(helper), "nova_docker_privileged")
+    contexts.configure()
+    for context in contexts.netns_admin, contexts.userns_admin:
+        context.set_client_mode(True)
+
+
 class Verbs(NamedTuple):
     """The driver's verbs, for one server."""
 
@@ -160,6 +178,7 @@ def main() -> None:
         with engines.running() as engine, ovs.running(directory) as switch:
             engine.client.load_image([archives.busybox_archive(tags=[IMAGE])])
             host.configure(engine, switch, directory / "locks")
+            start_privileged_daemons()
             glance = host.Glance()
             with pytest.MonkeyPatch.context() as monkeypatch:
                 host.without_openstack(monkeypatch, glance)

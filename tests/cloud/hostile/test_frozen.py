@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from nova_docker.container.naming import name_of
-from nova_docker.privsep import network
+from nova_docker.privsep import netns_names
 from tests.attacks import attack
 from tests.cloud import services
 from tests.cloud.conftest import eventually
@@ -23,7 +23,7 @@ ECHO_REPLY, TYPE = 0, 20
 
 def answers(client, address):
     """Return whether an address answers one ping of another server."""
-    with network._inside(name_of(client.id)):
+    with netns_names.inside(name_of(client.id)):
         # The host's groups may not use other sockets for ICMP in a server's namespace.
         ping = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     with ping, contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ import pytest
 from nova.compute import power_state
 
 from nova_docker import frozen
-from nova_docker.privsep import network
+from nova_docker.privsep import netns_names
 from tests import samples
 from tests.attacks import attack
 from tests.functional.host import eventually
@@ -25,7 +25,7 @@ PORT = 7
 
 def inside(server, kind, protocol=0):
     """Return a socket in the network namespace of a server."""
-    with network._inside(server.name):
+    with netns_names.inside(server.name):
         found = socket.socket(socket.AF_INET, kind, protocol)
     found.settimeout(0.5)
     return found

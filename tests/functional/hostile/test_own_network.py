@@ -13,6 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from nova_docker import nics
 from nova_docker.container import naming
+from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
 from nova_docker.privsep import userns
 from tests import samples
@@ -283,7 +284,7 @@ def test_a_server_cannot_change_the_engine_that_it_belongs_to(
     userns.pin(stranger, "other engine", 65536 * 20000, 65536)
     network.plug(stranger, "other engine", [], isolated=True)
     try:
-        with network._inside(stranger), IPRoute() as inner:
+        with netns_names.inside(stranger), IPRoute() as inner:
             inner.link("set", index=1, ifalias=owner)
         make_driver()
         assert network.describe(stranger)[0] == "other engine"

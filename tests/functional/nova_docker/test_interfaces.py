@@ -11,6 +11,7 @@ from nova import exception
 from pyroute2 import IPRoute
 from pyroute2.ethtool.ioctl import IoctlEthtool
 
+from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
 from tests import samples
 from tests.functional.host import eventually
@@ -148,7 +149,10 @@ def test_a_nic_that_an_earlier_release_has_plugged_keeps_its_name(driver, boot, 
 
 
 def test_a_nic_on_a_userspace_datapath_computes_its_own_checksums(boot):
-    with network._inside(boot().name), contextlib.closing(IoctlEthtool("eth0")) as nic:
+    with (
+        netns_names.inside(boot().name),
+        contextlib.closing(IoctlEthtool("eth0")) as nic,
+    ):
         features = nic.get_features()
     assert features.is_available("tx-checksum-ip-generic")
     assert not features["tx-checksum-ip-generic"]
