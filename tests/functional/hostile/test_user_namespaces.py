@@ -190,44 +190,57 @@ def test_the_attacks_succeed_without_a_user_namespace(boot, descriptors):
     )
 
 
-# Queues as many signals to itself as it may, and waits.
-QUEUE = """
-import ctypes, resource, signal, sys, os
-signal.pthread_sigmask(signal.SIG_BLOCK, [40])
-limit, count = int(sys.argv[1]), 0
-resource.setrlimit(resource.RLIMIT_SIGPENDING, (limit, limit))
+# Takes as many of a kind of kernel object as it may, no more than its first argument.
+# It says how many these are, and waits if it has a second argument.
+TAKE = """
+import ctypes, os, resource, signal, sys
 libc = ctypes.CDLL(None)
-while count < 50 and libc.sigqueue(os.getpid(), 40, None) == 0:
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+resource.setrlimit(resource.RLIMIT_SIGPENDING, (50, 50))
+ADD_KEY, OWN_KEYRING = 248, -2
+
+def signals(number):
+    return libc.sigqueue(os.getpid(), 40, None) == 0
+
+def keys(number):
+    name = b"key%d" % number
+    return libc.syscall(ADD_KEY, b"user", name, b"x", 1, OWN_KEYRING) >= 0
+
+take, count = globals()[sys.argv[1]], 0
+while count < int(sys.argv[2]) and take(count):
     count += 1
 print(count, flush=True)
-sys.stdin.read()
+if sys.argv[3:]:
+    sys.stdin.read()
 """
 
 
 @attack(
     "What the kernel counts per user",
-    tried="root of a server queues signals until the limit of its user, then another "
-    "server does",
+    tried="root of a server queues signals or adds keys until the limit of its user, "
+    "outside of the server, where no system call is filtered; then another server does",
     held_by="each server has users of its own, also for what the kernel counts for the "
     "creator of a namespace",
 )
-def test_one_server_does_not_use_up_the_limits_of_another(boot):
+@pytest.mark.parametrize("kind", ["signals", "keys"])
+def test_one_server_does_not_use_up_the_limits_of_another(boot, kind):
     server, neighbour = boot(), boot()
     enter = ["nsenter", f"--target={server.pid}", "--user", "--setuid=0", "--setgid=0"]
-    queueing = subprocess.Popen(
-        [*enter, PYTHON, "-IS", "-c", QUEUE, "50"],
+    taking = subprocess.Popen(
+        [*enter, PYTHON, "-IS", "-c", TAKE, kind, "4000", "wait"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        assert queueing.stdout.readline() == "50\n"
+        limit = int(taking.stdout.readline())
         # The limit is the user's: the server itself has nothing left.
-        own = outside(server, QUEUE.replace("sys.stdin.read()", ""), 20)
-        other = outside(neighbour, QUEUE.replace("sys.stdin.read()", ""), 20)
+        own = outside(server, TAKE, kind, 20)
+        other = outside(neighbour, TAKE, kind, 20)
     finally:
-        queueing.communicate("")
-    assert own == "0\n"
+        taking.communicate("")
+    assert 20 <= limit < 4000
+    assert int(own) == 0
     assert int(other) == 20
 
 
