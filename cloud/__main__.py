@@ -14,13 +14,14 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 from cloud import commands
+from cloud import completion
 from cloud import credentials
 from cloud import directories
 from cloud import down
 from cloud import engine
+from cloud import operating
 from cloud import settings
 from cloud import step_runner
-from cloud import supervisor
 from cloud.errors import QuickstartError
 from cloud.install import python_packages
 from cloud.services import services
@@ -66,32 +67,10 @@ floating IP, with the key pair of this cloud:
   users        admin and demo (env demo), also in {settings.CLOUDS_YAML}
   APIs         {settings.AUTH_URL} and its catalog, on 127.0.0.1 only
   networks     private 10.20.0.0/24 and fd20::/64; public {settings.PUBLIC_CIDR}
+  servers      at most 10 of a project (its quota), and 16 VCPUs per CPU of this host
   engine       {engine.host()}
   logs         {settings.LOG}"""
     )
-
-
-def status() -> None:
-    """Print the services' states; exit with 1 unless all services are ready."""
-    if not supervisor.running():
-        print("The cloud is down.")
-        sys.exit(1)
-    states = {each["name"]: each for each in supervisor.states()}
-    all_ready = True
-    for service in services():
-        process = states.get(service.name, {"statename": "UNKNOWN", "start": 0})
-        ready = process["statename"] in supervisor.UP and service.ready()
-        all_ready = all_ready and ready
-        word = "ready" if ready else "not ready"
-        where = f"127.0.0.1:{service.port}" if service.port else ""
-        since = time.strftime("%F %T", time.localtime(process["start"]))
-        print(
-            f"{service.name:24} {word:10} {process['statename']:9} "
-            f"{since if process['start'] else '-':20} {where}"
-        )
-    if not all_ready:
-        print(f"\nLogs are in {settings.LOG}")
-        sys.exit(1)
 
 
 def env(user: str) -> None:
@@ -135,6 +114,22 @@ def fake_compute() -> None:
     with state_lock():
         state.set("fake_compute", True)
     up()
+
+
+def print_completion() -> None:
+    """Print a script with which bash completes the verbs and their arguments."""
+    names = [service.name for service in services()]
+    words = {
+        "up": [],
+        "status": ["--json"],
+        "logs": ["--follow", *names],
+        "restart": names,
+        "env": credentials.USERS,
+        "tempest": [],
+        "down": ["--purge"],
+        "completion": [],
+    }
+    print(completion.script(str(settings.SOURCE / "quickstart"), words))
 
 
 def known_user(name: str) -> str:
@@ -196,12 +191,34 @@ def parser() -> argparse.ArgumentParser:
         "after a reboot of the machine, or to install a changed checkout.",
     )
 
-    add(
+    verb = add(
         "status",
-        status,
+        operating.status,
         "show which services run, since when and on which ports",
         "The exit status is 0 if all services are ready, and 1 otherwise.",
     )
+    verb.add_argument(
+        "--json", dest="as_json", action="store_true", help="print it for a program"
+    )
+
+    verb = add(
+        "logs",
+        operating.logs,
+        "print the log of a service",
+        "`./quickstart status` lists the services.",
+    )
+    verb.add_argument("name", metavar="NAME")
+    verb.add_argument(
+        "-f", "--follow", action="store_true", help="wait for more, until Ctrl-C"
+    )
+
+    verb = add(
+        "restart",
+        operating.restart,
+        "restart a service, and wait until it is ready",
+        "Servers keep running, also while the Docker engine restarts.",
+    )
+    verb.add_argument("name", metavar="NAME")
 
     verb = add(
         "env",
@@ -232,8 +249,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         type=regular_expression,
         help="run the tests whose names match this regular expression; by default, the "
-        "smoke tests, the Compute tests of servers, images, administration, key pairs, "
-        "security groups and floating IPs, and scenarios of a server's network",
+        "smoke tests, all tests of Compute and all scenarios",
     )
 
     verb = add(
@@ -243,6 +259,13 @@ def parser() -> argparse.ArgumentParser:
         "The data is kept: `./quickstart up` brings the same servers back.",
     )
     verb.add_argument("--purge", action="store_true", help="also remove the data")
+
+    add(
+        "completion",
+        print_completion,
+        "print a script that completes these verbs in bash",
+        'Run it with: eval "$(./quickstart completion)"',
+    )
 
     # For tests/bench. --help does not list a verb without a help text.
     verb = verbs.add_parser("fake-compute", allow_abbrev=False)

@@ -59,7 +59,8 @@ def run(
             check=False,
         ).returncode
     if check and status:
-        raise QuickstartError(f"{words[0]} failed with exit status {status}")
+        said = log().read_text(errors="replace").strip().splitlines()[-1]
+        raise QuickstartError(f"{words[0]} failed with exit status {status}: {said}")
     return status
 
 

@@ -94,7 +94,10 @@ def run(steps: Sequence[Step]) -> None:
                     _print(f"FAILED    {step.title}: {error}")
                     _print(f"          see {step.log()}")
     if failed:
-        raise QuickstartError(f"step {failed.title!r} failed; see {failed.log()}")
+        raise QuickstartError(
+            f"step {failed.title!r} failed; see {failed.log()}. When the cause is "
+            "removed, run ./quickstart again: it continues with this step"
+        )
 
 
 def _run_one(step: Step) -> float:

@@ -32,8 +32,13 @@ RULES: tuple[dict[str, Any], ...] = (
 
 
 def create_networks() -> None:
-    """Create the networks public and private, and the router between them."""
-    network = connect().network
+    """Create the networks public and private, and the router between them.
+
+    The last two belong to the project demo, as if its user had created them. Users of
+    admin may use them, too.
+    """
+    cloud = connect()
+    network, demo = cloud.network, cloud.identity.find_project("demo").id
     public = find_or_create(
         network.find_network,
         network.create_network,
@@ -53,7 +58,7 @@ def create_networks() -> None:
         is_dhcp_enabled=False,
     )
     private = find_or_create(
-        network.find_network, network.create_network, "private", is_shared=True
+        network.find_network, network.create_network, "private", project_id=demo
     )
     subnets = [
         find_or_create(
@@ -61,6 +66,7 @@ def create_networks() -> None:
             network.create_subnet,
             "private-ipv4",
             network_id=private.id,
+            project_id=demo,
             ip_version=4,
             cidr="10.20.0.0/24",
         ),
@@ -69,6 +75,7 @@ def create_networks() -> None:
             network.create_subnet,
             "private-ipv6",
             network_id=private.id,
+            project_id=demo,
             ip_version=6,
             cidr="fd20::/64",
             ipv6_ra_mode="slaac",
@@ -79,6 +86,7 @@ def create_networks() -> None:
         network.find_router,
         network.create_router,
         "router",
+        project_id=demo,
         external_gateway_info={"network_id": public.id},
     )
     ports = network.ports(device_id=router.id, network_id=private.id)

@@ -5,17 +5,28 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
 from cloud import __main__ as quickstart
+from cloud import operating
 from cloud import settings
 
 ROOT = pathlib.Path(__file__).parents[3]
 
-VERBS = ("up", "status", "env", "tempest", "down")
+VERBS = (
+    "up",
+    "status",
+    "logs",
+    "restart",
+    "env",
+    "tempest",
+    "down",
+    "completion",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +47,7 @@ def no_action(monkeypatch):
         (["down", "--purge", "now"], "unexpected arguments: now"),
         (["--purge"], "unexpected arguments: --purge"),
         (["tempest", "("], "'(' is not a regular expression"),
+        (["logs"], "the following arguments are required: NAME"),
         (["start"], "invalid choice: 'start'"),
     ],
 )
@@ -53,7 +65,13 @@ def test_unexpected_words_are_refused(capsys, words, error):
     [
         ([], {"action": quickstart.up}),
         (["up"], {"action": quickstart.up}),
-        (["status"], {"action": quickstart.status}),
+        (["status"], {"action": operating.status, "as_json": False}),
+        (["status", "--json"], {"action": operating.status, "as_json": True}),
+        (
+            ["logs", "glance"],
+            {"action": operating.logs, "name": "glance", "follow": False},
+        ),
+        (["restart", "glance"], {"action": operating.restart, "name": "glance"}),
         (["env"], {"action": quickstart.env, "user": "admin"}),
         (["env", "demo"], {"action": quickstart.env, "user": "demo"}),
         (["tempest"], {"action": quickstart.tempest, "regex": None}),
@@ -75,7 +93,7 @@ def test_help_lists_the_verbs(capsys, words):
         quickstart.main(words)
     assert exit_.value.code == 0
     printed = capsys.readouterr().out
-    assert all(f"\n    {verb} " in printed for verb in VERBS)
+    assert re.findall(r"(?m)^    ([a-z]+)\b", printed) == list(VERBS)
     # Only the benchmark uses it.
     assert "fake-compute" not in printed
 
@@ -98,6 +116,42 @@ def test_env_without_a_cloud_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(settings, "CLOUDS_YAML", tmp_path / "clouds.yaml")
     with pytest.raises(SystemExit, match="there is no cloud in "):
         quickstart.main(["env"])
+
+
+@pytest.mark.parametrize("verb", ["logs", "restart"])
+def test_an_unknown_service_is_refused_with_those_that_exist(monkeypatch, verb):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(SystemExit, match=r"no service 'glanse'.* are .*glance"):
+        quickstart.main([verb, "glanse"])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["./quickstart", "st"], ["status"]),
+        (["./quickstart", "logs", "glance-"], ["glance-docker-sync"]),
+        (["./quickstart", "env", "d"], ["demo"]),
+        (["./quickstart", "up", ""], []),
+    ],
+)
+def test_bash_completes_verbs_and_their_arguments(monkeypatch, capsys, line, expected):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    quickstart.main(["completion"])
+    program = (
+        f"{capsys.readouterr().out}\nCOMP_WORDS=({' '.join(map(repr, line))})\n"
+        f"COMP_CWORD={len(line) - 1}\n_nova_docker_quickstart\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == expected
+
+
+def test_all_verbs_are_completed(monkeypatch, capsys):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    quickstart.main(["completion"])
+    assert f'words="{" ".join(VERBS)}"' in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="not Debian")
