@@ -215,14 +215,15 @@ def openstack() -> list[Service]:
         ),
         api(
             "neutron",
-            "neutron.wsgi.api",
+            "neutron_wsgi",
             {
+                "PYTHONPATH": f"{ETC}/neutron",
                 "OS_NEUTRON_CONFIG_DIR": f"{ETC}/neutron",
                 "OS_NEUTRON_CONFIG_FILES": f"{ETC}/{neutron[0]}",
                 # Neutron keeps files there whose names contain process ids.
                 "TMPDIR": f"{RUN}/neutron",
             },
-            neutron,
+            (*neutron, "neutron/neutron_wsgi.py"),
             prepare=functools.partial(remove_files, RUN / "neutron"),
         ),
         api("nova-api", "nova.wsgi.osapi_compute", nova_env, nova),

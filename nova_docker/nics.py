@@ -35,6 +35,7 @@ from oslo_utils import uuidutils
 from pyroute2 import netns as pr2_netns
 
 from nova_docker import id_ranges
+from nova_docker import ovn
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.privsep import network
@@ -131,10 +132,13 @@ def _routes(vif: model.VIF, metric: int) -> list[tuple[str, str | None, int]]:
         routes += [(cidr, via, metric) for cidr, via in sorted(hosts.items())[::-1]]
     # OVN announces this route by DHCP only, and its routers do not forward link-local
     # addresses.
-    bound_by = (vif["details"].get("bound_drivers") or {}).values()
-    if "ovn" in bound_by and _METADATA not in (cidr for cidr, _, _ in routes):
+    if _is_ovn(vif) and _METADATA not in (cidr for cidr, _, _ in routes):
         routes.append((_METADATA, None, metric))
     return routes
+
+
+def _is_ovn(vif: model.VIF) -> bool:
+    return "ovn" in (vif["details"].get("bound_drivers") or {}).values()
 
 
 class Nics:
@@ -142,6 +146,7 @@ class Nics:
 
     def __init__(self, virtapi: VirtAPI) -> None:
         self._virtapi = virtapi
+        self._ovn = ovn.Ports()
         self._owner = ""
 
     def init(self, owner: str) -> None:
@@ -312,24 +317,36 @@ class Nics:
     ) -> Iterator[None]:
         """Wait at the end of the block, which plugs, until Neutron has wired the ports.
 
+        If OVN has installed their flows on this host, they are wired, and Neutron's
+        events are not waited for.
+
         :raises VirtualInterfaceCreateException: if Neutron reports a failure or takes
             longer than ``vif_plugging_timeout``, and ``vif_plugging_is_fatal`` is set
         """
-        events = [
-            ("network-vif-plugged", vif["id"])
+        vifs = [
+            vif
             for vif in network_info
             # Neutron sends the event only for ports that are down.
             if CONF.vif_plugging_timeout and vif.get("active", True) is False
         ]
+        events = [("network-vif-plugged", vif["id"]) for vif in vifs]
+        watched = [vif["id"] for vif in vifs] if all(map(_is_ovn, vifs)) else []
         try:
-            with self._virtapi.wait_for_instance_event(
-                # Positional, because the name of the timeout differs between releases.
-                instance,
-                events,
-                CONF.vif_plugging_timeout,
-                _port_failed,
+            with (
+                self._virtapi.wait_for_instance_event(
+                    # Positional, because the name of the timeout differs between
+                    # releases.
+                    instance,
+                    events,
+                    CONF.vif_plugging_timeout,
+                    _port_failed,
+                ),
+                self._ovn.watched(watched) as ports,
             ):
                 yield
+                if ports.wait():
+                    # Nova still expects the events, and so does not warn of them.
+                    self._virtapi.exit_wait_early(events)
         except exception.InstanceEventTimeout as error:
             if CONF.vif_plugging_is_fatal:
                 raise exception.VirtualInterfaceCreateException() from error

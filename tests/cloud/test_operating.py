@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from concurrent import futures
+
+from openstack import exceptions
 
 from tests.cloud import cloud
 
@@ -38,6 +42,25 @@ def test_a_service_is_restarted_alone():
     changed = {name for name in before if before[name]["pid"] != after[name]["pid"]}
     assert changed == {"glance-docker-sync"}
     assert after["glance-docker-sync"]["ready"]
+
+
+def test_a_list_of_neutron_is_complete_from_its_start(boot, demo):
+    """Nova deletes the ports of a server that are in the list."""
+    port = boot().port().id
+
+    def list_until(restarted):
+        """Return whether the port was in each list."""
+        listed = []
+        while not restarted.done():
+            with contextlib.suppress(exceptions.SDKException):
+                listed.append([each.id for each in demo.network.ports()])
+        return all(port in each for each in listed)
+
+    with futures.ThreadPoolExecutor() as pool:
+        restarted = pool.submit(quickstart, "restart", "neutron")
+        lists = [pool.submit(list_until, restarted) for _ in range(4)]
+        assert "neutron is ready" in restarted.result()
+        assert all(each.result() for each in lists)
 
 
 def test_the_log_of_a_service_is_printed():

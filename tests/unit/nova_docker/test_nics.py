@@ -170,12 +170,74 @@ class VirtAPI:
         self.error = error
         self.waited_for = None
 
+    class Early(Exception):
+        pass
+
     @contextlib.contextmanager
     def wait_for_instance_event(self, instance, events, timeout, callback):
-        self.waited_for = events
-        yield
-        if self.error:
+        self.waited_for = list(events)
+        try:
+            yield
+        except self.Early as early:
+            self.waited_for = [each for each in events if each not in early.args[0]]
+        if self.error and self.waited_for:
             raise self.error
+
+    def exit_wait_early(self, events):
+        raise self.Early(events)
+
+
+class Ports:
+    """Replaces OVN's, which are installed or not."""
+
+    def __init__(self, installed):
+        self.installed = installed
+        self.ports = None
+
+    @contextlib.contextmanager
+    def watched(self, ports):
+        self.ports = ports
+        yield self
+
+    def wait(self):
+        return bool(self.ports) and self.installed
+
+
+OVN = {"bound_drivers": {"0": "ovn"}}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_neutrons_events_are_not_waited_for_if_ovn_has_installed_the_flows(installed):
+    virtapi = VirtAPI()
+    plugger = nics.Nics(virtapi)
+    plugger._ovn = Ports(installed)
+    ports = [samples.vif(active=False, details=OVN) for _ in range(2)]
+    with plugger.wired(samples.instance(), samples.nics(*ports)):
+        expected = list(virtapi.waited_for)
+    assert expected == [("network-vif-plugged", port["id"]) for port in ports]
+    assert plugger._ovn.ports == [port["id"] for port in ports]
+    assert virtapi.waited_for == ([] if installed else expected)
+
+
+def test_neutrons_event_is_the_only_evidence_for_other_bindings():
+    plugger = nics.Nics(VirtAPI())
+    plugger._ovn = Ports(installed=True)
+    ports = samples.vif(active=False, details=OVN), samples.vif(active=False)
+    with plugger.wired(samples.instance(), samples.nics(*ports)):
+        pass
+    assert plugger._ovn.ports == []
+    assert len(plugger._virtapi.waited_for) == 2
+
+
+def test_a_port_whose_flows_are_not_installed_fails_the_boot():
+    plugger = nics.Nics(VirtAPI(exception.InstanceEventTimeout()))
+    plugger._ovn = Ports(installed=False)
+    port = samples.nics(samples.vif(active=False, details=OVN))
+    with (
+        pytest.raises(exception.VirtualInterfaceCreateException),
+        plugger.wired(samples.instance(), port),
+    ):
+        pass
 
 
 def test_a_boot_waits_for_ports_that_are_down():
