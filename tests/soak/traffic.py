@@ -117,7 +117,9 @@ class User:
         found = sorted(
             self.api.server_interfaces(server), key=lambda item: item.port_id
         )
-        first = self.api.get_server(server).addresses["private"][0]["addr"]
+        # A server whose boot has failed has none.
+        addresses = self.api.get_server(server).addresses.get("private") or []
+        first = addresses[0]["addr"] if addresses else None
         others = [
             item
             for item in found
