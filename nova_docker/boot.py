@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 from collections.abc import Container as Contains
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
@@ -27,6 +28,7 @@ from docker_engine.client import DockerClient
 from nova_docker import config_drive
 from nova_docker import injection
 from nova_docker import unsupported
+from nova_docker.container import init as inits
 from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.container import naming
@@ -47,6 +49,11 @@ CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
 _MAX_CHECKED = 1024
+
+
+def level_of(instance: objects.Instance) -> str:
+    """Return the level of isolation that a new server gets."""
+    return isolation.level_of(instance.flavor, CONF.docker.isolation)
 
 
 class Boot:
@@ -79,15 +86,55 @@ class Boot:
         """Refuse a server that cannot be a container, before anything is done for it.
 
         :raises InvalidInput: for hardware or disks that a container cannot have, and
-            for isolation that the host does not have
+            for isolation or an init that the host does not have
         :raises ImageUnacceptable: if the image's properties show that it cannot boot
         :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
         """
         unsupported.refuse(instance.flavor, image_meta)
         self._host.isolation.refuse(instance.flavor)
         volumes.refuse(block_device_info)
-        properties.command(image_meta)
+        self._init({}, instance, image_meta, level_of(instance))
         self._images.check(image_meta, instance.flavor)
+
+    def fetch(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        level: str,
+    ) -> tuple[dict[str, Any], str]:
+        """Ensure that the engine has an image, and that the server can run it.
+
+        :param level: of :mod:`nova_docker.container.isolation`
+        :returns: the image, as GET /images/{name}/json returns it; and the server's
+            init, of :mod:`nova_docker.container.init`
+        :raises InvalidInput: if the server cannot run the image's init
+        :raises ImageUnacceptable: or whatever else :meth:`ImageStore.ensure` raises
+        """
+        image = self._images.ensure(
+            context, image_meta, instance.flavor, instance.trusted_certs
+        )
+        config = image.get("Config") or {}
+        return image, self._init(config, instance, image_meta, level)
+
+    def _init(
+        self,
+        config: Mapping[str, Any],
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        level: str,
+    ) -> str:
+        """Return a server's init, unless it is refused.
+
+        :param config: of the image; empty if it is not known yet
+        """
+        init = inits.of_image(
+            config,
+            properties.command(image_meta),
+            properties.init(instance, image_meta),
+        )
+        inits.refuse(init, level, self._host.missing_inits)
+        return init
 
     def run(
         self,
@@ -105,7 +152,7 @@ class Boot:
         :raises InstanceExists: if it exists already; it stays as it is
         :raises NovaException: if the boot fails; nothing is left behind
         """
-        level = isolation.level_of(instance.flavor, CONF.docker.isolation)
+        level = level_of(instance)
         with self._undone_on_failure(instance, network_info):
             with self._nics.wired(instance, network_info):
                 plugging = self._pool.submit(
@@ -151,11 +198,10 @@ class Boot:
         :raises InstanceExists: if it exists already
         :raises ImageUnacceptable: if the image cannot be used, or has no place for an
             injected file
+        :raises InvalidInput: if the server cannot run the image's init
         :raises InstancePowerOnFailure: if the image has files that block the engine
         """
-        image = self._images.ensure(
-            context, image_meta, instance.flavor, instance.trusted_certs
-        )
+        image, init = self.fetch(context, instance, image_meta, level)
         addresses = network_info.fixed_ips() if network_info else []
         # The volumes of the image are part of the root file system.
         volume_paths = configuration.volumes(image)
@@ -169,6 +215,7 @@ class Boot:
                 nameservers=nameservers(network_info),
                 address=addresses[0]["address"] if addresses else None,
                 level=level,
+                init=init,
                 limits={
                     **self._host.limits(instance.flavor),
                     **limits.storage(disk_gb),

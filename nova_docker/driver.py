@@ -28,9 +28,9 @@ from nova_docker import diagnostics
 from nova_docker import password
 from nova_docker import rescue
 from nova_docker.boot import Boot
+from nova_docker.boot import level_of
 from nova_docker.checkpoint import Checkpoints
 from nova_docker.console import SerialConsoles
-from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.errors import rolled_back
 from nova_docker.guest import Guest
@@ -44,6 +44,7 @@ from nova_docker.image.store import ImageStore
 from nova_docker.migration import resize
 from nova_docker.nics import Nics
 from nova_docker.power import Power
+from nova_docker.reboots import Reboots
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -72,22 +73,24 @@ class DockerDriver(driver.ComputeDriver):
         call_log.install()
         self._client = client or options.client(CONF.docker)
         self._host = Host(self._client)
-        image_api = glance.API()
         self._images = ImageStore(
-            self._client, image_api, self._host.space, ImageLocations()
+            self._client, glance.API(), self._host.space, ImageLocations()
         )
         self._image_cache = ImageCache(self._client)
         self._nics = Nics(virtapi)
         self._power = Power(self._client, self._nics, self._host.limits)
         self._snapshots = Snapshots(
-            self._client, image_api, self._power, self._host.space
+            self._client, glance.API(), self._power, self._host.space
         )
         self._boot = Boot(self._client, self._host, self._images, self._nics)
         self._checkpoints = Checkpoints(
             self._client, self._host, self._nics, self._power
         )
         self._consoles = SerialConsoles(self._client)
-        self._events = LifecycleEvents(self._client, self.emit_event)
+        self._reboots = Reboots(self._client, self._power)
+        self._events = LifecycleEvents(
+            self._client, self.emit_event, self._reboots.begin
+        )
 
     # The host
 
@@ -102,6 +105,7 @@ class DockerDriver(driver.ComputeDriver):
         self._events.start()
 
     def cleanup_host(self, host: str) -> None:
+        self._reboots.stop()
         self._events.stop()
         self._consoles.stop()
         self._boot.close()
@@ -112,6 +116,7 @@ class DockerDriver(driver.ComputeDriver):
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
         # Nova calls this once a minute.
         self._power.release()
+        self._reboots.recover()
         rescue.sweep(self._client)
         self._boot.release(self.list_instance_uuids)
         return self._host.resources()
@@ -154,7 +159,10 @@ class DockerDriver(driver.ComputeDriver):
         return self._guest(instance).exists()
 
     def get_info(self, instance: objects.Instance, use_cache: bool = True) -> Any:
-        return self._guest(instance).info()
+        info = self._guest(instance).info()
+        if info.state == power_state.SHUTDOWN and self._reboots.hides(instance):
+            info.state = power_state.RUNNING
+        return info
 
     def get_console_output(self, context: Any, instance: objects.Instance) -> str:
         return self._guest(instance).console_output()
@@ -241,9 +249,7 @@ class DockerDriver(driver.ComputeDriver):
         # Raising NotImplementedError makes Nova destroy the server and spawn it again,
         # without looking at the image first.
         self._boot.check(instance, image_meta, block_device_info)
-        self._images.ensure(
-            context, image_meta, instance.flavor, instance.trusted_certs
-        )
+        self._boot.fetch(context, instance, image_meta, level_of(instance))
         raise NotImplementedError
 
     def destroy(
@@ -272,6 +278,7 @@ class DockerDriver(driver.ComputeDriver):
         destroy_vifs: bool = True,
         destroy_secrets: bool = True,
     ) -> None:
+        self._reboots.settle(instance)
         self._boot.undo(instance, network_info, unplug=destroy_vifs)
 
     def reboot(
@@ -304,6 +311,7 @@ class DockerDriver(driver.ComputeDriver):
     def power_off(
         self, instance: objects.Instance, timeout: int = 0, retry_interval: int = 0
     ) -> None:
+        self._reboots.settle(instance)
         began = time.monotonic()
         self._power.stop(instance, timeout)
         seconds = time.monotonic() - began
@@ -332,6 +340,7 @@ class DockerDriver(driver.ComputeDriver):
         self._power.thaw(instance)
 
     def suspend(self, context: Any, instance: objects.Instance) -> None:
+        self._reboots.settle(instance)
         with rolled_back():
             self._checkpoints.suspend(instance)
 
@@ -395,13 +404,11 @@ class DockerDriver(driver.ComputeDriver):
         rescue.check(instance, image_meta)
         self._images.check(image_meta, instance.flavor)
         # Fetching may take a while; the server keeps running until it is done.
-        self._images.ensure(
-            context, image_meta, instance.flavor, instance.trusted_certs
-        )
+        level = rescue.level_of(self._client, instance)
+        self._boot.fetch(context, instance, image_meta, level)
+        self._reboots.settle(instance)
         with rescue.set_aside(self._client, instance) as broken:
             mounts = rescue.mounts(instance, broken)
-            # The rescue container is in the namespaces of the server.
-            level = isolation.of_container(broken["Config"]["Labels"])
             self._boot.create(
                 context, instance, image_meta, network_info, level, mounts
             )
@@ -409,6 +416,7 @@ class DockerDriver(driver.ComputeDriver):
         password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
+        self._reboots.settle(instance)
         rescue.bring_back(self._client, instance)
         self.power_on(context, instance, instance.get_network_info())
 

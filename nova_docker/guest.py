@@ -24,6 +24,7 @@ from docker_engine.streams.frames import frames
 from nova_docker import accounts
 from nova_docker import diagnostics
 from nova_docker import root_exec
+from nova_docker.container import init
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.container import state
@@ -65,6 +66,20 @@ def list_servers(client: DockerClient) -> dict[str, dict[str, Any]]:
     with translated():
         listed = client.list_containers(filters=naming.SERVERS)
     return naming.by_uuid(listed)
+
+
+def rebooted(client: DockerClient) -> list[str]:
+    """Return the UUIDs of the servers that have ended to reboot.
+
+    Engine call: GET /containers/json
+
+    :raises NovaException: if the engine fails
+    """
+    return [
+        uuid
+        for uuid, item in list_servers(client).items()
+        if init.is_listed_as_rebooted(item)
+    ]
 
 
 class Namespaces(NamedTuple):
@@ -148,6 +163,15 @@ class Guest:
             isolation.of_container(labels),
             in_use=found["State"]["Running"] if inspected else True,
             running=state.power_state_of(status) == power_state.RUNNING,
+        )
+
+    def has_rebooted(self) -> bool:
+        """Return whether the container has ended to reboot, and has not started yet."""
+        with self._engine():
+            found = self._client.inspect_container(self._name)
+        current = found["State"]
+        return current["Status"] == "exited" and init.has_rebooted(
+            found["Config"]["Labels"], current["ExitCode"]
         )
 
     def create(self, config: dict[str, Any]) -> None:

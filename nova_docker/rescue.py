@@ -25,6 +25,7 @@ from oslo_utils import excutils
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.errors import translated
 from nova_docker.storage import overlay
@@ -59,6 +60,20 @@ def check(instance: objects.Instance, image_meta: objects.ImageMeta) -> None:
             reason="a container has no devices for stable device rescue; choose a "
             "rescue image without the properties hw_rescue_device and hw_rescue_bus",
         )
+
+
+def level_of(client: DockerClient, instance: objects.Instance) -> str:
+    """Return the isolation of a server, in whose namespaces the rescue container is.
+
+    :raises InstanceNotFound: if the engine does not have the server
+    """
+    with translated(instance.uuid):
+        try:
+            # An earlier attempt was interrupted.
+            found = client.inspect_container(naming.aside_name_of(instance.uuid))
+        except errors.ContainerNotFound:
+            found = client.inspect_container(naming.name_of(instance.uuid))
+    return isolation.of_container(found["Config"]["Labels"])
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ class MockContainers(MockState):
                     "ImageID": found["Image"],
                     "Labels": dict(found["Config"]["Labels"]),
                     "State": found["State"]["Status"],
+                    "Status": formats.status(found["State"]),
                 }
                 for found in reversed(self._containers.values())
                 if (all or "status" in wanted or found["State"]["Status"] in RUNNING)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from typing import IO
 from typing import Any
 
@@ -22,6 +23,13 @@ _FILE_TYPES = {
     tarfile.CHRTYPE: 1 << 26 | 1 << 21,
     tarfile.FIFOTYPE: 1 << 25,
 }
+
+
+def status(state: Mapping[str, Any]) -> str:
+    """Return what GET /containers/json says of a container's state, in words."""
+    if state["Status"] == "exited":
+        return f"Exited ({state['ExitCode']}) 1 second ago"
+    return "Created" if state["Status"] == "created" else "Up 1 second"
 
 
 def unpacked(content: bytes) -> list[tuple[bytes, list[bytes], list[str]]]:

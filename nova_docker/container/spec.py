@@ -9,6 +9,7 @@ from typing import Any
 
 from nova import objects
 
+from nova_docker.container import init as inits
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.image import properties
@@ -18,8 +19,9 @@ _NETNS = "NOVA_NETNS"
 _ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
 _ROOT_VOLUMES = "NOVA_ROOT_VOLUMES"
 _ISOLATION = "NOVA_ISOLATION"
+_INIT = "NOVA_INIT"
 #: Variables of one server, which an image made from it must not inherit
-OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK, _ROOT_VOLUMES, _ISOLATION)
+OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK, _ROOT_VOLUMES, _ISOLATION, _INIT)
 #: With this variable, the runtime leaves out the mounts that stand for volumes
 VOLUMES_IN_ROOT = f"{_ROOT_VOLUMES}=1"
 
@@ -37,6 +39,7 @@ def specification(
     nameservers: Sequence[str],
     address: str | None,
     level: str,
+    init: str = inits.NONE,
     limits: Mapping[str, Any],
     mounts: Sequence[Mapping[str, Any]] = (),
     image_healthcheck: bool = False,
@@ -50,6 +53,7 @@ def specification(
     :param nameservers: DNS servers; if empty, the engine's defaults apply
     :param address: the server's first fixed IP, to which its host name resolves
     :param level: as :func:`nova_docker.container.isolation.level_of` returns it
+    :param init: as :func:`nova_docker.container.init.of_image` returns it
     :param limits: as :mod:`nova_docker.container.limits` returns them
     :param mounts: as :mod:`nova_docker.storage.mounts` returns them
     :param image_healthcheck: whether the engine runs the image's health check
@@ -63,13 +67,18 @@ def specification(
         f"{_ENGINE_NETWORK}={int(bridge)}",
         VOLUMES_IN_ROOT,
         f"{_ISOLATION}={level}",
+        f"{_INIT}={inits.SYSTEMD if init == inits.SYSTEMD else ''}",
         _PRODUCT,
     ]
     body: dict[str, Any] = {
         "Image": image,
         "Hostname": _hostname(instance),
         "Env": env,
-        "Labels": {**naming.labels(instance), isolation.LABEL: level},
+        "Labels": {
+            **naming.labels(instance),
+            isolation.LABEL: level,
+            inits.LABEL: init,
+        },
         # Without a terminal, a shell would reach the end of its input and exit.
         "Tty": True,
         "OpenStdin": True,
@@ -77,6 +86,7 @@ def specification(
             **limits,
             **isolation.container(level, instance.flavor),
             "Runtime": runtime,
+            **inits.host_config(init),
             "NetworkMode": "bridge" if bridge else "none",
             "Dns": list(nameservers),
             "ExtraHosts": [
@@ -90,6 +100,7 @@ def specification(
             "Mounts": list(mounts),
         },
     }
+    body |= inits.container(init)
     if not image_healthcheck:
         body["Healthcheck"] = {"Test": ["NONE"]}
     if words := properties.command(image_meta):

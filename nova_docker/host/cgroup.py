@@ -1,19 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's resource usage as the kernel counts it, in the form of the engine's stats.
+"""The kernel's control groups: whether servers may divide theirs, and what they count.
 
-An engine before Docker 26 that restarts while servers keep running (``live-restore``)
-knows no network of theirs, and then answers with empty statistics.
+A server's resource usage is returned in the form of the engine's stats. An engine
+before Docker 26 that restarts while servers keep running (``live-restore``) knows no
+network of theirs, and then answers with empty statistics.
 """
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
 
 ROOT = pathlib.Path("/sys/fs/cgroup")
 PROC = pathlib.Path("/proc")
+
+
+def why_not_delegated(info: Mapping[str, Any]) -> str | None:
+    """Return why no server can get a control group that it may divide, or None.
+
+    :param info: the response of GET /info
+    """
+    if (ROOT / "cgroup.controllers").exists():
+        return None
+    if not (ROOT / "unified/cgroup.controllers").exists():
+        return (
+            f"it has cgroup v1 without the v2 hierarchy; mount that on {ROOT}/unified, "
+            "or boot the host with cgroup v2"
+        )
+    if info.get("CgroupDriver") != "cgroupfs":
+        return (
+            "with cgroup v1, the engine's option native.cgroupdriver must be cgroupfs"
+        )
+    return None
 
 
 def stats(pid: int) -> dict[str, Any]:
@@ -53,7 +74,8 @@ def _groups(text: str) -> dict[str, str]:
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
-            found[controller] = path.lstrip("/")
+            # systemd moves itself to a group of its own.
+            found[controller] = path.lstrip("/").removesuffix("/init.scope")
     return found
 
 

@@ -19,6 +19,7 @@ from oslo_log import log as logging
 
 from docker_engine import errors
 from docker_engine.client import DockerClient
+from nova_docker.container import init
 from nova_docker.container import naming
 from nova_docker.container import state as states
 from nova_docker.host.reminders import Reminders
@@ -54,13 +55,18 @@ class LifecycleEvents:
     """
 
     def __init__(
-        self, client: DockerClient, emit: Callable[[virtevent.Event], None]
+        self,
+        client: DockerClient,
+        emit: Callable[[virtevent.Event], None],
+        reboot: Callable[[str, Callable[[str], None]], None],
     ) -> None:
         """
         :param emit: ComputeDriver.emit_event
+        :param reboot: :meth:`nova_docker.reboots.Reboots.begin`
         """
         self._client = client
         self._emit = emit
+        self._reboot = reboot
         self._stopping = threading.Event()
         self._stream: Any = None
         self._started: dict[str, float] = {}  # when, by UUID
@@ -104,7 +110,11 @@ class LifecycleEvents:
                     if self._stopping.is_set():
                         # stop() came too early to close this stream.
                         break
-                    found = self._power_states()
+                    servers = self._servers()
+                    found = {
+                        uuid: states.power_state_of(item["State"])
+                        for uuid, item in servers.items()
+                    }
                     if lost:
                         LOG.info("Following the Docker engine's event stream again")
                         lost = False
@@ -113,7 +123,7 @@ class LifecycleEvents:
                         seen = {} if seen is None else seen
                     before, seen = seen, found
                     if before is not None:
-                        self._report(missed(before, found))
+                        self._report_missed(before, found, servers)
                     for event in self._stream:
                         self._handle(event, seen)
             except errors.DockerError as error:
@@ -130,11 +140,21 @@ class LifecycleEvents:
                 )
             self._stopping.wait(RECONNECT_INTERVAL)
 
-    def _power_states(self) -> dict[str, int]:
-        servers = naming.by_uuid(self._client.list_containers(filters=naming.SERVERS))
-        return {
-            uuid: states.power_state_of(item["State"]) for uuid, item in servers.items()
-        }
+    def _servers(self) -> dict[str, dict[str, Any]]:
+        return naming.by_uuid(self._client.list_containers(filters=naming.SERVERS))
+
+    def _report_missed(
+        self,
+        before: Mapping[str, int],
+        found: Mapping[str, int],
+        servers: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        transitions = missed(before, found)
+        for uuid, item in servers.items():
+            if uuid in transitions and init.is_listed_as_rebooted(item):
+                del transitions[uuid]
+                self._reboot(uuid, self._report_stop)
+        self._report(transitions)
 
     def _handle(self, event: Mapping[str, Any], seen: dict[str, int]) -> None:
         """Report one event of the stream, and record the server's new state."""
@@ -147,6 +167,12 @@ class LifecycleEvents:
             self._reminders.drop(uuid)
             return
         seen[uuid], transition = _ACTIONS[event["Action"]]
+        if event["Action"] == "die" and init.has_rebooted(
+            attributes, attributes.get("exitCode")
+        ):
+            self._started.pop(uuid, None)
+            self._reboot(uuid, self._report_stop)
+            return
         self._report({uuid: transition})
         if event["Action"] == "start":
             self._started[uuid] = time.monotonic()
@@ -155,6 +181,11 @@ class LifecycleEvents:
             started = self._started.pop(uuid, -_SOON)
             if time.monotonic() - started < _SOON:
                 self._reminders.add(uuid)
+
+    def _report_stop(self, uuid: str) -> None:
+        """Report that a server stays stopped, whatever Nova does with it meanwhile."""
+        self._report({uuid: virtevent.EVENT_LIFECYCLE_STOPPED})
+        self._reminders.add(uuid)
 
     def _report(self, transitions: Mapping[str, int]) -> None:
         for uuid, transition in transitions.items():

@@ -22,7 +22,9 @@ from oslo_utils import versionutils
 from docker_engine import errors
 from docker_engine.api.checkpoints import restores
 from docker_engine.client import DockerClient
+from nova_docker.container import init
 from nova_docker.container import limits
+from nova_docker.host import cgroup
 from nova_docker.host import cpu
 from nova_docker.host import kernel
 from nova_docker.host.isolation import Isolation
@@ -124,6 +126,23 @@ class Host:
     def checkpoints(self) -> bool:
         """Whether the engine has the checkpoint API; creating one also needs CRIU."""
         return bool(self._info.get("ExperimentalBuild"))
+
+    @property
+    def missing_inits(self) -> dict[str, str]:
+        """Why servers cannot have an init, by :mod:`nova_docker.container.init`."""
+        missing = {}
+        if reason := cgroup.why_not_delegated(self._info):
+            missing[init.SYSTEMD] = reason
+        # It is the engine's own name, or a path. Some engines look for it in more
+        # directories, but then they know its version.
+        program = self._info.get("InitBinary") or init.DOCKER_INIT
+        commit = (self._info.get("InitCommit") or {}).get("ID")
+        if commit in (None, "N/A") and _program(program) is None:
+            missing[init.DOCKER_INIT] = (
+                f"the Docker engine does not find {program}; install it (it is tini), "
+                "or set init-path in the engine's daemon.json"
+            )
+        return missing
 
     @property
     def saves_memory(self) -> bool:
@@ -262,8 +281,12 @@ class Host:
 
 def _criu() -> str | None:
     """Return the path of CRIU's program, if it is installed."""
+    return _program("criu")
+
+
+def _program(name: str) -> str | None:
     path = os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
-    return shutil.which("criu", path=path)
+    return shutil.which(name, path=path)
 
 
 def _has_project_quota(path: str) -> bool:

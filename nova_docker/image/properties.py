@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image properties that determine a server's command and its administrator."""
+"""Image properties that determine a server's first process and its administrator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import shlex
 
 from nova import exception
 from nova import objects
+
+from nova_docker.container.init import INITS
+
+_INIT = "os_init"
 
 
 def command(image_meta: objects.ImageMeta) -> list[str] | None:
@@ -25,6 +29,26 @@ def command(image_meta: objects.ImageMeta) -> list[str] | None:
             image_id=image_meta.id,
             reason=f"property os_command_line is not a valid command line: {error}",
         ) from error
+
+
+def init(instance: objects.Instance, image_meta: objects.ImageMeta) -> str | None:
+    """Return the init in the property ``os_init``.
+
+    Nova passes only the properties that it knows itself to a driver, and stores the
+    others of a server's image with the server; those of a rescue image it drops.
+
+    :returns: one of :data:`nova_docker.container.init.INITS`, None if there is none
+    :raises ImageUnacceptable: if there is no such init
+    """
+    if image_meta.id != instance.image_ref:
+        return None
+    value = instance.system_metadata.get(f"image_{_INIT}")
+    if value and value not in INITS:
+        raise exception.ImageUnacceptable(
+            image_id=image_meta.id,
+            reason=f"property {_INIT}={value} is none of {', '.join(INITS)}",
+        )
+    return value or None
 
 
 def admin_user(image_meta: objects.ImageMeta) -> str:

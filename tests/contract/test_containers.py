@@ -154,6 +154,13 @@ def test_a_stopped_container_cannot_be_killed_or_paused(client, container):
         client.pause_container(container)
 
 
+def test_a_list_has_the_exit_codes_of_containers(client, container):
+    client.start_container(container)
+    client.stop_container(container, 0)
+    [listed] = client.list_containers()
+    assert listed["Status"].startswith("Exited (137) ")
+
+
 def test_a_running_container_is_only_removed_by_force(client, container):
     client.start_container(container)
     with pytest.raises(errors.Conflict):

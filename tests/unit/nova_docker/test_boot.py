@@ -36,6 +36,7 @@ class Host:
 
     disk_quota = False
     isolation = Isolation()
+    missing_inits = {}
 
     def limits(self, flavor):
         return {"PidsLimit": 100}
@@ -45,13 +46,15 @@ class Images:
     """A stand-in for :class:`nova_docker.image.store.ImageStore`."""
 
     volumes = None
+    command = None
 
     def check(self, image_meta, flavor):
         if flavor.root_gb < image_meta.min_disk:
             raise exception.FlavorDiskSmallerThanImage(flavor_size=0, image_size=1)
 
     def ensure(self, context, image_meta, flavor, trusted_certs):
-        return {"Id": IMAGE, "Config": {"Volumes": self.volumes}}
+        config = {"Volumes": self.volumes, "Cmd": self.command}
+        return {"Id": IMAGE, "Config": config}
 
 
 class Nics:
@@ -344,6 +347,49 @@ def test_a_server_that_cannot_be_a_container_is_refused(
     instance = samples.instance(flavor=samples.flavor(**flavor))
     with pytest.raises(getattr(exception, error)):
         boot.check(instance, samples.image_meta(**image), devices)
+
+
+SHARED = {"extra_specs": {"docker:isolation": "shared"}}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"system_metadata": {"image_os_init": "systemd"}},
+        {"properties": {"os_command_line": "/sbin/init"}},
+    ],
+)
+def test_systemd_without_a_user_namespace_is_refused_before_anything_happens(
+    boot, image
+):
+    metadata = image.pop("system_metadata", {})
+    shared = samples.flavor(**SHARED)
+    for flavor, refused in (shared, True), (samples.flavor(), False):
+        instance = samples.instance(flavor=flavor, system_metadata=metadata)
+        with (
+            pytest.raises(exception.InvalidInput)
+            if refused
+            else contextlib.nullcontext()
+        ):
+            boot.check(instance, samples.image_meta(**image), None)
+
+
+def test_an_image_with_systemd_is_refused_before_its_container_is_created(
+    client, images, nics, boot
+):
+    images.command = ["/sbin/init"]
+    instance = samples.instance(flavor=samples.flavor(**SHARED))
+    with pytest.raises(exception.InvalidInput, match="systemd"):
+        run(boot, instance)
+    assert client.list_containers() == []
+    assert not nics.plugged
+
+
+def test_an_init_that_the_host_does_not_have_is_refused(host, boot):
+    host.missing_inits = {"docker-init": "install it"}
+    instance = samples.instance(system_metadata={"image_os_init": "docker-init"})
+    with pytest.raises(exception.InvalidInput, match="install it"):
+        boot.check(instance, samples.image_meta(), None)
 
 
 def test_an_ordinary_server_is_accepted(boot):

@@ -94,6 +94,7 @@ def test_a_server_has_no_network_of_the_engine_by_default():
         "NOVA_ENGINE_NETWORK=0",
         "NOVA_ROOT_VOLUMES=1",
         "NOVA_ISOLATION=user",
+        "NOVA_INIT=",
         "product_name=OpenStack Nova",
     ]
 

@@ -45,9 +45,10 @@ def test_cgroup_v1(write):
     }
 
 
+@pytest.mark.parametrize("own", ["", "/init.scope"])
 @pytest.mark.parametrize("limit", [str(64 * MIB), "max"])
-def test_cgroup_v2(write, limit):
-    write("proc/7/cgroup", "0::/system.slice/docker-7.scope\n")
+def test_cgroup_v2(write, limit, own):
+    write("proc/7/cgroup", f"0::/system.slice/docker-7.scope{own}\n")
     group = "cgroup/system.slice/docker-7.scope"
     write(f"{group}/memory.max", f"{limit}\n")
     write(f"{group}/memory.current", f"{40 * MIB}\n")
@@ -67,3 +68,21 @@ def test_this_process_has_control_groups():
 def test_a_process_that_has_ended_has_none(write):
     with pytest.raises(OSError, match="No such file"):
         cgroup.stats(0)
+
+
+@pytest.mark.parametrize(
+    ("file", "driver", "reason"),
+    [
+        ("cgroup.controllers", "systemd", None),
+        ("cgroup.controllers", "cgroupfs", None),
+        ("unified/cgroup.controllers", "cgroupfs", None),
+        ("unified/cgroup.controllers", "systemd", "native.cgroupdriver"),
+        ("memory/tasks", "cgroupfs", "v1 without the v2 hierarchy"),
+    ],
+)
+def test_a_host_without_control_groups_to_divide_says_what_it_needs(
+    write, file, driver, reason
+):
+    write(f"cgroup/{file}", "")
+    found = cgroup.why_not_delegated({"CgroupDriver": driver})
+    assert found is None if reason is None else reason in found

@@ -12,6 +12,7 @@ from nova.virt import event as virtevent
 
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
+from nova_docker.container import init
 from nova_docker.container import naming
 from nova_docker.host import events
 from nova_docker.host import reminders
@@ -24,6 +25,10 @@ PAUSED = virtevent.EVENT_LIFECYCLE_PAUSED
 RESUMED = virtevent.EVENT_LIFECYCLE_RESUMED
 
 
+def never(uuid, otherwise):
+    raise AssertionError(f"{uuid} has not rebooted")
+
+
 @pytest.fixture
 def client():
     mock = MockDockerClient()
@@ -33,7 +38,7 @@ def client():
 
 @pytest.fixture
 def server(client):
-    labels = {naming.UUID_LABEL: "1"}
+    labels = {naming.UUID_LABEL: "1", init.LABEL: init.SYSTEMD}
     client.create_container("nova-1", {"Image": "busybox:1", "Labels": labels})
     return "nova-1"
 
@@ -47,6 +52,7 @@ def reported(client, server, monkeypatch):
     follower = events.LifecycleEvents(
         client,
         lambda event: received.put((event.get_instance_uuid(), event.get_transition())),
+        lambda uuid, otherwise: received.put((uuid, otherwise)),
     )
     follower.start()
     # The first event shows that the stream is open.
@@ -71,6 +77,29 @@ def test_each_change_of_state_is_reported(client, server, reported):
         ("1", RESUMED),
         ("1", STOPPED),
     ]
+
+
+def test_a_reboot_is_not_reported_unless_the_server_stays_stopped(
+    client, server, reported
+):
+    client.exit(server, 129)
+    uuid, otherwise = reported.get(timeout=TIMEOUT)
+    assert reported.empty()
+    otherwise(uuid)
+    assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
+    client.start_container(server)
+    assert reported.get(timeout=TIMEOUT) == ("1", STARTED)
+    client.exit(server, 130)
+    assert reported.get(timeout=TIMEOUT) == ("1", STOPPED)
+
+
+def test_a_reboot_while_the_engine_was_away_is_noticed(client, server, reported):
+    streams, client._streams = client._streams, []
+    client.exit(server, 129)
+    for stream in streams:
+        stream.close()
+    uuid, otherwise = reported.get(timeout=TIMEOUT)
+    assert (uuid, callable(otherwise)) == ("1", True)
 
 
 def test_an_exit_soon_after_the_start_is_reported_again(
@@ -120,7 +149,7 @@ def test_an_exit_is_reported_if_the_engine_was_away_at_the_start(
 ):
     monkeypatch.setattr(events, "RECONNECT_INTERVAL", 0.01)
     received = queue.Queue()
-    follower = events.LifecycleEvents(client, received.put)
+    follower = events.LifecycleEvents(client, received.put, never)
     client.fail_next(failing, errors.Unreachable("gone"))
     follower.start()
     try:
@@ -163,7 +192,7 @@ def test_an_event_that_nova_cannot_handle_does_not_stop_the_others(client, serve
         if received.qsize() == 1:
             raise RuntimeError("no database")
 
-    follower = events.LifecycleEvents(client, refuse_once)
+    follower = events.LifecycleEvents(client, refuse_once, never)
     follower.start()
     try:
         for _ in range(200):
@@ -186,7 +215,7 @@ def test_stop_also_works_while_the_stream_is_being_opened(client):
         return events_of(**arguments)
 
     client.events = slow
-    follower = events.LifecycleEvents(client, lambda event: None)
+    follower = events.LifecycleEvents(client, lambda event: None, never)
     follower.start()
     assert opening.wait(TIMEOUT)
     stopping = threading.Thread(target=follower.stop, daemon=True)

@@ -220,3 +220,25 @@ def test_novas_cpu_monitor_accepts_the_statistics(
     assert values["cpu.frequency"] == int(frequency or 0)
     assert values["cpu.user.time"] > 0 and values["cpu.idle.time"] > 0
     assert 0 <= values["cpu.percent"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("binary", "commit", "missing"),
+    [
+        ("sh", "N/A", False),
+        ("no-such-init", "N/A", True),
+        ("no-such-init", None, True),
+        # The engine has found it where this process does not look.
+        ("no-such-init", "", False),
+        ("no-such-init", "de40ad0", False),
+    ],
+)
+def test_a_missing_init_of_the_engine_is_noticed(
+    connected_host, binary, commit, missing
+):
+    connected_host._info |= {"InitBinary": binary}
+    if commit is not None:
+        connected_host._info |= {"InitCommit": {"ID": commit}}
+    found = connected_host.missing_inits
+    assert ("docker-init" in found) is missing
+    assert binary in found.get("docker-init", binary)
