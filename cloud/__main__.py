@@ -19,6 +19,7 @@ from cloud import credentials
 from cloud import directories
 from cloud import down
 from cloud import engine
+from cloud import images
 from cloud import operating
 from cloud import settings
 from cloud import step_runner
@@ -109,6 +110,15 @@ def tempest(regex: str | None) -> None:
         sys.exit(commands.run_python_in_terminal("cloud.tempest", *arguments))
 
 
+def systemd() -> None:
+    """Bring the cloud up, and build the image with systemd."""
+    up()
+    with state_lock():
+        commands.set_log(settings.LOG / "systemd.log")
+        images.make_systemd()
+    print(f"\nGlance lists the image {images.SYSTEMD} a moment later.")
+
+
 def fake_compute() -> None:
     """Bring the cloud up with a second, fake nova-compute for tests/bench."""
     with state_lock():
@@ -125,6 +135,7 @@ def print_completion() -> None:
         "logs": ["--follow", *names],
         "restart": names,
         "env": credentials.USERS,
+        "systemd": [],
         "tempest": [],
         "down": ["--purge"],
         "completion": [],
@@ -233,6 +244,14 @@ def parser() -> argparse.ArgumentParser:
         default="admin",
         type=known_user,
         help="admin (the default), or demo, an ordinary user",
+    )
+
+    add(
+        "systemd",
+        systemd,
+        "build the image quickstart/debian-systemd",
+        "Its servers run systemd and cloud-init, as virtual machines do. Takes about "
+        "a minute. Brings the cloud up first.",
     )
 
     verb = add(

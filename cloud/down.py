@@ -131,7 +131,7 @@ def _purge() -> None:
             engine.remove(f"nova-{server}")
         for image_id in state.get("images", []):
             engine.remove_image(f"nova-glance/{image_id}:latest")
-        for name in images.NAMES:
+        for name in (*images.NAMES, images.SYSTEMD):
             engine.remove_image(name)
     service_user.remove_user()
     if state.get("made_netns_directory"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images busybox and debian, built from Debian packages.
+"""The images busybox, debian and debian-systemd, built from Debian packages.
 
 They are images of the engine. Glance lists them through glance-docker-sync, as it
 lists the result of ``docker build``, and stores nothing of them.
@@ -22,11 +22,15 @@ from cloud.state import state
 BUSYBOX = "quickstart/busybox:latest"
 DEBIAN = "quickstart/debian:latest"
 NAMES = (BUSYBOX, DEBIAN)
+# Built on demand
+SYSTEMD = "quickstart/debian-systemd:latest"
 
 SUITE = "bookworm"
 # What users and Tempest expect to find in a server.
 COMMANDS = ("curl", "iproute2", "iputils-ping", "netbase", "sudo")
 SERVER_INIT = settings.SOURCE / "cloud/debian-image/server-init"
+CLOUD_INIT = settings.SOURCE / "cloud/debian-image/cloud-init.cfg"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def make_busybox_tree() -> None:
@@ -95,20 +99,45 @@ def debootstrap(target: pathlib.Path, packages: Sequence[str], *hooks: str) -> N
     )
 
 
+def make_systemd_tree(target: pathlib.Path) -> None:
+    """Build a Debian with systemd, cloud-init and an SSH server, as a tar archive.
+
+    cloud-init makes the host keys, and installs the key of a server's key pair.
+    """
+    debootstrap(
+        target,
+        (
+            *("cloud-init", "dbus", "libpam-systemd", "openssh-server", "systemd-sysv"),
+            *COMMANDS,
+        ),
+        'rm -f "$1"/etc/ssh/ssh_host_*',
+        # Each server has an id of its own.
+        'true > "$1/etc/machine-id"',
+        f'install -m 644 {CLOUD_INIT} "$1/etc/cloud/cloud.cfg.d/90_nova-docker.cfg"',
+    )
+
+
 def import_busybox() -> None:
     _import(BUSYBOX, _tree("busybox"), ['CMD ["/bin/sh"]', "ENV PATH=/bin"])
 
 
 def import_debian() -> None:
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     entrypoint = 'ENTRYPOINT ["/usr/local/sbin/server-init"]'
-    changes = [entrypoint, f"ENV PATH={path}", "EXPOSE 22"]
+    changes = [entrypoint, f"ENV PATH={PATH}", "EXPOSE 22"]
     if not engine.has_image(DEBIAN) and not _tree("debian").exists():
         # Somebody has removed the image from the engine.
         state.set("made_debian", False)
         make_debian_tree()
     _import(DEBIAN, _tree("debian"), changes)
     state.set("made_debian", True)
+
+
+def make_systemd() -> None:
+    """Build the image debian-systemd, unless the engine has it."""
+    tree = _tree("debian-systemd")
+    if not engine.has_image(SYSTEMD):
+        make_systemd_tree(tree)
+        _import(SYSTEMD, tree, ['CMD ["/sbin/init"]', f"ENV PATH={PATH}", "EXPOSE 22"])
 
 
 def _tree(name: str) -> pathlib.Path:

@@ -23,6 +23,7 @@ VERBS = (
     "logs",
     "restart",
     "env",
+    "systemd",
     "tempest",
     "down",
     "completion",
