@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +18,13 @@ from nova.network import model
 from nova.virt import fake
 from pyroute2 import netns
 
+from nova_docker import config_drive
 from nova_docker.driver import DockerDriver
+from nova_docker.image.store import tag_of
 from nova_docker.privsep import network
 from tests import archives
 from tests import samples
+from tests import systemd
 from tests.engine import Engine
 from tests.functional import host
 from tests.functional import ovs
@@ -28,6 +33,14 @@ from tests.functional.host import Server
 
 # Docker's tag of an image without a name
 NO_TAG = "<none>:<none>"
+
+# What Nova would take from its database
+CONFIG_DRIVE = {
+    "openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}',
+    "openstack/latest/user_data": b"#cloud-config\nwrite_files:\n"
+    b"- {path: /srv/note, content: from the user}\n",
+}
+SYSTEM_SECONDS = 90  # until systemd and cloud-init have finished
 
 
 @pytest.fixture(scope="session")
@@ -148,6 +161,59 @@ def boot(
     yield spawn
     for server in servers:
         driver.destroy(None, server.instance, server.network_info)
+
+
+@pytest.fixture(scope="session")
+def debian_systemd(engine: Engine, request: pytest.FixtureRequest) -> str:
+    """The Glance ID of a Debian with systemd, which the engine has."""
+    cache = request.config.cache.mkdir("debian-systemd")
+    image_id = samples.uuid()
+    systemd.load(engine.host, systemd.tree(pathlib.Path(cache)), tag_of(image_id))
+    return image_id
+
+
+@pytest.fixture
+def systemd_image(debian_systemd: str) -> objects.ImageMeta:
+    return samples.image_meta(id=debian_systemd)
+
+
+@pytest.fixture
+def running() -> Callable[[Server], bool]:
+    """Waits until systemd has started everything; returns whether all is well."""
+
+    def wait(server: Server) -> bool:
+        deadline = time.monotonic() + SYSTEM_SECONDS
+        found = ""
+        while found not in ("running", "degraded") and time.monotonic() < deadline:
+            time.sleep(0.2)
+            with contextlib.suppress(subprocess.CalledProcessError):
+                found = server.run("systemctl is-system-running || :").strip()
+        return found == "running"
+
+    return wait
+
+
+@pytest.fixture
+def boot_systemd(
+    boot: Callable[..., Server],
+    systemd_image: objects.ImageMeta,
+    running: Callable[[Server], bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Server]:
+    """Boots a Debian with systemd, and waits until all of it runs."""
+
+    # Without a config drive, cloud-init would look for the metadata service.
+    monkeypatch.setattr(config_drive, "_contents", lambda *args: CONFIG_DRIVE)
+
+    def spawn(image_meta: objects.ImageMeta = systemd_image, **values: Any) -> Server:
+        values = {"flavor": samples.flavor(memory_mb=512, vcpus=2)} | values
+        server = boot(
+            image_meta, image_ref=image_meta.id, config_drive="True", **values
+        )
+        assert running(server), server.run("systemctl --failed; journalctl -b | tail")
+        return server
+
+    return spawn
 
 
 @pytest.fixture

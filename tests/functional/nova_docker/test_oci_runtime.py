@@ -152,7 +152,14 @@ def test_a_server_has_a_limited_number_of_terminals(runtime, namespace):
 
 
 @pytest.mark.parametrize(
-    "name", ["NOVA_NETNS", "NOVA_ENGINE_NETWORK", "NOVA_ROOT_VOLUMES", "NOVA_ISOLATION"]
+    "name",
+    [
+        "NOVA_NETNS",
+        "NOVA_ENGINE_NETWORK",
+        "NOVA_ROOT_VOLUMES",
+        "NOVA_ISOLATION",
+        "NOVA_INIT",
+    ],
 )
 def test_a_variable_that_is_set_twice_is_refused(runtime, namespace, name):
     env = [f"NOVA_NETNS={namespace}", f"{name}=0", f"{name}=1"]
@@ -246,6 +253,80 @@ def test_a_network_namespace_of_another_owner_is_refused(runtime, namespace):
         userns.release(namespace)
     assert code != 0 and calls == []
     assert "belongs to another user namespace" in error
+
+
+@pytest.fixture
+def prepared(runtime, isolated, container_id, tmp_path):
+    """Creates a container for systemd, and returns its OCI spec."""
+    (tmp_path / "root").mkdir()
+    group = f"/nova-docker-test/{container_id}"
+
+    def call(**linux):
+        made = spec(
+            f"NOVA_NETNS={isolated}",
+            "NOVA_ISOLATION=user",
+            "NOVA_INIT=systemd",
+            "container=images-own",
+        )
+        made["root"] = {"path": str(tmp_path / "root")}
+        made["mounts"] = [
+            mount("proc", "/proc"),
+            mount("cgroup", "/sys/fs/cgroup", "ro", "nosuid"),
+            {**mount("bind", "/run/given", "bind"), "source": str(tmp_path)},
+        ]
+        made["linux"] |= {"cgroupsPath": group} | linux
+        code, error, calls = runtime(
+            "create", "--bundle", str(runtime.bundle), "c1", spec=made
+        )
+        assert (code, len(calls)) == (0, 1), error
+        return created(runtime)
+
+    yield call
+    for path in pathlib.Path("/sys/fs/cgroup").glob(f"**{group}"):
+        path.rmdir()
+        path.parent.rmdir()
+
+
+@pytest.mark.usefixtures("configuration")
+def test_systemd_gets_what_it_needs(prepared):
+    memory = {"memory": {"limit": 100 * 2**20}}
+    found = prepared(resources=memory)
+    assert {"type": "cgroup"} in found["linux"]["namespaces"]
+    # An image cannot choose the kind of container.
+    kinds = [v for v in found["process"]["env"] if v.startswith("container=")]
+    assert kinds == ["container=docker"]
+    mounts = {m["destination"]: m for m in found["mounts"]}
+    assert list(mounts)[-4:] == ["/run", "/run/lock", "/tmp", "/run/given"]
+    assert "size=52428800" in mounts["/tmp"]["options"]
+    assert "rw" in mounts["/sys/fs/cgroup"]["options"]
+    assert "ro" not in mounts["/sys/fs/cgroup"]["options"]
+
+
+@pytest.mark.usefixtures("configuration")
+def test_only_the_subtree_of_a_control_group_is_delegated(prepared, container_id):
+    found = prepared()
+    [group] = pathlib.Path("/sys/fs/cgroup").glob(f"**/{container_id}")
+    own = {p.name for p in group.iterdir() if p.stat().st_uid == 1 << 30}
+    assert own <= set(pathlib.Path("/sys/kernel/cgroup/delegate").read_text().split())
+    assert {"cgroup.procs", "cgroup.subtree_control"} <= own
+    assert group.stat().st_uid == 1 << 30 and group.parent.stat().st_uid == 0
+    if "unified" in group.parts:
+        bound = (group / "cgroup.max.descendants").read_text()
+        assert not found["linux"].get("resources", {}).get("unified")
+    else:
+        bound = found["linux"]["resources"]["unified"]["cgroup.max.descendants"]
+    assert int(bound) == 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [("systemd", "NOVA_ISOLATION=user"), ("other", "unknown")]
+)
+def test_an_init_that_cannot_run_is_refused(runtime, namespace, value, reason):
+    code, error, calls = create(
+        runtime, f"NOVA_NETNS={namespace}", f"NOVA_INIT={value}"
+    )
+    assert code != 0 and calls == []
+    assert reason in error
 
 
 def test_the_runtime_says_which_isolation_it_knows(runtime):
