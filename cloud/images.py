@@ -28,8 +28,8 @@ SYSTEMD = "quickstart/debian-systemd:latest"
 SUITE = "bookworm"
 # What users and Tempest expect to find in a server.
 COMMANDS = ("curl", "iproute2", "iputils-ping", "netbase", "sudo")
-SERVER_INIT = settings.SOURCE / "cloud/debian-image/server-init"
-CLOUD_INIT = settings.SOURCE / "cloud/debian-image/cloud-init.cfg"
+FILES = settings.SOURCE / "cloud/debian-image"
+SERVER_INIT = FILES / "server-init"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -113,7 +113,16 @@ def make_systemd_tree(target: pathlib.Path) -> None:
         'rm -f "$1"/etc/ssh/ssh_host_*',
         # Each server has an id of its own.
         'true > "$1/etc/machine-id"',
-        f'install -m 644 {CLOUD_INIT} "$1/etc/cloud/cloud.cfg.d/90_nova-docker.cfg"',
+        *(
+            f'install -D -m 644 {FILES / name} "$1/etc/{target}"'
+            for name, target in (
+                ("cloud-init.cfg", "cloud/cloud.cfg.d/90_nova-docker.cfg"),
+                (
+                    "cloud-init-local.conf",
+                    "systemd/system/cloud-init-local.service.d/nova-docker.conf",
+                ),
+            )
+        ),
     )
 
 

@@ -21,6 +21,11 @@ def up() -> None:
     subprocess.run([QUICKSTART, "up"], check=True)
 
 
+def make_systemd() -> None:
+    """Build the quickstart's image with systemd, unless it exists."""
+    subprocess.run([QUICKSTART, "systemd"], check=True)
+
+
 @functools.cache
 def environment() -> dict[str, str]:
     """Return the variables that ``./quickstart env`` exports, without PATH."""
