@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import threading
+import typing
 
 import pytest
 from nova import conf as nova_conf
@@ -36,7 +37,7 @@ class Host:
 
     disk_quota = False
     isolation = Isolation()
-    missing_inits = {}
+    missing_inits: typing.ClassVar[dict[str, str]] = {}
 
     def limits(self, flavor):
         return {"PidsLimit": 100}
