@@ -102,12 +102,19 @@ class Reboots:
     def recover(self) -> None:
         """Start the servers that have rebooted while nova-compute did not run.
 
-        Only the first call does, which comes after Nova has plugged their NICs.
+        Only the first call does, which comes after Nova has plugged their NICs. If the
+        engine fails, the next one does.
         """
-        if not self._recovered:
-            for uuid in rebooted(self._client):
-                self.begin(uuid)
-            self._recovered = True
+        if self._recovered:
+            return
+        try:
+            servers = rebooted(self._client)
+        except exception.NovaException as error:
+            LOG.warning("Failed to look for servers that have rebooted: %s", error)
+            return
+        for uuid in servers:
+            self.begin(uuid)
+        self._recovered = True
 
     def hides(self, instance: objects.Instance) -> bool:
         """Return whether a server that is stopped is just about to start again."""

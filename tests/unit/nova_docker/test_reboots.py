@@ -15,6 +15,7 @@ from nova.compute import task_states
 from nova.compute import vm_states
 from oslo_concurrency import lockutils
 
+from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker import reboots
 from nova_docker.container import init
@@ -245,6 +246,10 @@ def test_a_reboot_while_nova_compute_was_down_is_made_up_for_once(
     client, instance, rebooting
 ):
     client.exit(naming.name_of(instance.uuid), 129)
+    client.fail_next("list_containers", errors.Unreachable("gone"))
+    rebooting.recover()
+    finish(rebooting)
+    assert not runs(client, instance)
     rebooting.recover()
     finish(rebooting)
     assert runs(client, instance)
