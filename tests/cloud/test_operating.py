@@ -8,7 +8,8 @@ import json
 import subprocess
 from concurrent import futures
 
-from openstack import exceptions
+from keystoneauth1.exceptions import ClientException
+from openstack.exceptions import SDKException
 
 from tests.cloud import cloud
 
@@ -52,7 +53,7 @@ def test_a_list_of_neutron_is_complete_from_its_start(boot, demo):
         """Return whether the port was in each list."""
         listed = []
         while not restarted.done():
-            with contextlib.suppress(exceptions.SDKException):
+            with contextlib.suppress(SDKException, ClientException):
                 listed.append([each.id for each in demo.network.ports()])
         return all(port in each for each in listed)
 
