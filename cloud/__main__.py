@@ -116,7 +116,8 @@ def systemd() -> None:
     with state_lock():
         commands.set_log(settings.LOG / "systemd.log")
         images.make_systemd()
-    print(f"\nGlance lists the image {images.SYSTEMD} a moment later.")
+        commands.run_python("cloud.resources", "systemd")
+    print(f"\nThe image {images.SYSTEMD} is ready.")
 
 
 def fake_compute() -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
+from cloud import images
 from cloud.errors import QuickstartError
 from cloud.resources import compute
 from cloud.resources import fake_compute
@@ -16,6 +18,7 @@ from cloud.resources import server
 PARTS = {
     "users": identity.create_users,
     "images": image.wait_until_listed,
+    "systemd": functools.partial(image.wait_until_listed, [images.SYSTEMD]),
     "networks": network.create_networks,
     "flavors": compute.create_flavors,
     "compute": compute.wait_until_ready,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from openstack.connection import Connection
@@ -13,19 +14,21 @@ from cloud.probes import wait_until
 from cloud.resources.connection import connect
 
 
-def wait_until_listed() -> None:
-    """Wait until Glance lists the images that the quickstart built on the engine."""
+def wait_until_listed(names: Sequence[str] = images.NAMES) -> None:
+    """Wait until Glance lists images that the quickstart built on the engine."""
     api = connect().image
 
     def listed() -> bool:
         return all(
             any(image.status == "active" for image in api.images(name=name))
-            for name in images.NAMES
+            for name in names
         )
 
     log = settings.LOG / "glance-docker-sync.log"
-    names = " and ".join(images.NAMES)
-    wait_until(listed, f"Glance does not list the engine's images {names}; see {log}")
+    wait_until(
+        listed,
+        f"Glance does not list the engine's images {' and '.join(names)}; see {log}",
+    )
 
 
 def create(cloud: Connection, name: str) -> str:
