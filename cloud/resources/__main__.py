@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 
-from cloud import images
 from cloud.errors import QuickstartError
 from cloud.resources import compute
 from cloud.resources import fake_compute
@@ -18,7 +16,7 @@ from cloud.resources import server
 PARTS = {
     "users": identity.create_users,
     "images": image.wait_until_listed,
-    "systemd": functools.partial(image.wait_until_listed, [images.SYSTEMD]),
+    "systemd": image.wait_until_systemd_is_listed,
     "networks": network.create_networks,
     "flavors": compute.create_flavors,
     "compute": compute.wait_until_ready,

@@ -31,6 +31,11 @@ def wait_until_listed(names: Sequence[str] = images.NAMES) -> None:
     )
 
 
+def wait_until_systemd_is_listed() -> None:
+    """Wait until Glance lists the image with systemd."""
+    wait_until_listed([images.SYSTEMD])
+
+
 def create(cloud: Connection, name: str) -> str:
     """Create a public image without data, and return its id."""
     response = cloud.image.post(
