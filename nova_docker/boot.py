@@ -222,7 +222,7 @@ class Boot:
                 },
                 mounts=[*mounts, *image_volumes.placeholders(volume_paths, mounts)],
                 image_healthcheck=CONF.docker.image_healthcheck,
-                runtime=CONF.docker.runtime,
+                runtime=_runtime_of(level),
                 network_mode=CONF.docker.network_mode,
                 log_size_mb=CONF.docker.console_log_size_mb,
             )
@@ -325,3 +325,9 @@ class Boot:
                     # If Nova's own attempt to destroy it fails as well, Nova sends no
                     # other for a server without a container.
                     config_drive.remove(instance.uuid)
+
+
+def _runtime_of(level: str) -> str:
+    """Return the engine's name of the OCI runtime for a level of isolation."""
+    gvisor = level == isolation.GVISOR
+    return str(CONF.docker.gvisor_runtime if gvisor else CONF.docker.runtime)

@@ -3,7 +3,8 @@
 
 A server is suspended to disk with a checkpoint, if the engine is experimental and CRIU
 is installed. Otherwise, or if CRIU cannot write this server, it is frozen in memory. So
-is a server with a user namespace, into which CRIU cannot restore it.
+is a server with a user namespace, into which CRIU cannot restore it, or with gVisor,
+of which CRIU knows nothing.
 Either way it is disconnected until it runs again.
 """
 
@@ -49,8 +50,8 @@ class Checkpoints:
             if guest.namespaces().level != isolation.SHARED:
                 LOG.info(
                     "The server is frozen in memory: CRIU cannot restore processes "
-                    "into its user namespace. A flavor with docker:isolation=shared "
-                    "allows it to be suspended to disk.",
+                    "into a user namespace or into gVisor. A flavor with "
+                    "docker:isolation=shared allows it to be suspended to disk.",
                     instance=instance,
                 )
             elif self._save(guest, instance):

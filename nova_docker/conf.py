@@ -55,6 +55,21 @@ nova-compute refuses to start if the engine does not have this runtime.
 """,
     ),
     cfg.StrOpt(
+        "gvisor_runtime",
+        default="nova-gvisor",
+        help="""
+Name under which the OCI runtime ``nova-docker-gvisor`` is registered with the
+engine, for servers with ``docker:isolation=gvisor``.
+
+It is optional, and needs gVisor's program ``runsc``::
+
+    {"runtimes": {"nova-gvisor": {"path": "/usr/local/bin/nova-docker-gvisor"}}}
+
+With ``runtimeArgs``, an operator can give ``runsc`` options, for example
+``["--platform=kvm"]``. A running engine reads the file again on SIGHUP.
+""",
+    ),
+    cfg.StrOpt(
         "network_mode",
         default="none",
         choices=[
@@ -78,6 +93,11 @@ nova-compute refuses to start if the engine does not have this runtime.
                 "user of the host, and another one for each server.",
             ),
             ("shared", "Root in a server is root of the host, with few capabilities."),
+            (
+                "gvisor",
+                "Each server has a kernel of its own, which is gVisor's: its programs "
+                "make no system call of the host.",
+            ),
         ],
         help="""
 Isolation of the servers whose flavor has no extra spec ``docker:isolation``.

@@ -433,18 +433,17 @@ class DockerDriver(driver.ComputeDriver):
         timeout: int = 0,
         retry_interval: int = 0,
     ) -> str:
-        # Nothing is migrated or powered off: the limits of the running container
-        # change. They change here, where Nova can still roll back a failure.
+        # Nothing is migrated or powered off, except with gVisor: the limits of the
+        # container change. They change here, where Nova can still roll back a failure.
         with rolled_back():
-            guest = self._guest(instance)
             resize.refuse(
                 instance,
                 flavor,
                 dest,
                 disk_quota=self._host.disk_quota,
-                level=guest.namespaces().level,
+                level=self._guest(instance).namespaces().level,
             )
-            guest.limit(self._host.limits(flavor))
+            self._power.limit(instance, network_info, flavor, timeout)
         return ""
 
     def finish_migration(
@@ -483,7 +482,9 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         share_info: Any = None,
     ) -> None:
-        self._guest(instance).limit(self._host.limits(instance.flavor))
+        self._power.limit(
+            instance, network_info, instance.flavor, CONF.shutdown_timeout
+        )
         if power_on:
             self.power_on(context, instance, network_info)
 
@@ -533,6 +534,7 @@ class DockerDriver(driver.ComputeDriver):
         vif: Any,
     ) -> None:
         found = self._guest(instance).namespaces()
+        isolation.refuse_change_of_nics(found.level, found.in_use, instance.uuid)
         with self._nics.attached(
             instance, vif, level=found.level, connected=found.running
         ):
@@ -542,6 +544,8 @@ class DockerDriver(driver.ComputeDriver):
     def detach_interface(
         self, context: Any, instance: objects.Instance, vif: Any
     ) -> None:
+        found = self._guest(instance).namespaces()
+        isolation.refuse_change_of_nics(found.level, found.in_use, instance.uuid)
         self._nics.detach(instance, vif)
 
     def _guest(self, instance: objects.Instance) -> Guest:

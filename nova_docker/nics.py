@@ -48,6 +48,9 @@ LOG = logging.getLogger(__name__)
 # even if a later one has a gateway, too.
 _METRIC_STEP = 100
 
+# Destinations of default routes, by the version of IP
+_DEFAULTS = {4: "0.0.0.0/0", 6: "::/0"}
+
 # Address at which Neutron serves Nova's metadata.
 _METADATA = "169.254.169.254/32"
 
@@ -57,6 +60,7 @@ def plan(
     *,
     first: int = 0,
     present: Mapping[str, str] | None = None,
+    one_default: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the configuration of a server's NICs in its namespace.
 
@@ -65,6 +69,8 @@ def plan(
 
     :param first: number of the first NIC; 1 where eth0 belongs to the engine
     :param present: names of the existing NICs, by their host ends
+    :param one_default: whether only the NIC with the lowest metric has a default route.
+        gVisor does not start with two of them.
     :returns: for each VIF in order, a dict of ``name`` (eth0, ...), ``host_dev``,
         ``mac``, ``mtu`` (bytes), ``tx_checksum`` (whether the NIC may leave checksums
         to the datapath), ``addresses`` ([(address, prefix length), ...]) and
@@ -74,10 +80,21 @@ def plan(
     taken = set(present.values())
     free = (n for n in itertools.count(first) if f"eth{n}" not in taken)
     names = [present.get(_host_dev(vif)) or f"eth{next(free)}" for vif in network_info]
-    return [
+    nics = [
         _nic(vif, name, _METRIC_STEP * (int(name.removeprefix("eth")) - first))
         for vif, name in zip(network_info, names, strict=True)
     ]
+    if one_default:
+        _drop_defaults(nics)
+    return nics
+
+
+def _drop_defaults(nics: list[dict[str, Any]]) -> None:
+    """Leave out all default routes of a family but the one with the lowest metric."""
+    found: set[str] = set()
+    for nic in sorted(nics, key=lambda nic: int(nic["name"].removeprefix("eth"))):
+        nic["routes"] = [r for r in nic["routes"] if r[0] not in found]
+        found |= {r[0] for r in nic["routes"]} & set(_DEFAULTS.values())
 
 
 def _nic(vif: model.VIF, name: str, metric: int) -> dict[str, Any]:
@@ -123,7 +140,7 @@ def _routes(vif: model.VIF, metric: int) -> list[tuple[str, str | None, int]]:
     for subnet in vif["network"]["subnets"]:
         if not subnet["ips"]:
             continue
-        default = "::/0" if subnet["version"] == 6 else "0.0.0.0/0"
+        default = _DEFAULTS[subnet["version"]]
         hosts = {r["cidr"]: r["gateway"]["address"] for r in subnet["routes"]}
         gateway = subnet["gateway"] and subnet["gateway"]["address"]
         if gateway and default not in hosts:
@@ -180,6 +197,7 @@ class Nics:
         netns = naming.name_of(instance.uuid)
         info = os_vif_util.nova_to_osvif_instance(instance)
         isolated = level == isolation.USER
+        gvisor = level == isolation.GVISOR
         if isolated:
             self._pin(netns)
         present = network.names(netns)
@@ -188,14 +206,17 @@ class Nics:
                 # After a restart of the host the switch still has a port for the lost
                 # device, and would ignore a new device of the same name.
                 _switch(os_vif.unplug, vif, info)
-        nics = plan(network_info, first=_first(), present=present)
+        nics = plan(network_info, first=_first(), present=present, one_default=gvisor)
         network.plug(
             netns,
             self._owner,
             nics,
             "up" if connected else "down",
             isolated=isolated,
-            renew=isolated and renew,
+            # gVisor takes the addresses and routes away when the server starts. If the
+            # kernel had them again, it would answer for the server.
+            keep=gvisor,
+            renew=(isolated or gvisor) and renew,
         )
         for vif in vifs:
             _switch(os_vif.plug, vif, info)

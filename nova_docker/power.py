@@ -123,6 +123,33 @@ class Power:
             Guest(self._client, instance).stop(timeout)
         self._nics.cut(instance)
 
+    def limit(
+        self,
+        instance: objects.Instance,
+        network_info: Any,
+        flavor: objects.Flavor,
+        timeout: int,
+    ) -> None:
+        """Give a server the limits of a flavor.
+
+        With gVisor, the server is stopped for it, because gVisor reads its limits when
+        it starts. If the change fails, it runs again.
+
+        :param timeout: as in :meth:`nova_docker.guest.Guest.stop`
+        :raises ResizeError: as :meth:`nova_docker.guest.Guest.limit` does
+        """
+        guest = Guest(self._client, instance)
+        found = guest.namespaces()
+        stops = found.level == isolation.GVISOR and found.in_use
+        if stops:
+            self.stop(instance, timeout)
+        try:
+            guest.limit(self._limits(flavor))
+        except exception.NovaException:
+            with excutils.save_and_reraise_exception():
+                if stops:
+                    self.start(instance, network_info)
+
     def freeze(self, instance: objects.Instance) -> None:
         """Freeze a server and disconnect it; calling it again has no effect.
 

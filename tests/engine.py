@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A private Docker engine with the OCI runtime ``nova``, for tests.
+"""A private Docker engine with the driver's OCI runtimes, for tests.
 
 Its data, sockets and process ids are in a temporary directory, so it can run beside
 other engines on the host, and it does not change the host's firewall.
@@ -24,7 +24,9 @@ from pyroute2 import IPRoute
 from docker_engine import errors
 from docker_engine.client import DockerClient
 
-RUNTIME = pathlib.Path(__file__).parents[1] / "bin" / "nova-docker-runtime"
+BIN = pathlib.Path(__file__).parents[1] / "bin"
+RUNTIME = BIN / "nova-docker-runtime"
+GVISOR_RUNTIME = BIN / "nova-docker-gvisor"
 START_TIMEOUT = 60  # seconds
 STOP_TIMEOUT = 60
 # Address of the bridge for containers that use the engine's own network.
@@ -61,6 +63,7 @@ class Engine:
             "--iptables=false",
             "--ip-forward=false",
             f"--add-runtime=nova={RUNTIME}",
+            f"--add-runtime=nova-gvisor={GVISOR_RUNTIME}",
             f"--host={self.host}",
             f"--data-root={self._directory}/data",
             f"--exec-root={self._directory}/exec",

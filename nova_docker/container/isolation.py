@@ -19,7 +19,9 @@ from nova_docker.container.naming import LABEL_PREFIX
 USER = "user"
 #: Servers share the user namespace of the host.
 SHARED = "shared"
-LEVELS = (USER, SHARED)
+#: Each server has a kernel of its own in user space, which is gVisor's.
+GVISOR = "gvisor"
+LEVELS = (USER, SHARED, GVISOR)
 
 LABEL = LABEL_PREFIX + "isolation"
 TRAIT = "CUSTOM_DOCKER_ISOLATION_{}"
@@ -53,7 +55,8 @@ _SHARED_CAPABILITIES = (
 )
 
 # With a user namespace, the kernel grants capabilities only over what belongs to the
-# server itself. These more are what root of a machine expects:
+# server itself, and gVisor's kernel has nothing else. These more are what root of a
+# machine expects:
 #   NET_RAW               raw and packet sockets of its own network namespace: ping,
 #                         tcpdump, DHCP clients. The virtual switch drops forged frames.
 #   SETFCAP               file capabilities, which the kernel ties to the namespace:
@@ -94,7 +97,7 @@ def of_container(labels: Mapping[str, str] | None) -> str:
 
 
 def has_net_admin(flavor: Any) -> bool:
-    """Return whether root may configure the network of a server with namespaces.
+    """Return whether root may configure the network of a server that is not shared.
 
     :raises InvalidInput: if the flavor's value is not a boolean
     """
@@ -145,18 +148,32 @@ def refuse_change(old: Any, new: Any, default: str, current: str) -> None:
             )
 
 
+def refuse_change_of_nics(level: str, in_use: bool, uuid: str) -> None:
+    """Refuse to attach a NIC to a server that would not notice it, or to detach one.
+
+    :param in_use: whether the server's processes run, or are frozen
+    :raises AttachInterfaceNotSupported: if so
+    """
+    if level == GVISOR and in_use:
+        raise exception.AttachInterfaceNotSupported(
+            f"Server {uuid} has docker:isolation=gvisor. gVisor's network stack takes "
+            "the interfaces when the server starts; stop the server before you attach "
+            "or detach one"
+        )
+
+
 def container(level: str, flavor: Any) -> dict[str, Any]:
     """Return the part of HostConfig that confines root in a server."""
     capabilities = [*_SHARED_CAPABILITIES]
-    if level == USER:
+    if level != SHARED:
         capabilities += _USER_CAPABILITIES
         capabilities += [_NET_ADMIN] if has_net_admin(flavor) else []
     return {
         "Privileged": False,
         "CapDrop": ["ALL"],
         "CapAdd": sorted(capabilities),
-        # With a user namespace, setuid programs only raise to root of the server.
-        "SecurityOpt": [] if level == USER else ["no-new-privileges"],
+        # Elsewhere, setuid programs only raise to root of the server.
+        "SecurityOpt": ["no-new-privileges"] if level == SHARED else [],
     }
 
 

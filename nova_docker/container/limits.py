@@ -14,9 +14,19 @@ _MAX_SHARES = 262_144  # the kernel's maximum
 
 # The engine's runtime needs about ten threads to start a container.
 _FEWEST_PIDS = 32
+# gVisor has about forty threads, and sixteen more for each process of the server. If it
+# gets no more of them, it ends, and so does the server.
+_FEWEST_PIDS_OF_GVISOR = 256
 
 
-def pids(memory_mb: int, *, budget: int, servers_memory_mb: float, most: int) -> int:
+def pids(
+    memory_mb: int,
+    *,
+    budget: int,
+    servers_memory_mb: float,
+    most: int,
+    gvisor: bool = False,
+) -> int:
     """Return a server's share of the processes and threads of its host.
 
     The share follows the memory. Placement keeps the servers' memory below
@@ -29,9 +39,11 @@ def pids(memory_mb: int, *, budget: int, servers_memory_mb: float, most: int) ->
     :param budget: number of processes and threads for all servers of the host
     :param servers_memory_mb: memory that the servers of the host may have, in MiB
     :param most: the largest share, 0 for no such limit
+    :param gvisor: whether the server's processes are gVisor's
     """
     share = int(budget * memory_mb / servers_memory_mb)
-    return max(min(share, most or share), _FEWEST_PIDS)
+    fewest = _FEWEST_PIDS_OF_GVISOR if gvisor else _FEWEST_PIDS
+    return max(min(share, most or share), fewest)
 
 
 def limits(flavor: Any, *, pids: int) -> dict[str, Any]:

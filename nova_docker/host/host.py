@@ -23,6 +23,7 @@ from docker_engine import errors
 from docker_engine.api.checkpoints import restores
 from docker_engine.client import DockerClient
 from nova_docker.container import init
+from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.host import cgroup
 from nova_docker.host import cpu
@@ -207,6 +208,8 @@ class Host:
             budget=kernel.processes_of_servers(),
             servers_memory_mb=self._memory_mb * self._memory_ratio,
             most=CONF.docker.pids_limit,
+            gvisor=isolation.level_of(flavor, CONF.docker.isolation)
+            == isolation.GVISOR,
         )
         return limits.limits(flavor, pids=pids)
 

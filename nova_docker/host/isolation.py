@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 _DRIVER = "overlay2"
 
 _RUNTIME_SECONDS = 10
+# Where the engine looks for programs as well; this process's PATH may lack some of them
+_ENGINE_PATH = ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SUBIDS = ("/etc/subuid", "/etc/subgid")
 
 
@@ -46,6 +48,7 @@ class Isolation:
         """
         start, count = CONF.docker.subid_start, CONF.docker.subid_count
         self._missing.clear()
+        self._connect_gvisor(info)
         if reason := _why_not_user(info, runtime, start):
             self._missing[isolation.USER] = reason
             if CONF.docker.isolation == isolation.USER:
@@ -64,6 +67,21 @@ class Isolation:
                 start + count - 1,
                 ", ".join(taken),
             )
+
+    def _connect_gvisor(self, info: Mapping[str, Any]) -> None:
+        try:
+            version = _gvisor(info)
+        except exception.NovaException as error:
+            self._missing[isolation.GVISOR] = str(error)
+            if CONF.docker.isolation == isolation.GVISOR:
+                raise exception.NovaException(
+                    f"This host cannot run servers in gVisor: {error}. It is the "
+                    "default level of isolation. Either change the host, or set "
+                    "[docker]isolation to another level"
+                ) from error
+            LOG.info("No server can have docker:isolation=gvisor: %s", error)
+        else:
+            LOG.info("Servers can have docker:isolation=gvisor, with %s", version)
 
     def refuse(self, flavor: Any) -> None:
         """Refuse a flavor whose isolation the host does not have.
@@ -119,21 +137,62 @@ def _why_not_user(
 def _unsuitable_runtime(path: str) -> str | None:
     """Return why an OCI runtime does not know user namespaces, or None."""
     try:
-        found = subprocess.run(
-            [path, "isolation"],
-            capture_output=True,
-            text=True,
-            timeout=_RUNTIME_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"the OCI runtime {path} does not run: {error}"
+        found = _levels_of(path)
+    except exception.NovaException as error:
+        return str(error)
     if isolation.USER not in found.stdout.split():
         return (
             f"the OCI runtime {path} is of an earlier release, and would ignore the "
             "namespace; install the one of this release"
         )
     return None
+
+
+def _gvisor(info: Mapping[str, Any]) -> str:
+    """Return the version of gVisor, as it describes itself.
+
+    :param info: the response of GET /info
+    :raises NovaException: if no server can run in it, with the reason
+    """
+    name = CONF.docker.gvisor_runtime
+    if CONF.docker.network_mode == "bridge":
+        raise exception.NovaException(
+            "gVisor cannot have the default route of Docker's bridge beside Neutron's "
+            "([docker]network_mode = bridge)"
+        )
+    runtime = info.get("Runtimes", {}).get(name)
+    if runtime is None:
+        raise exception.NovaException(
+            f"the Docker engine has no OCI runtime {name!r}; register "
+            "nova-docker-gvisor under this name in its daemon.json"
+        )
+    path = str(runtime.get("path"))
+    found = _levels_of(path)
+    level, _, version = found.stdout.strip().partition(" ")
+    if level != isolation.GVISOR:
+        reason = found.stderr.strip() or "it is not nova-docker-gvisor"
+        raise exception.NovaException(f"the OCI runtime {path}: {reason}")
+    return version
+
+
+def _levels_of(path: str) -> subprocess.CompletedProcess[str]:
+    """Ask an OCI runtime which levels of isolation it knows.
+
+    :raises NovaException: if it does not run
+    """
+    try:
+        return subprocess.run(
+            [path, "isolation"],
+            capture_output=True,
+            text=True,
+            timeout=_RUNTIME_SECONDS,
+            check=False,
+            env=os.environ | {"PATH": os.environ.get("PATH", "") + _ENGINE_PATH},
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise exception.NovaException(
+            f"the OCI runtime {path} does not run: {error}"
+        ) from error
 
 
 def _known_ids() -> Iterator[tuple[str, int, int]]:

@@ -77,6 +77,7 @@ def plug(
     state: str = "up",
     *,
     isolated: bool = False,
+    keep: bool = False,
     renew: bool = False,
 ) -> None:
     """Create a namespace and its NICs, or bring existing ones in line.
@@ -88,6 +89,7 @@ def plug(
     :param isolated: whether the namespace belongs to the server's user namespace, as
         :func:`nova_docker.privsep.userns.pin` creates it. The server may then change
         its NICs; those that exist stay as they are inside.
+    :param keep: whether NICs that exist stay as they are in any case
     :param renew: whether to replace an existing namespace, in which no process runs,
         by a new one; the NICs move
     :raises FileExistsError: if a device of the host has the name of a NIC's host end
@@ -114,7 +116,7 @@ def plug(
             spaces = _Namespaces(host, inner, host_ns, current, found)
             for nic in nics:
                 index, is_ready = _ensure_veth(spaces, netns, nic)
-                if not (is_ready and isolated):
+                if not (is_ready and (isolated or keep)):
                     _configure(inner, index, nic)
     with IPRoute() as host:
         for nic in nics:
