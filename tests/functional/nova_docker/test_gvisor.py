@@ -16,6 +16,7 @@ from nova.compute import vm_states
 from oslo_utils import units
 
 from docker_engine import errors
+from nova_docker import config_drive
 from nova_docker import rescue
 from nova_docker.container import isolation
 from nova_docker.privsep import userns
@@ -51,8 +52,8 @@ def serve(server, text="hello"):
 
 
 def answers(client, address, text="hello"):
-    url = f"http://{address}/"
-    return text in client.run(f"wget -T 3 -q -O - {url} 2>&1 || true")
+    request = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n'"
+    return text in client.run(f"{request} | nc -w 5 {address} 80 || true")
 
 
 def pings(client, address):
@@ -137,9 +138,8 @@ def test_several_nics_and_ipv6(gvisor, nic, boot):
     assert "192.0.2.60/24" in server.run("ip addr show dev eth0")
     assert "2001:db8::60/64" in server.run("ip addr show dev eth0")
     assert "198.51.100.60/24" in server.run("ip addr show dev eth1")
-    routes = server.run("ip route").splitlines()
-    [default] = [r for r in routes if r.startswith("default") and "eth1" in r] or [""]
-    assert default == ""
+    defaults = [r for r in server.run("ip route").splitlines() if "default" in r]
+    assert not [route for route in defaults if "eth1" in route]
     client = boot(
         nics=[
             nic(
@@ -149,7 +149,7 @@ def test_several_nics_and_ipv6(gvisor, nic, boot):
         ]
     )
     serve(server)
-    assert eventually(lambda: answers(client, "[2001:db8::60]"))
+    assert eventually(lambda: answers(client, "2001:db8::60"))
 
 
 def test_a_restarted_server_keeps_its_network_and_disk(driver, gvisor, client):
@@ -189,6 +189,8 @@ def test_a_paused_server_is_frozen_and_disconnected(driver, gvisor, client):
     server = gvisor()
     own = server.network_info[0].fixed_ips()[0]["address"]
     server.run("(while sleep 0.1; do echo >> /ticks; done) > /dev/null 2>&1 &")
+    upper = pathlib.Path(server.inspect()["GraphDriver"]["Data"]["UpperDir"])
+    assert eventually(lambda: (upper / "ticks").exists())
     for freeze, thaw in (
         (driver.pause, driver.unpause),
         (
@@ -199,7 +201,6 @@ def test_a_paused_server_is_frozen_and_disconnected(driver, gvisor, client):
         freeze(server.instance)
         assert state(driver, server) == power_state.PAUSED
         assert not pings(client, own)
-        upper = pathlib.Path(server.inspect()["GraphDriver"]["Data"]["UpperDir"])
         before = (upper / "ticks").stat().st_size
         time.sleep(0.5)
         assert (upper / "ticks").stat().st_size == before
@@ -218,14 +219,18 @@ def test_a_snapshot_has_what_the_server_wrote(driver, gvisor, boot):
     assert copy.run("echo $NOVA_ISOLATION") == "user\n"
 
 
-def test_a_config_drive_and_injected_files(gvisor, image):
-    server = gvisor(
-        image(files={"var/lib/cloud/seed/config_drive/x": b""}),
-        files=[("/etc/motd", b"injected")],
-        config_drive="True",
-    )
+def test_a_config_drive_and_injected_files(gvisor, monkeypatch):
+    contents = {
+        "openstack/latest/meta_data.json": b"{\"uuid\": \"1\", \"hostname\": \"web-1\"}",
+        "openstack/latest/user_data": b"#cloud-config",
+    }
+    monkeypatch.setattr(config_drive, "_contents", lambda *args: contents)
+    server = gvisor(files=[("/etc/motd", b"injected")], config_drive="True")
     assert server.run("cat /etc/motd") == "injected"
-    assert "meta_data.json" in server.run("busybox find / -xdev -name meta_data.json")
+    drive = "/var/lib/cloud/seed/config_drive"
+    assert server.run(f"cat {drive}/openstack/latest/user_data") == "#cloud-config"
+    assert server.run(f"ls -ld {drive}").startswith("d---------")
+    assert "Read-only" in server.run(f"touch {drive}/new 2>&1; true")
 
 
 def test_a_password_is_set_also_if_the_image_has_a_user(driver, gvisor, image):
