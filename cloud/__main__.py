@@ -43,11 +43,16 @@ Set NOVA_DOCKER_CLOUD_DIR to use another directory.
 """
 
 
-def up() -> None:
-    """Bring the cloud up, and print how to use it."""
+def up(gvisor: bool = False) -> None:
+    """Bring the cloud up, and print how to use it.
+
+    :param gvisor: whether servers may run in gVisor, from now on
+    """
     began = time.monotonic()
     directories.check_state_directory()
     with state_lock():
+        if gvisor:
+            state.set("gvisor", True)
         settings.LOG.mkdir(exist_ok=True)
         step_runner.run(steps(fake_compute=bool(state.get("fake_compute"))))
     address = (settings.LOG / "step-server.log").read_text().split()[-1]
@@ -131,7 +136,7 @@ def print_completion() -> None:
     """Print a script with which bash completes the verbs and their arguments."""
     names = [service.name for service in services()]
     words = {
-        "up": [],
+        "up": ["--gvisor"],
         "status": ["--json"],
         "logs": ["--follow", *names],
         "restart": names,
@@ -195,12 +200,19 @@ def parser() -> argparse.ArgumentParser:
         verb.set_defaults(action=action, parser=verb)
         return verb
 
-    add(
+    verb = add(
         "up",
         up,
         "bring the cloud up, with a first server",
         "Steps that are already done are skipped. Run this again to restore the cloud "
         "after a reboot of the machine, or to install a changed checkout.",
+    )
+    verb.add_argument(
+        "--gvisor",
+        action="store_true",
+        help="also install gVisor (Debian's runsc), for servers of the flavor "
+        "docker.small.gvisor; servers that run keep running, and the cloud keeps it "
+        "until it is purged",
     )
 
     verb = add(

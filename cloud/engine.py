@@ -32,6 +32,8 @@ USUAL_SOCKET = pathlib.Path("/var/run/docker.sock")
 OWN_SOCKET = RUN / "docker/docker.sock"
 PIDFILE = RUN / "docker/docker.pid"
 
+GVISOR_RUNTIME = "nova-gvisor"
+
 SERVER_LABEL = "org.openstack.nova.uuid"
 
 
@@ -85,10 +87,23 @@ def command() -> str:
         "ip-forward": "false",
         "ip-masq": "false",
         "userland-proxy": "false",
-        "add-runtime": f"nova={settings.BIN}/nova-docker-runtime",
     }
+    runtimes = {"nova": "nova-docker-runtime"}
+    if has_gvisor():
+        runtimes[GVISOR_RUNTIME] = "nova-docker-gvisor"
     dockerd = shutil.which("dockerd", path=settings.PATH) or "/usr/sbin/dockerd"
-    return " ".join([dockerd, *(f"--{k}={v}" for k, v in options.items())])
+    return " ".join(
+        [
+            dockerd,
+            *(f"--{k}={v}" for k, v in options.items()),
+            *(f"--add-runtime={k}={settings.BIN}/{v}" for k, v in runtimes.items()),
+        ]
+    )
+
+
+def has_gvisor() -> bool:
+    """Tell whether servers may run in gVisor."""
+    return bool(state.get("gvisor"))
 
 
 def prepare() -> None:

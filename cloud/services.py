@@ -233,7 +233,9 @@ def openstack() -> list[Service]:
         worker(
             "nova-compute",
             ("nova/nova.conf",),
-            version=python_packages.project_revision(),
+            # It asks the engine only once for its runtimes.
+            version=python_packages.project_revision()
+            + ("gvisor" if engine.has_gvisor() else ""),
             priority=60,
         ),
         worker(

@@ -159,6 +159,8 @@ def resources(part: str) -> Callable[[], None]:
 
 def install_debian() -> None:
     debian_packages.install_missing("quickstart")
+    if engine.has_gvisor():
+        debian_packages.install_missing("gvisor")
 
 
 def set_up() -> None:
@@ -190,6 +192,13 @@ def start_engine() -> None:
             f"the Docker engine at {engine.socket()}, which this cloud uses, does not "
             "answer; start it"
         )
+    elif engine.has_gvisor():
+        if engine.GVISOR_RUNTIME not in engine.info(engine.socket())["Runtimes"]:
+            raise QuickstartError(
+                f"the Docker engine at {engine.socket()}, which this cloud uses, has "
+                f"no OCI runtime {engine.GVISOR_RUNTIME}; add nova-docker-gvisor to "
+                "its daemon.json"
+            )
 
 
 def start_switch() -> None:

@@ -14,16 +14,21 @@ function install_docker_engine {
     sudo usermod --append --groups docker "$1"
 }
 
-# Adds the OCI runtime to the engine's configuration, and lets servers outlive a restart
-# of the engine, unless the configuration says otherwise; keeps the rest of it.
+# Adds the OCI runtime to the engine's configuration, and that for gVisor if the host has
+# runsc; and lets servers outlive a restart of the engine, unless the configuration says
+# otherwise. Keeps the rest of it.
 # $1: path of nova-docker-runtime
 function register_docker_runtime {
     sudo python3 - "$1" "${DOCKER_DAEMON_JSON:-/etc/docker/daemon.json}" <<'EOF'
-import json, os, sys
+import json, os, shutil, sys
 runtime, path = sys.argv[1:]
 text = open(path).read() if os.path.exists(path) else ""
 config = json.loads(text or "{}")
-config.setdefault("runtimes", {})["nova"] = {"path": runtime}
+runtimes = config.setdefault("runtimes", {})
+runtimes["nova"] = {"path": runtime}
+if shutil.which("runsc"):
+    gvisor = os.path.join(os.path.dirname(runtime), "nova-docker-gvisor")
+    runtimes["nova-gvisor"] = {**runtimes.get("nova-gvisor", {}), "path": gvisor}
 config.setdefault("live-restore", True)
 os.makedirs(os.path.dirname(path), exist_ok=True)
 with open(path + ".new", "w") as target:

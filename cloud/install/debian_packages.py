@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian packages, installed without starting their daemons.
 
-``bindep.txt`` lists them, under the profiles ``quickstart``, ``tempest`` and ``soak``.
+``bindep.txt`` lists them, under the profiles ``quickstart``, ``gvisor``, ``tempest`` and
+``soak``.
 """
 
 from __future__ import annotations

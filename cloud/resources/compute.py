@@ -8,6 +8,7 @@ from typing import Any
 import amqp  # type: ignore
 
 from cloud import credentials
+from cloud import engine
 from cloud import settings
 from cloud import supervisor
 from cloud.errors import QuickstartError
@@ -22,6 +23,18 @@ FLAVORS: tuple[dict[str, Any], ...] = (
 )
 
 
+GVISOR_FLAVOR: dict[str, Any] = {
+    "name": "docker.small.gvisor",
+    "vcpus": 1,
+    "ram": 512,
+    "disk": 5,
+}
+GVISOR_SPECS = {
+    "docker:isolation": "gvisor",
+    "trait:CUSTOM_DOCKER_ISOLATION_GVISOR": "required",
+}
+
+
 def create_flavors() -> None:
     """Create the flavors, and the key pair of both users."""
     public_key = settings.SSH_KEY.with_suffix(".key.pub").read_text()
@@ -30,6 +43,11 @@ def create_flavors() -> None:
         if user == "admin":
             for flavor in FLAVORS:
                 find_or_create(compute.find_flavor, compute.create_flavor, **flavor)
+            if engine.has_gvisor():
+                found = find_or_create(
+                    compute.find_flavor, compute.create_flavor, **GVISOR_FLAVOR
+                )
+                compute.create_flavor_extra_specs(found, GVISOR_SPECS)
         find_or_create(
             compute.find_keypair,
             compute.create_keypair,

@@ -16,9 +16,9 @@ import psutil
 QUICKSTART = pathlib.Path(__file__).parents[2] / "quickstart"
 
 
-def up() -> None:
+def up(*options: str) -> None:
     """Start the cloud, or bring it in line with this checkout."""
-    subprocess.run([QUICKSTART, "up"], check=True)
+    subprocess.run([QUICKSTART, "up", *options], check=True)
 
 
 def make_systemd() -> None:

@@ -5,6 +5,7 @@ import configparser
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -115,9 +116,25 @@ def test_plugin_installs_the_project_and_registers_the_runtime(machine):
         "systemctl restart docker",
     ]
     assert "kernel.pty.max" in (machine.sysctls / "60-nova-docker.conf").read_text()
-    assert json.loads(machine.daemon_json.read_text()) == {
-        "live-restore": True,
-        "runtimes": {"nova": {"path": f"{machine.bin}/nova-docker-runtime"}},
+    config = json.loads(machine.daemon_json.read_text())
+    assert config["live-restore"] is True
+    assert config["runtimes"]["nova"] == {"path": f"{machine.bin}/nova-docker-runtime"}
+    # This machine may have gVisor.
+    has_gvisor = shutil.which("runsc") is not None
+    assert ("nova-gvisor" in config["runtimes"]) == has_gvisor
+
+
+def test_plugin_registers_the_runtime_of_gvisor_if_the_machine_has_it(machine):
+    machine.program("runsc", RECORD)
+    arguments = ["--platform=kvm"]
+    machine.daemon_json.parent.mkdir()
+    machine.daemon_json.write_text(
+        json.dumps({"runtimes": {"nova-gvisor": {"runtimeArgs": arguments}}})
+    )
+    machine.plugin("stack", "install")
+    assert json.loads(machine.daemon_json.read_text())["runtimes"]["nova-gvisor"] == {
+        "path": f"{machine.bin}/nova-docker-gvisor",
+        "runtimeArgs": arguments,
     }
 
 
@@ -130,7 +147,7 @@ def test_plugin_keeps_the_rest_of_the_engine_configuration(machine):
     machine.plugin("stack", "install")
     config = json.loads(machine.daemon_json.read_text())
     assert config["live-restore"] is False
-    assert set(config["runtimes"]) == {"a", "nova"}
+    assert set(config["runtimes"]) - {"nova-gvisor"} == {"a", "nova"}
 
 
 def test_plugin_configures_nova(machine):
@@ -179,5 +196,5 @@ def test_script_switches_a_running_devstack(machine):
     assert machine.nova_conf()["DEFAULT"]["compute_driver"] == (
         "nova_docker.DockerDriver"
     )
-    (runtime,) = json.loads(machine.daemon_json.read_text())["runtimes"].values()
-    assert runtime == {"path": f"{machine.bin}/nova-docker-runtime"}
+    runtimes = json.loads(machine.daemon_json.read_text())["runtimes"]
+    assert runtimes["nova"] == {"path": f"{machine.bin}/nova-docker-runtime"}

@@ -93,9 +93,7 @@ def test_an_image_cannot_choose_the_level(boot, gvisor, image, level):
 @pytest.mark.parametrize(
     ("runtime", "level"), [("nova", "gvisor"), ("nova-gvisor", "shared")]
 )
-def test_a_runtime_refuses_the_servers_of_another(
-    gvisor, boot, engine, runtime, level
-):
+def test_a_runtime_refuses_the_servers_of_another(gvisor, boot, engine, runtime, level):
     server = boot(flavor=samples.flavor(extra_specs={"docker:isolation": level}))
     create = ["docker", "--host", engine.host, "run", "--rm", f"--runtime={runtime}"]
     env = [f"--env=NOVA_NETNS={server.name}", f"--env=NOVA_ISOLATION={level}"]

@@ -175,7 +175,18 @@ def test_the_hosts_kernel_does_not_answer_for_the_server(driver, gvisor, client)
     own = server.network_info[0].fixed_ips()[0]["address"]
     driver.plug_vifs(server.instance, server.network_info)
     shown = subprocess.run(
-        ["ip", "-n", server.name, "-o", "addr", "show", "dev", "eth0", "scope", "global"],
+        [
+            "ip",
+            "-n",
+            server.name,
+            "-o",
+            "addr",
+            "show",
+            "dev",
+            "eth0",
+            "scope",
+            "global",
+        ],
         check=True,
         capture_output=True,
         text=True,
@@ -221,7 +232,7 @@ def test_a_snapshot_has_what_the_server_wrote(driver, gvisor, boot):
 
 def test_a_config_drive_and_injected_files(gvisor, monkeypatch):
     contents = {
-        "openstack/latest/meta_data.json": b"{\"uuid\": \"1\", \"hostname\": \"web-1\"}",
+        "openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}',
         "openstack/latest/user_data": b"#cloud-config",
     }
     monkeypatch.setattr(config_drive, "_contents", lambda *args: contents)

@@ -19,7 +19,9 @@ from nova_docker.privsep import network
 from nova_docker.privsep import userns
 from tests.functional.host import eventually
 
-RUNTIME = pathlib.Path(__file__).parents[3] / "bin" / "nova-docker-runtime"
+BIN = pathlib.Path(__file__).parents[3] / "bin"
+RUNTIME = BIN / "nova-docker-runtime"
+GVISOR_RUNTIME = BIN / "nova-docker-gvisor"
 SETKEY = {"path": "/proc/1/exe", "args": ["libnetwork-setkey", "-exec-root=/x"]}
 OTHER = {"path": "/usr/bin/other", "args": ["other"]}
 
@@ -331,7 +333,90 @@ def test_an_init_that_cannot_run_is_refused(runtime, namespace, value, reason):
 
 def test_the_runtime_says_which_isolation_it_knows(runtime):
     result = subprocess.run([RUNTIME, "isolation"], capture_output=True, text=True)
-    assert result.stdout.split() == list(isolation.LEVELS)
+    assert result.stdout.split() == [isolation.USER, isolation.SHARED]
+
+
+@pytest.fixture
+def gvisor(tmp_path):
+    """Runs gVisor's runtime with a fake runsc: the script that answers "flags"."""
+
+    def call(*argv, flags="echo -overlay2"):
+        program = tmp_path / "runsc"
+        program.write_text(
+            f"#!/bin/sh\ncase $1 in\nflags) {flags} ;;\n"
+            '--version) echo "runsc version 7"; echo "spec: 1" ;;\n'
+            f'*) echo "$@" >> {tmp_path}/runsc.log ;;\nesac\n'
+        )
+        program.chmod(0o755)
+        result = subprocess.run(
+            [GVISOR_RUNTIME, *argv],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        log = tmp_path / "runsc.log"
+        return result, log.read_text().splitlines() if log.exists() else []
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("flags", "output", "error"),
+    [
+        ("echo -overlay2", "gvisor runsc version 7\n", ""),
+        ("echo -overlay", "", "too old"),
+        ("exit 127", "", "is it installed?"),
+    ],
+)
+def test_the_runtime_of_gvisor_says_which_version_it_runs(gvisor, flags, output, error):
+    result, _ = gvisor("isolation", flags=flags)
+    assert result.stdout == output
+    assert error in result.stderr
+    assert (result.returncode == 0) == (not error)
+
+
+def test_a_server_in_gvisor_is_created_in_its_namespace(gvisor, runtime, namespace):
+    (runtime.bundle / "config.json").write_text(
+        json.dumps(spec(f"NOVA_NETNS={namespace}", "NOVA_ISOLATION=gvisor"))
+    )
+    argv = ("--platform=kvm", "--root", "/r", "create", "-b", str(runtime.bundle), "c")
+    result, calls = gvisor(*argv)
+    assert result.returncode == 0, result.stderr
+    # The operator's options come last, and so prevail.
+    assert calls == [" ".join(("--overlay2=none", "--net-raw", *argv))]
+    assert created(runtime)["linux"]["namespaces"][1]["path"].endswith(namespace)
+
+
+@pytest.mark.parametrize("level", ["user", "shared", ""])
+def test_only_servers_in_gvisor_run_in_it(gvisor, runtime, namespace, level):
+    (runtime.bundle / "config.json").write_text(
+        json.dumps(spec(f"NOVA_NETNS={namespace}", f"NOVA_ISOLATION={level}"))
+    )
+    result, calls = gvisor("create", "--bundle", str(runtime.bundle), "c1")
+    assert result.returncode and calls == []
+    assert "its runtime uses runsc" in result.stderr
+    code, error, calls = create(
+        runtime, f"NOVA_NETNS={namespace}", "NOVA_ISOLATION=gvisor"
+    )
+    assert code != 0 and calls == []
+    assert "its runtime uses runc" in error
+
+
+def test_other_commands_reach_runsc_with_its_options(gvisor):
+    for argv in (("state", "c1"), ("start", "c1"), ("kill", "c1", "9")):
+        _, calls = gvisor("--root", "/r", *argv)
+        assert calls[-1] == " ".join(
+            ("--overlay2=none", "--net-raw", "--root", "/r", *argv)
+        )
+
+
+def test_a_server_in_gvisor_can_be_held(gvisor, container_id):
+    options = "--overlay2=none --net-raw --root /r"
+    _, calls = gvisor("--root", "/r", "kill", container_id, "61")
+    assert calls == [f"{options} pause {container_id}"]
+    _, calls = gvisor("--root", "/r", "kill", container_id, "60")
+    assert calls[1:] == [f"{options} resume {container_id}"]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def test_unexpected_words_are_refused(capsys, words, error):
     ("words", "expected"),
     [
         ([], {"action": quickstart.up}),
-        (["up"], {"action": quickstart.up}),
+        (["up"], {"action": quickstart.up, "gvisor": False}),
+        (["up", "--gvisor"], {"action": quickstart.up, "gvisor": True}),
         (["status"], {"action": operating.status, "as_json": False}),
         (["status", "--json"], {"action": operating.status, "as_json": True}),
         (
@@ -132,7 +133,7 @@ def test_an_unknown_service_is_refused_with_those_that_exist(monkeypatch, verb):
         (["./quickstart", "st"], ["status"]),
         (["./quickstart", "logs", "glance-"], ["glance-docker-sync"]),
         (["./quickstart", "env", "d"], ["demo"]),
-        (["./quickstart", "up", ""], []),
+        (["./quickstart", "up", ""], ["--gvisor"]),
     ],
 )
 def test_bash_completes_verbs_and_their_arguments(monkeypatch, capsys, line, expected):

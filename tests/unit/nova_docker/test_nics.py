@@ -52,21 +52,31 @@ def test_checksums_are_left_to_the_kernel_datapath():
     assert nic["tx_checksum"]
 
 
-def test_the_first_nic_has_the_default_route():
-    first, second = nics.plan(
-        samples.nics(
-            samples.vif(
-                samples.subnet("192.0.2.0/24", "192.0.2.2", gateway="192.0.2.1")
-            ),
-            samples.vif(
-                samples.subnet(
-                    "198.51.100.0/24", "198.51.100.2", gateway="198.51.100.1"
-                )
-            ),
-        )
+def two_gateways():
+    return samples.nics(
+        samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.2", gateway="192.0.2.1")),
+        samples.vif(
+            samples.subnet("198.51.100.0/24", "198.51.100.2", gateway="198.51.100.1")
+        ),
     )
+
+
+def test_the_first_nic_has_the_default_route():
+    first, second = nics.plan(two_gateways())
     assert first["routes"] == [("0.0.0.0/0", "192.0.2.1", 0)]
     assert second["routes"] == [("0.0.0.0/0", "198.51.100.1", 100)]
+
+
+def test_gvisor_has_no_other_default_route():
+    given = two_gateways()
+    first, second = nics.plan(given, one_default=True)
+    assert first["routes"] == [("0.0.0.0/0", "192.0.2.1", 0)]
+    assert second["routes"] == []
+    # The names decide, not the order of the ports.
+    present = {given[0]["devname"]: "eth1", given[1]["devname"]: "eth0"}
+    first, second = nics.plan(given, one_default=True, present=present)
+    assert first["routes"] == []
+    assert second["routes"] == [("0.0.0.0/0", "198.51.100.1", 0)]
 
 
 def test_host_routes_come_before_the_default_route_and_may_replace_it():

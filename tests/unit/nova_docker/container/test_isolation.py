@@ -20,7 +20,7 @@ def test_the_flavor_decides_and_else_the_configuration():
     assert isolation.level_of(flavor("user"), "shared") == "user"
 
 
-@pytest.mark.parametrize("level", ["", "USER", "none", "gvisor"])
+@pytest.mark.parametrize("level", ["", "USER", "none", "gVisor"])
 def test_an_unknown_level_is_refused(level):
     with pytest.raises(exception.InvalidInput, match="docker:isolation"):
         isolation.refuse(flavor(level), "user", {})
@@ -45,6 +45,7 @@ def test_a_malformed_switch_is_refused():
         ({}, "shared"),
         ({isolation.LABEL: "user"}, "user"),
         ({isolation.LABEL: "shared"}, "shared"),
+        ({isolation.LABEL: "gvisor"}, "gvisor"),
         ({isolation.LABEL: "other"}, "shared"),
     ],
 )
@@ -59,9 +60,11 @@ def test_a_container_of_an_earlier_release_is_shared(labels, level):
         ("user", "false", {"NET_RAW", "SETFCAP", "SETPCAP", "SYS_BOOT"}),
         ("shared", None, set()),
         ("shared", "true", set()),
+        ("gvisor", None, {"NET_ADMIN", "NET_RAW", "SETFCAP", "SETPCAP", "SYS_BOOT"}),
+        ("gvisor", "false", {"NET_RAW", "SETFCAP", "SETPCAP", "SYS_BOOT"}),
     ],
 )
-def test_root_may_do_more_in_a_user_namespace(level, net_admin, more):
+def test_root_may_do_more_if_the_kernel_is_not_shared(level, net_admin, more):
     given = isolation.container(level, flavor(net_admin=net_admin))["CapAdd"]
     assert set(given) == set(isolation._SHARED_CAPABILITIES) | more
 
@@ -77,6 +80,7 @@ def refuse_change(old, new, current="user"):
         (flavor(), flavor("user"), "user"),
         (flavor("user", "false"), flavor(None, "0"), "user"),
         (flavor("shared"), flavor("shared", "false"), "shared"),
+        (flavor("gvisor"), flavor("gvisor"), "gvisor"),
         # A server of an earlier release has no user namespace, and stays without.
         (flavor(), flavor(), "shared"),
         (flavor(), flavor("shared"), "shared"),
@@ -91,6 +95,8 @@ def test_a_resize_keeps_the_isolation(old, new, current):
     [
         (flavor(), flavor("shared"), "user"),
         (flavor("shared"), flavor(), "shared"),
+        (flavor("gvisor"), flavor(), "gvisor"),
+        (flavor(), flavor("gvisor"), "user"),
         (flavor(), flavor(net_admin="false"), "user"),
         (flavor(net_admin="false"), flavor(), "user"),
         (flavor(), flavor("user"), "shared"),
@@ -105,4 +111,12 @@ def test_each_level_is_a_trait():
     assert isolation.traits({"user": "no kernel"}) == {
         "CUSTOM_DOCKER_ISOLATION_USER": False,
         "CUSTOM_DOCKER_ISOLATION_SHARED": True,
+        "CUSTOM_DOCKER_ISOLATION_GVISOR": True,
     }
+
+
+def test_nics_change_only_while_gvisor_does_not_use_them():
+    for level, in_use in (("gvisor", False), ("user", True), ("shared", True)):
+        isolation.refuse_change_of_nics(level, in_use, "1")
+    with pytest.raises(exception.AttachInterfaceNotSupported, match="stop the server"):
+        isolation.refuse_change_of_nics("gvisor", True, "1")

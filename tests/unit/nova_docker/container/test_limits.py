@@ -9,8 +9,14 @@ from tests import samples
 GIB = 1024
 
 
-def pids(memory_mb, *, budget=96_000, most=4096):
-    return limits.pids(memory_mb, budget=budget, servers_memory_mb=24 * GIB, most=most)
+def pids(memory_mb, *, budget=96_000, most=4096, gvisor=False):
+    return limits.pids(
+        memory_mb,
+        budget=budget,
+        servers_memory_mb=24 * GIB,
+        most=most,
+        gvisor=gvisor,
+    )
 
 
 def test_the_number_of_processes_follows_the_memory():
@@ -35,6 +41,12 @@ def test_without_the_option_the_share_remains_the_limit():
 
 def test_a_very_small_server_can_start():
     assert pids(6) == pids(6, most=1) == 32
+
+
+def test_a_small_server_in_gvisor_can_start():
+    """gVisor needs threads of its own, and ends if it gets none."""
+    assert pids(64, most=1, gvisor=True) == 256
+    assert pids(512, gvisor=True) == pids(512)
 
 
 def test_very_small_servers_leave_processes_to_the_host():

@@ -48,10 +48,25 @@ def default():
     CONF.clear_override("isolation", "docker")
 
 
-def test_a_host_that_can_has_both_levels(runtime, probed):
+@pytest.fixture
+def gvisor(tmp_path):
+    """Returns /info of an engine with gVisor's runtime: the script that it runs."""
+
+    def write(script='echo "gvisor runsc version 7"'):
+        path = tmp_path / "gvisor"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return INFO | {"Runtimes": {"nova-gvisor": {"path": str(path)}}}
+
+    return write
+
+
+def test_a_host_that_can_has_all_levels(runtime, gvisor, probed, caplog):
+    caplog.set_level("INFO")
     found = isolation.Isolation()
-    found.connect(INFO, runtime())
+    found.connect(gvisor(), runtime())
     assert all(found.traits().values())
+    assert "docker:isolation=gvisor, with runsc version 7" in caplog.text
     probed.assert_called_once_with("/var/lib/docker", CONF.docker.subid_start)
     found.refuse(samples.flavor())
 
@@ -104,6 +119,39 @@ def test_only_the_configured_level_is_necessary(runtime, probed, default, caplog
     found.refuse(samples.flavor())
     with pytest.raises(exception.InvalidInput, match="storage driver is vfs"):
         found.refuse(samples.flavor(extra_specs={"docker:isolation": "user"}))
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (None, "no OCI runtime 'nova-gvisor'"),
+        ("echo too old >&2; exit 1", "too old"),
+        ("echo user shared", "is not nova-docker-gvisor"),
+    ],
+)
+def test_gvisor_is_optional_unless_it_is_the_default(
+    runtime, gvisor, probed, default, script, reason
+):
+    info = INFO if script is None else gvisor(script)
+    found = isolation.Isolation()
+    found.connect(info, runtime())
+    assert not found.traits()["CUSTOM_DOCKER_ISOLATION_GVISOR"]
+    with pytest.raises(exception.InvalidInput, match=reason):
+        found.refuse(samples.flavor(extra_specs={"docker:isolation": "gvisor"}))
+    found.refuse(samples.flavor())
+    default("gvisor")
+    with pytest.raises(exception.NovaException, match=reason):
+        found.connect(info, runtime())
+
+
+def test_gvisor_does_not_go_with_dockers_bridge(runtime, gvisor, probed):
+    CONF.set_override("network_mode", "bridge", "docker")
+    try:
+        found = isolation.Isolation()
+        found.connect(gvisor(), runtime())
+    finally:
+        CONF.clear_override("network_mode", "docker")
+    assert not found.traits()["CUSTOM_DOCKER_ISOLATION_GVISOR"]
 
 
 def test_ids_that_others_have_are_reported(
