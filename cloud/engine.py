@@ -101,6 +101,11 @@ def command() -> str:
     )
 
 
+def knows(runtime: str) -> bool:
+    """Tell whether the engine, which runs, has an OCI runtime."""
+    return runtime in info(socket())["Runtimes"]
+
+
 def has_gvisor() -> bool:
     """Tell whether servers may run in gVisor."""
     return bool(state.get("gvisor"))

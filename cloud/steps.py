@@ -192,13 +192,12 @@ def start_engine() -> None:
             f"the Docker engine at {engine.socket()}, which this cloud uses, does not "
             "answer; start it"
         )
-    elif engine.has_gvisor():
-        if engine.GVISOR_RUNTIME not in engine.info(engine.socket())["Runtimes"]:
-            raise QuickstartError(
-                f"the Docker engine at {engine.socket()}, which this cloud uses, has "
-                f"no OCI runtime {engine.GVISOR_RUNTIME}; add nova-docker-gvisor to "
-                "its daemon.json"
-            )
+    elif engine.has_gvisor() and not engine.knows(engine.GVISOR_RUNTIME):
+        raise QuickstartError(
+            f"the Docker engine at {engine.socket()}, which this cloud uses, has no "
+            f"OCI runtime {engine.GVISOR_RUNTIME}; add nova-docker-gvisor to its "
+            "daemon.json"
+        )
 
 
 def start_switch() -> None:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian packages, installed without starting their daemons.
 
-``bindep.txt`` lists them, under the profiles ``quickstart``, ``gvisor``, ``tempest`` and
-``soak``.
+``bindep.txt`` lists them, under profiles such as ``quickstart`` and ``gvisor``.
 """
 
 from __future__ import annotations

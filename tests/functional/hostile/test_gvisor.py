@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import platform
 import subprocess
@@ -167,16 +168,15 @@ def test_files_that_change_all_the_time(driver, gvisor, image, answers):
     )
     server.run(f"({swap}) >/dev/null 2>&1 &")
     for _ in range(5):
-        try:
+        # It may be refused, but it must not block the engine.
+        with contextlib.suppress(exception.NovaException):
             driver.set_admin_password(server.instance, "secret")
-        except exception.NovaException as error:
-            print(error)
         server.engine.client.inspect_container(server.name, timeout=2)
 
 
 @attack(
     "The host's disk, by the files that the engine mounts, from gVisor",
-    tried="A server in gVisor appends to /etc/hosts, /etc/hostname and /etc/resolv.conf",
+    tried="A server in gVisor writes to /etc/hosts, /etc/hostname and /etc/resolv.conf",
     held_by="The OCI runtime mounts copies in memory, whose size is limited",
 )
 def test_the_engines_files_do_not_grow(gvisor):

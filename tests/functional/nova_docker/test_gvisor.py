@@ -202,6 +202,10 @@ def test_a_paused_server_is_frozen_and_disconnected(driver, gvisor, client):
     server.run("(while sleep 0.1; do echo >> /ticks; done) > /dev/null 2>&1 &")
     upper = pathlib.Path(server.inspect()["GraphDriver"]["Data"]["UpperDir"])
     assert eventually(lambda: (upper / "ticks").exists())
+
+    def ticks():
+        return (upper / "ticks").stat().st_size
+
     for freeze, thaw in (
         (driver.pause, driver.unpause),
         (
@@ -212,12 +216,12 @@ def test_a_paused_server_is_frozen_and_disconnected(driver, gvisor, client):
         freeze(server.instance)
         assert state(driver, server) == power_state.PAUSED
         assert not pings(client, own)
-        before = (upper / "ticks").stat().st_size
+        before = ticks()
         time.sleep(0.5)
-        assert (upper / "ticks").stat().st_size == before
+        assert ticks() == before
         thaw(server.instance)
         assert eventually(lambda: pings(client, own))
-        assert eventually(lambda: (upper / "ticks").stat().st_size > before)
+        assert eventually(lambda before=before: ticks() > before)
 
 
 def test_a_snapshot_has_what_the_server_wrote(driver, gvisor, boot):
