@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 
+import psutil
 import pytest
 from nova import exception
 from nova import objects
@@ -356,6 +357,30 @@ def test_volumes_of_the_image_are_part_of_the_disk(gvisor, image):
 def test_servers_outlive_a_restart_of_nova_compute(driver, gvisor, make_driver):
     server = gvisor()
     make_driver()
+    assert server.run("echo alive") == "alive\n"
+
+
+def test_a_start_that_fails_leaves_no_process(driver, gvisor, nic):
+    subnet = samples.subnet("192.0.2.0/24", "192.0.2.80", gateway="192.0.2.1")
+    server = gvisor(nics=[nic(subnet)])
+    driver.power_off(server.instance)
+    driver._nics.plug(server.instance, server.network_info, level="gvisor", renew=True)
+    # gVisor refuses a second default route.
+    route = ["route", "add", "default", "via", "192.0.2.2", "metric", "7"]
+    subprocess.run(["ip", "-n", server.name, *route], check=True)
+    with pytest.raises(errors.DockerError, match="more than one default route"):
+        server.engine.client.start_container(server.name)
+    container = server.inspect()["Id"]
+
+    def processes():
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if container in " ".join(process.info["cmdline"] or [])
+        ]
+
+    assert eventually(lambda: not processes())
+    driver.power_on(None, server.instance, server.network_info)
     assert server.run("echo alive") == "alive\n"
 
 
