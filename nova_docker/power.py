@@ -28,6 +28,7 @@ from nova_docker import frozen
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.guest import Guest
+from nova_docker.guest import Namespaces
 from nova_docker.nics import Nics
 
 CONF = nova_conf.CONF
@@ -68,12 +69,15 @@ class Power:
         """
         try:
             found = Guest(self._client, instance).namespaces()
-            level, connected = found.level, found.running
         except exception.InstanceNotFound:
             level = isolation.level_of(instance.flavor, CONF.docker.isolation)
-            connected = False
-        self._nics.plug(instance, network_info, level=level, connected=connected)
-        self._limit_processes(instance)
+            found = Namespaces(level, in_use=False, running=False)
+        self._nics.plug(
+            instance, network_info, level=found.level, connected=found.running
+        )
+        # gVisor has read its limits when it started.
+        if not (found.level == isolation.GVISOR and found.in_use):
+            self._limit_processes(instance)
 
     def _limit_processes(self, instance: objects.Instance) -> None:
         """Lower a server's limit of processes to its flavor's; log a failure.
