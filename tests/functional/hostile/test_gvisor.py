@@ -7,6 +7,7 @@ import contextlib
 import pathlib
 import platform
 import subprocess
+import time
 
 import pytest
 from nova import context
@@ -172,6 +173,33 @@ def test_files_that_change_all_the_time(driver, gvisor, image, answers):
         with contextlib.suppress(exception.NovaException):
             driver.set_admin_password(server.instance, "secret")
         server.engine.client.inspect_container(server.name, timeout=2)
+
+
+@attack(
+    "A server in gVisor that cannot be stopped",
+    tried="A server in gVisor replaces a program by a named pipe. When it is told to "
+    "run that, gVisor obeys nothing any more",
+    held_by="Each command to gVisor has a limited time, and what does not end in time "
+    "is killed on the host",
+)
+@pytest.mark.parametrize("verb", ["reboot", "power_off", "destroy"])
+def test_a_server_that_obeys_nothing(driver, gvisor, verb):
+    server, neighbour = gvisor(), gvisor()
+    server.run("busybox mkfifo /bin/pipe; busybox chmod 755 /bin/pipe")
+    command = ["docker", "--host", server.engine.host, "exec", server.name, "/bin/pipe"]
+    found = subprocess.run(command, capture_output=True, check=False, timeout=20)
+    assert found.returncode
+    began = time.monotonic()
+    if verb == "reboot":
+        driver.reboot(None, server.instance, server.network_info, "HARD")
+        assert server.run("echo alive") == "alive\n"
+    elif verb == "power_off":
+        driver.power_off(server.instance, 1)
+        assert state(driver, server) == power_state.SHUTDOWN
+    else:
+        driver.destroy(None, server.instance, server.network_info)
+    assert time.monotonic() - began < 20
+    assert neighbour.run("echo alive") == "alive\n"
 
 
 @attack(
