@@ -31,6 +31,7 @@ from nova_docker.boot import Boot
 from nova_docker.boot import level_of
 from nova_docker.checkpoint import Checkpoints
 from nova_docker.console import SerialConsoles
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.errors import rolled_back
 from nova_docker.guest import Guest

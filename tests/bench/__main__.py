@@ -9,8 +9,8 @@ without it.
   the engine creates and starts a container of the same image on its bridge network.
 - ``delete``: ``driver.destroy`` of that server. Baseline: the engine removes that
   container by force.
-- ``isolation``: the driver's ``spawn``, ``power_on`` and ``destroy`` of a server at each
-  level of isolation that the host has. Baseline: at the level ``shared``.
+- ``isolation``: the driver's ``spawn``, ``power_on`` and ``destroy`` of a server at
+  each level of isolation that the host has. Baseline: at the level ``shared``.
 - ``boot``: from the API's response to the create request until the server is ACTIVE,
   without a port. Baseline: Nova's fake driver in the same cloud.
 - ``first_listing``: until ``--images`` images of the engine, all new to Glance, are
