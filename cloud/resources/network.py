@@ -30,9 +30,15 @@ RULES: tuple[dict[str, Any], ...] = (
     },
 )
 
+# Name, prefix of all subnets, and the length of each one's
+SUBNET_POOLS = (
+    ("default-ipv4", "10.64.0.0/16", 26),
+    ("default-ipv6", "fd40::/48", 64),
+)
+
 
 def create_networks() -> None:
-    """Create the networks public and private, and the router between them.
+    """Create the networks public and private, the router between them, and pools.
 
     The last two belong to the project demo, as if its user had created them. Users of
     admin may use them, too.
@@ -44,6 +50,7 @@ def create_networks() -> None:
         network.create_network,
         "public",
         is_router_external=True,
+        is_default=True,
         provider_network_type="flat",
         provider_physical_network="public",
     )
@@ -57,6 +64,17 @@ def create_networks() -> None:
         gateway_ip=settings.PUBLIC_GATEWAY,
         is_dhcp_enabled=False,
     )
+    # With these, and a default external network, `--nic auto` makes a network.
+    for name, prefix, length in SUBNET_POOLS:
+        find_or_create(
+            network.find_subnet_pool,
+            network.create_subnet_pool,
+            name,
+            prefixes=[prefix],
+            default_prefix_length=length,
+            is_default=True,
+            is_shared=True,
+        )
     private = find_or_create(
         network.find_network, network.create_network, "private", project_id=demo
     )
