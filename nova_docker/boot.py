@@ -93,7 +93,10 @@ class Boot:
         unsupported.refuse(instance.flavor, image_meta)
         self._host.isolation.refuse(instance.flavor)
         volumes.refuse(block_device_info)
-        self._init({}, instance, image_meta, level_of(instance))
+        properties.command(image_meta)
+        # The image may have another one, which is known when it is fetched.
+        if init := properties.init(instance, image_meta):
+            inits.refuse(init, level_of(instance), self._host.missing_inits)
         self._images.check(image_meta, instance.flavor)
 
     def fetch(
@@ -126,7 +129,7 @@ class Boot:
     ) -> str:
         """Return a server's init, unless it is refused.
 
-        :param config: of the image; empty if it is not known yet
+        :param config: of the image
         """
         init = inits.of_image(
             config,

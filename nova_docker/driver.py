@@ -88,7 +88,9 @@ class DockerDriver(driver.ComputeDriver):
             self._client, self._host, self._nics, self._power
         )
         self._consoles = SerialConsoles(self._client)
-        self._reboots = Reboots(self._client, self._power)
+        self._reboots = Reboots(
+            self._client, self._power, lambda uuid: self._events.report_stop(uuid)
+        )
         self._events = LifecycleEvents(
             self._client, self.emit_event, self._reboots.begin
         )
@@ -437,6 +439,7 @@ class DockerDriver(driver.ComputeDriver):
         # Nothing is migrated or powered off, except with gVisor: the limits of the
         # container change. They change here, where Nova can still roll back a failure.
         with rolled_back():
+            self._reboots.settle(instance)
             resize.refuse(
                 instance,
                 flavor,
@@ -522,7 +525,8 @@ class DockerDriver(driver.ComputeDriver):
     # Network
 
     def plug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
-        self._power.plug(instance, network_info)
+        with self._reboots.held_off(instance):
+            self._power.plug(instance, network_info)
 
     def unplug_vifs(self, instance: objects.Instance, network_info: Any) -> None:
         self._nics.unplug(instance, network_info)
@@ -534,13 +538,16 @@ class DockerDriver(driver.ComputeDriver):
         image_meta: objects.ImageMeta,
         vif: Any,
     ) -> None:
-        found = self._guest(instance).namespaces()
-        isolation.refuse_change_of_nics(found.level, found.in_use, instance.uuid)
-        with self._nics.attached(
-            instance, vif, level=found.level, connected=found.running
-        ):
-            instance.device_metadata = config_drive.device_metadata(context, instance)
-            instance.save()
+        with self._reboots.held_off(instance):
+            found = self._guest(instance).namespaces()
+            isolation.refuse_change_of_nics(found.level, found.in_use, instance.uuid)
+            with self._nics.attached(
+                instance, vif, level=found.level, connected=found.running
+            ):
+                instance.device_metadata = config_drive.device_metadata(
+                    context, instance
+                )
+                instance.save()
 
     def detach_interface(
         self, context: Any, instance: objects.Instance, vif: Any

@@ -362,10 +362,10 @@ class Nics:
                     CONF.vif_plugging_timeout,
                     _port_failed,
                 ),
-                self._ovn.watched(watched) as ports,
+                self._ovn.watched(watched) as are_installed,
             ):
                 yield
-                if ports.wait():
+                if are_installed():
                     # Nova still expects the events, and so does not warn of them.
                     self._virtapi.exit_wait_early(events)
         except exception.InstanceEventTimeout as error:

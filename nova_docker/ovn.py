@@ -10,8 +10,11 @@ host knows first.
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +30,15 @@ LOG = logging.getLogger(__name__)
 
 _SCHEMA, _TABLE, _COLUMN = "Open_vSwitch", "Interface", "external_ids"
 
-# It takes OVN about 30 ms. A release before 20.12 says nothing on the host.
+# It takes OVN about 30 ms. A release before 20.12 says nothing on the host: where OVN
+# has not said anything yet, the wait is short from the second time on.
 _SECONDS = 5
+_SECONDS_IN_DOUBT = 1
+
+# Connecting takes about 20 ms. A boot waits no longer than this for a slow switch.
+_CONNECT_SECONDS = 10
+_READY_SECONDS = 1
+_RETRY_SECONDS = 60
 
 
 class Installed(event.WaitEvent):
@@ -55,56 +65,65 @@ class Ports:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._interfaces: _Interfaces | None = None
+        self._tried = -math.inf
+        self._answered = threading.Event()
+        # Whether OVN has reported a port, or else has been waited for in vain
+        self._has_worked = False
+        self._in_doubt = False
 
     @contextlib.contextmanager
-    def watched(self, ports: Collection[str]) -> Iterator[_Watch]:
+    def watched(self, ports: Collection[str]) -> Iterator[Callable[[], bool]]:
         """Watch ports, which the block plugs.
 
         :param ports: their UUIDs
+        :yields: a function that waits until the flows of all ports are installed, but
+            not for long, and returns whether they are; False if there are no ports
         """
         events = [Installed(port) for port in ports]
         interfaces = self._connected() if events else None
         if interfaces is None:
-            yield _Watch([])
+            yield lambda: False
             return
         interfaces.handler.watch_events(events)
         try:
-            yield _Watch(events)
+            yield functools.partial(self._wait, events)
         finally:
             interfaces.handler.unwatch_events(events)
 
-    def _connected(self) -> _Interfaces | None:
-        """Return the interfaces of the switch; None if it does not answer."""
-        with self._lock:
-            if self._interfaces is None:
-                try:
-                    self._interfaces = _connect(CONF.os_vif_ovs.ovsdb_connection)
-                # Whatever python-ovs raises: Neutron's events are enough.
-                except Exception as error:
-                    LOG.warning(
-                        "Cannot watch the ports of OVN in Open vSwitch; waiting for "
-                        "Neutron's events instead: %s",
-                        error,
-                    )
-            return self._interfaces
-
-
-class _Watch:
-    """What to wait for."""
-
-    def __init__(self, events: Collection[Installed]) -> None:
-        self._events = events
-
-    def wait(self) -> bool:
-        """Wait until the flows of all ports are installed, but not for long.
-
-        :returns: whether they are; False if there are no ports
-        """
-        deadline = time.monotonic() + _SECONDS
-        return bool(self._events) and all(
-            each.event.wait(max(0, deadline - time.monotonic()))
-            for each in self._events
+    def _wait(self, events: Collection[Installed]) -> bool:
+        doubtful = self._in_doubt and not self._has_worked
+        deadline = time.monotonic() + (_SECONDS_IN_DOUBT if doubtful else _SECONDS)
+        installed = all(
+            each.event.wait(max(0, deadline - time.monotonic())) for each in events
         )
+        self._has_worked = self._has_worked or installed
+        self._in_doubt = not installed
+        return installed
+
+    def _connected(self) -> _Interfaces | None:
+        """Return the interfaces of the switch; None if it has not answered yet."""
+        with self._lock:
+            is_due = time.monotonic() > self._tried + _RETRY_SECONDS
+            if self._interfaces is None and is_due:
+                self._tried = time.monotonic()
+                self._answered.clear()
+                threading.Thread(
+                    target=self._connect, name="docker-ovn", daemon=True
+                ).start()
+        self._answered.wait(_READY_SECONDS)
+        return self._interfaces
+
+    def _connect(self) -> None:
+        try:
+            self._interfaces = _connect(CONF.os_vif_ovs.ovsdb_connection)
+        # Whatever python-ovs raises: Neutron's events are enough.
+        except Exception as error:
+            LOG.warning(
+                "Cannot watch the ports of OVN in Open vSwitch; waiting for Neutron's "
+                "events instead: %s",
+                error,
+            )
+        self._answered.set()
 
 
 class _Interfaces(connection.OvsdbIdl):
@@ -123,5 +142,10 @@ def _connect(remote: str) -> _Interfaces:
     helper = idlutils.get_schema_helper(remote, _SCHEMA)
     helper.register_columns(_TABLE, [_COLUMN])
     interfaces = _Interfaces(remote, helper)
-    connection.Connection(interfaces, CONF.os_vif_ovs.ovs_vsctl_timeout).start()
+    try:
+        connection.Connection(interfaces, _CONNECT_SECONDS).start()
+    except Exception:
+        interfaces.handler.shutdown()
+        interfaces.close()
+        raise
     return interfaces

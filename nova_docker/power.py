@@ -198,7 +198,7 @@ class Power:
         nova-compute: a mark tells :meth:`release` that Nova's user has not paused it.
         One that is frozen or stopped already stays so.
         """
-        with _alone(instance.uuid), self._frozen(instance):
+        with alone(instance.uuid), self._frozen(instance):
             yield
 
     @contextlib.contextmanager
@@ -230,7 +230,7 @@ class Power:
             # A snapshot that begins meanwhile waits, and one in progress is left alone.
             with (
                 contextlib.suppress(lockutils.AcquireLockFailedException),
-                _alone(uuid, blocking=False),
+                alone(uuid, blocking=False),
             ):
                 LOG.warning("Thawing server %s: its snapshot was interrupted", uuid)
                 self._thaw_until(uuid, 0)
@@ -280,7 +280,7 @@ class Power:
             return False
 
 
-def _alone(
+def alone(
     uuid: str, *, blocking: bool = True
 ) -> contextlib.AbstractContextManager[Any]:
     """Return a lock against freezing and thawing a server by two threads."""

@@ -93,15 +93,19 @@ def host_config(init: str) -> dict[str, bool]:
     return {} if init == NONE else {"Init": init == DOCKER_INIT}
 
 
+def may_reboot(labels: Mapping[str, str]) -> bool:
+    """Return whether a server may end to reboot: only systemd does."""
+    return labels.get(LABEL) == SYSTEMD
+
+
 def has_rebooted(labels: Mapping[str, str], exit_code: object) -> bool:
     """Return whether a server has ended because systemd has rebooted it.
 
     Other programs may exit with the same code, so only that of systemd counts.
 
-    :param exit_code: of the first process, as the engine returns it: an event has it as
-        a string
+    :param exit_code: of the first process, or its digits
     """
-    return labels.get(LABEL) == SYSTEMD and str(exit_code) == str(_REBOOT)
+    return may_reboot(labels) and str(exit_code) == str(_REBOOT)
 
 
 def is_listed_as_rebooted(item: Mapping[str, Any]) -> bool:

@@ -58,7 +58,7 @@ class LifecycleEvents:
         self,
         client: DockerClient,
         emit: Callable[[virtevent.Event], None],
-        reboot: Callable[[str, Callable[[str], None]], None],
+        reboot: Callable[[str], None],
     ) -> None:
         """
         :param emit: ComputeDriver.emit_event
@@ -153,7 +153,7 @@ class LifecycleEvents:
         for uuid, item in servers.items():
             if uuid in transitions and init.is_listed_as_rebooted(item):
                 del transitions[uuid]
-                self._reboot(uuid, self._report_stop)
+                self._reboot(uuid)
         self._report(transitions)
 
     def _handle(self, event: Mapping[str, Any], seen: dict[str, int]) -> None:
@@ -167,11 +167,9 @@ class LifecycleEvents:
             self._reminders.drop(uuid)
             return
         seen[uuid], transition = _ACTIONS[event["Action"]]
-        if event["Action"] == "die" and init.has_rebooted(
-            attributes, attributes.get("exitCode")
-        ):
+        if event["Action"] == "die" and init.may_reboot(attributes):
             self._started.pop(uuid, None)
-            self._reboot(uuid, self._report_stop)
+            self._reboot(uuid)
             return
         self._report({uuid: transition})
         if event["Action"] == "start":
@@ -182,7 +180,7 @@ class LifecycleEvents:
             if time.monotonic() - started < _SOON:
                 self._reminders.add(uuid)
 
-    def _report_stop(self, uuid: str) -> None:
+    def report_stop(self, uuid: str) -> None:
         """Report that a server stays stopped, whatever Nova does with it meanwhile."""
         self._report({uuid: virtevent.EVENT_LIFECYCLE_STOPPED})
         self._reminders.add(uuid)

@@ -38,28 +38,28 @@ def ports(configuration, monkeypatch):
 
 def test_the_wait_ends_when_the_flows_of_all_ports_are_installed(ports, install):
     first, second = samples.uuid(), samples.uuid()
-    with ports.watched([first, second]) as watch:
+    with ports.watched([first, second]) as are_installed:
         install(first)
         install(second)
-        assert watch.wait()
+        assert are_installed()
 
 
 def test_one_port_of_two_is_not_enough(ports, install):
     first, second = samples.uuid(), samples.uuid()
-    with ports.watched([first, second]) as watch:
+    with ports.watched([first, second]) as are_installed:
         install(first)
         install(second, "false")
         install(samples.uuid())
-        assert not watch.wait()
+        assert not are_installed()
 
 
 def test_servers_are_told_apart(ports, install):
     """They are watched at the same time."""
     mine, other = samples.uuid(), samples.uuid()
-    with ports.watched([mine]) as my_watch, ports.watched([other]) as other_watch:
+    with ports.watched([mine]) as mine_is, ports.watched([other]) as other_is:
         install(mine)
-        assert my_watch.wait()
-        assert not other_watch.wait()
+        assert mine_is()
+        assert not other_is()
 
 
 def test_nothing_is_watched_afterwards(ports, install):
@@ -73,15 +73,24 @@ def test_the_watch_survives_a_restart_of_the_database(ports, install, switch):
         pass
     ports._interfaces.force_reconnect()
     port = samples.uuid()
-    with ports.watched([port]) as watch:
+    with ports.watched([port]) as are_installed:
         install(port)
-        assert watch.wait()
+        assert are_installed()
+
+
+def test_an_ovn_that_reports_nothing_is_not_waited_for_long_again(ports, monkeypatch):
+    """Until it reports a port."""
+    monkeypatch.setattr(ovn, "_SECONDS", 30)
+    monkeypatch.setattr(ovn, "_SECONDS_IN_DOUBT", 0.01)
+    ports._in_doubt = True
+    with ports.watched([samples.uuid()]) as are_installed:
+        assert not are_installed()
 
 
 def test_without_a_switch_there_is_nothing_to_wait_for(ports, monkeypatch, caplog):
     monkeypatch.setattr(
         "nova_docker.ovn.CONF.os_vif_ovs.ovsdb_connection", "unix:/nowhere"
     )
-    with ports.watched([samples.uuid()]) as watch:
-        assert not watch.wait()
+    with ports.watched([samples.uuid()]) as are_installed:
+        assert not are_installed()
     assert "waiting for Neutron's events instead" in caplog.text

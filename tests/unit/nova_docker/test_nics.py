@@ -207,10 +207,7 @@ class Ports:
     @contextlib.contextmanager
     def watched(self, ports):
         self.ports = ports
-        yield self
-
-    def wait(self):
-        return bool(self.ports) and self.installed
+        yield lambda: bool(ports) and self.installed
 
 
 OVN = {"bound_drivers": {"0": "ovn"}}

@@ -17,6 +17,7 @@ from oslo_concurrency import lockutils
 
 from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
+from nova_docker import power as power_room
 from nova_docker import reboots
 from nova_docker.container import init
 from nova_docker.container import naming
@@ -66,20 +67,27 @@ def power(client):
 
 
 @pytest.fixture
-def rebooting(client, power):
-    found = reboots.Reboots(client, power)
+def stopped():
+    """The servers that are reported to stay stopped."""
+    return []
+
+
+@pytest.fixture
+def rebooting(client, power, stopped, monkeypatch):
+    monkeypatch.setattr(reboots, "_INTERVAL", 0.01)
+    found = reboots.Reboots(client, power, stopped.append)
     yield found
     found.stop()
 
 
 @pytest.fixture
-def reboot(client, instance, rebooting):
+def reboot(client, instance, rebooting, stopped):
     """Has the server reboot; returns whether it stays stopped."""
 
-    def run():
-        client.exit(naming.name_of(instance.uuid), 129)
-        stopped = []
-        rebooting.begin(instance.uuid, stopped.append)
+    def run(code=129):
+        stopped.clear()
+        client.exit(naming.name_of(instance.uuid), code)
+        rebooting.begin(instance.uuid)
         finish(rebooting)
         return stopped == [instance.uuid]
 
@@ -123,8 +131,9 @@ def test_a_server_that_reboots_starts_again(client, instance, reboot):
     ],
 )
 def test_only_a_server_that_should_run_starts_again(
-    client, instance, reboot, vm_state, task_state, expected
+    client, instance, reboot, vm_state, task_state, expected, monkeypatch
 ):
+    monkeypatch.setattr(reboots, "_PATIENCE", 0)
     instance.vm_state, instance.task_state = vm_state, task_state
     assert reboot() is not expected
     assert runs(client, instance) is expected
@@ -148,7 +157,6 @@ def test_a_server_that_is_gone_does_not_start(
 
 
 def test_a_server_waits_until_nova_answers(client, instance, reboot, monkeypatch):
-    monkeypatch.setattr(reboots, "_RETRY_INTERVAL", 0.001)
     failures = iter([OSError("conductor away"), OSError("still")])
 
     def answer(*args):
@@ -167,24 +175,118 @@ def test_a_failed_start_leaves_the_server_stopped(client, instance, power, reboo
     assert not runs(client, instance)
 
 
-def test_nova_finishes_first_what_it_does_with_the_server(client, instance, rebooting):
-    client.exit(naming.name_of(instance.uuid), 129)
-    stopped = threading.Event()
-    with lockutils.lock(instance.uuid):
-        rebooting.begin(instance.uuid, lambda uuid: stopped.set())
-        time.sleep(0.05)
-        assert not runs(client, instance)
-        instance.vm_state = vm_states.STOPPED
-    assert stopped.wait(TIMEOUT)
+def test_an_engine_that_fails_for_a_moment_is_asked_again(
+    client, instance, power, reboot
+):
+    start, failures = power.start, iter([exception.NovaException("engine away")])
+
+    def fail_once(*args):
+        for failure in failures:
+            raise failure
+        start(*args)
+
+    power.start = fail_once
+    assert not reboot()
+    assert runs(client, instance)
+
+
+@pytest.mark.parametrize("code", [0, 130, 137])
+def test_a_server_that_ends_otherwise_is_reported_at_once(
+    client, instance, reboot, code
+):
+    """Whatever attributes its event has: an image's label can forge them."""
+    assert reboot(code)
     assert not runs(client, instance)
 
 
-def test_a_server_that_somebody_has_started_is_left_alone(client, instance, rebooting):
+def test_a_server_does_not_start_during_its_snapshot(
+    client, instance, rebooting, stopped
+):
+    client.exit(naming.name_of(instance.uuid), 129)
+    with power_room.alone(instance.uuid):
+        rebooting.begin(instance.uuid)
+        time.sleep(0.05)
+        assert not runs(client, instance)
+        # Nova's own verbs do not wait for the snapshot.
+        with lockutils.lock(instance.uuid):
+            rebooting.settle(instance)
+    finish(rebooting)
+    assert runs(client, instance)
+    assert not stopped
+
+
+def test_a_server_does_not_start_while_its_nics_change(client, instance, rebooting):
+    client.exit(naming.name_of(instance.uuid), 129)
+    with rebooting.held_off(instance):
+        rebooting.begin(instance.uuid)
+        time.sleep(0.05)
+        assert not runs(client, instance)
+    finish(rebooting)
+    assert runs(client, instance)
+
+
+def test_a_verb_that_nova_breaks_off_does_not_lose_the_reboot(
+    client, instance, rebooting
+):
+    client.exit(naming.name_of(instance.uuid), 129)
+    instance.task_state = task_states.PAUSING
+    rebooting.begin(instance.uuid)
+    time.sleep(0.05)
+    assert not runs(client, instance)
+    instance.task_state = None
+    finish(rebooting)
+    assert runs(client, instance)
+
+
+def test_verbs_do_not_wait_while_nova_does_not_answer(
+    client, instance, rebooting, monkeypatch
+):
+    failing = threading.Event()
+
+    def fail(*args):
+        failing.set()
+        raise OSError("conductor away")
+
+    monkeypatch.setattr(objects.Instance, "get_by_uuid", fail)
+    client.exit(naming.name_of(instance.uuid), 129)
+    rebooting.begin(instance.uuid)
+    assert failing.wait(TIMEOUT)
+    with lockutils.lock(instance.uuid):
+        rebooting.settle(instance)
+
+
+def test_a_host_without_threads_reports_the_server_stopped(
+    instance, rebooting, stopped, mocker
+):
+    mocker.patch("threading.Thread.start", side_effect=RuntimeError("no thread"))
+    rebooting.begin(instance.uuid)
+    assert stopped == [instance.uuid]
+    assert not rebooting.hides(instance)
+
+
+def test_nova_finishes_first_what_it_does_with_the_server(
+    client, instance, rebooting, stopped
+):
+    client.exit(naming.name_of(instance.uuid), 129)
+    with lockutils.lock(instance.uuid):
+        rebooting.begin(instance.uuid)
+        time.sleep(0.05)
+        assert not runs(client, instance)
+        instance.vm_state = vm_states.STOPPED
+    finish(rebooting)
+    assert stopped == [instance.uuid]
+    assert not runs(client, instance)
+
+
+def test_a_server_that_somebody_has_started_is_left_alone(
+    client, instance, rebooting, stopped
+):
     started = client.inspect_container(naming.name_of(instance.uuid))["State"]
-    rebooting.begin(instance.uuid, pytest.fail)
+    rebooting.begin(instance.uuid)
     finish(rebooting)
     found = client.inspect_container(naming.name_of(instance.uuid))["State"]
     assert found["StartedAt"] == started["StartedAt"]
+    assert not stopped
 
 
 def test_nova_sees_a_server_run_while_it_reboots(client, instance, rebooting):
@@ -237,7 +339,7 @@ def test_a_reboot_while_the_server_starts_is_not_missed(
 
     power.start = start
     client.exit(name, 129)
-    rebooting.begin(instance.uuid, pytest.fail)
+    rebooting.begin(instance.uuid)
     finish(rebooting)
     assert runs(client, instance)
 
