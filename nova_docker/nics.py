@@ -189,7 +189,8 @@ class Nics:
         :param level: the server's, of :mod:`nova_docker.container.isolation`
         :param connected: False for a server that does not run
         :param renew: whether no process of the server runs. What it may have done to
-            its NICs and to the rest of its network namespace is then undone.
+            its NICs and to the rest of its network namespace is then undone, and NICs
+            that are not in ``network_info`` are removed.
         :raises VirtualInterfacePlugException: if a NIC cannot be plugged, or all ids
             are in use
         """
@@ -201,6 +202,12 @@ class Nics:
         if isolated:
             self._pin(netns)
         present = network.names(netns)
+        if renew:
+            for device in present.keys() - {vif.vif_name for vif in vifs}:
+                # Neutron has deleted its port while it could not be detached.
+                _switch(os_vif.unplug, _leftover(device), info)
+                network.remove(netns, device)
+                del present[device]
         for vif in vifs:
             if vif.vif_name not in present:
                 # After a restart of the host the switch still has a port for the lost
@@ -432,7 +439,7 @@ def _switch(
         change(vif, info)
     except OsVifException as error:
         raise exception.VirtualInterfacePlugException(
-            f"Failed to plug port {vif.id}: {error}"
+            f"The virtual switch failed to plug or unplug {vif.vif_name}: {error}"
         ) from error
 
 

@@ -75,6 +75,25 @@ def test_the_remaining_nics_keep_their_names(driver, boot, nic, switch):
     assert links(server) == ["eth0", "eth1", "lo"]
 
 
+@pytest.mark.parametrize("level", ["user", "shared", "gvisor"])
+def test_a_nic_whose_port_was_deleted_is_gone_after_a_restart(
+    driver, boot, nic, switch, level
+):
+    first = nic(samples.subnet("192.0.2.0/24", "192.0.2.10"))
+    second = nic(samples.subnet("203.0.113.0/24", "203.0.113.5"))
+    flavor = samples.flavor(extra_specs={"docker:isolation": level})
+    server = boot(nics=[first, second], flavor=flavor)
+    # As if the NIC could not be detached: gVisor refuses, or the engine did not answer.
+    server.network_info.remove(first)
+
+    driver.power_off(server.instance)
+    driver.power_on(None, server.instance, server.network_info)
+
+    assert switch.ports() == {second["devname"]}
+    assert network.names(server.name) == {second["devname"]: "eth1"}
+    assert "203.0.113.5/24" in server.run("ip addr show dev eth1")
+
+
 def test_detaching_twice_has_no_effect(driver, boot):
     server = boot()
     [vif] = server.network_info

@@ -7,10 +7,12 @@ import os_vif.objects
 import pytest
 from nova import exception
 
+from nova_docker import conf
 from nova_docker import nics
 from tests import samples
 
 os_vif.objects.register_all()
+conf.register_opts(nics.CONF)
 
 
 def test_nics_are_named_in_the_requested_order():
@@ -133,6 +135,37 @@ def test_a_leftover_device_is_unplugged_without_its_vif(mocker):
     assert vif.vif_name == "tap1"
     assert vif.network.bridge == nics.CONF.neutron.ovs_bridge
     remove_namespace.assert_called_once_with(f"nova-{instance.uuid}")
+
+
+@pytest.mark.parametrize("level", ["user", "shared", "gvisor"])
+@pytest.mark.parametrize("renew", [True, False])
+def test_a_nic_whose_port_is_gone_is_unplugged_before_the_server_starts(
+    mocker, level, renew
+):
+    kept, new = samples.vif(), samples.vif()
+    present = {"tapgone": "eth0", kept["devname"]: "eth1"}
+    mocker.patch("nova_docker.privsep.userns.pin")
+    mocker.patch("nova_docker.privsep.network.names", return_value=present)
+    mocker.patch("os_vif.plug")
+    calls = mocker.Mock()
+    calls.attach_mock(mocker.patch("os_vif.unplug"), "unplug")
+    for name in ("plug", "remove"):
+        function = mocker.patch(f"nova_docker.privsep.network.{name}")
+        calls.attach_mock(function, name)
+    instance = samples.instance()
+
+    nics.Nics(None).plug(instance, samples.nics(kept, new), level=level, renew=renew)
+
+    made = [
+        (name, args[0].vif_name if name == "unplug" else args[1])
+        for name, args, _ in calls.mock_calls[:-1]
+    ]
+    gone = [("unplug", "tapgone"), ("remove", "tapgone")]
+    assert made == [*(gone if renew else []), ("unplug", new["devname"])]
+    [name, (_, _, planned, _), _] = calls.mock_calls[-1]
+    assert name == "plug"
+    expected = ["eth1", "eth0"] if renew else ["eth1", "eth2"]
+    assert [nic["name"] for nic in planned] == expected
 
 
 def test_the_namespace_is_removed_even_if_the_switch_refuses(mocker):
