@@ -12,8 +12,12 @@ from nova import exception
 from nova.virt import driver as nova_driver
 from nova.virt import fake
 
+from docker_engine import errors
 from nova_docker import driver as driver_module
+from nova_docker.container import isolation
 from nova_docker.driver import DockerDriver
+from nova_docker.guest import Guest
+from nova_docker.guest import Namespaces
 from tests import samples
 from tests.unit.nova_docker import fake_mode
 
@@ -137,6 +141,35 @@ def test_a_snapshot_is_logged(driver, server, logged, mocker):
         "Snapshot extracted, beginning image upload",
         "Snapshot image upload complete",
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ContainerNotFound("No such container", 404),
+        errors.EngineError("restarting", 500),
+        errors.Unreachable("connection refused"),
+        errors.Timeout("no answer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_nic_is_detached_whatever_the_engine_says(driver, server, mocker, error):
+    """Nova would keep an interface whose port Neutron has deleted."""
+    for call in ("inspect_container", "list_containers"):
+        mocker.patch.object(driver._client, call, side_effect=error)
+    detach = mocker.patch.object(driver._nics, "detach")
+    vif = samples.vif()
+    driver.detach_interface(None, server, vif)
+    detach.assert_called_once_with(server, vif)
+
+
+def test_a_nic_that_gvisor_uses_is_not_detached(driver, server, mocker):
+    found = Namespaces(isolation.GVISOR, in_use=True, running=True)
+    mocker.patch.object(Guest, "namespaces", return_value=found)
+    detach = mocker.patch.object(driver._nics, "detach")
+    with pytest.raises(exception.AttachInterfaceNotSupported):
+        driver.detach_interface(None, server, samples.vif())
+    detach.assert_not_called()
 
 
 @pytest.mark.parametrize("verb", ["suspend", "resume"])
