@@ -105,10 +105,13 @@ class Boot:
         instance: objects.Instance,
         image_meta: objects.ImageMeta,
         level: str,
+        *,
+        rescue: bool = False,
     ) -> tuple[dict[str, Any], str]:
         """Ensure that the engine has an image, and that the server can run it.
 
         :param level: of :mod:`nova_docker.container.isolation`
+        :param rescue: whether it is the image of a rescue container
         :returns: the image, as GET /images/{name}/json returns it; and the server's
             init, of :mod:`nova_docker.container.init`
         :raises InvalidInput: if the server cannot run the image's init
@@ -118,7 +121,7 @@ class Boot:
             context, image_meta, instance.flavor, instance.trusted_certs
         )
         config = image.get("Config") or {}
-        return image, self._init(config, instance, image_meta, level)
+        return image, self._init(config, instance, image_meta, level, rescue=rescue)
 
     def _init(
         self,
@@ -126,6 +129,8 @@ class Boot:
         instance: objects.Instance,
         image_meta: objects.ImageMeta,
         level: str,
+        *,
+        rescue: bool = False,
     ) -> str:
         """Return a server's init, unless it is refused.
 
@@ -135,6 +140,9 @@ class Boot:
             config,
             properties.command(image_meta),
             properties.init(instance, image_meta),
+            # If the init is another one, a rescue image has no way to say so: Nova
+            # drops the property.
+            recognise=level == isolation.USER or not rescue,
         )
         inits.refuse(init, level, self._host.missing_inits)
         return init
@@ -193,18 +201,21 @@ class Boot:
         level: str,
         mounts: Sequence[Mount] = (),
         injected_files: Sequence[tuple[str, bytes]] = (),
+        *,
+        rescue: bool = False,
     ) -> None:
         """Create a server's container, stopped, with its files and SSH key.
 
         :param level: of :mod:`nova_docker.container.isolation`
         :param mounts: as :mod:`nova_docker.storage.mounts` returns them
+        :param rescue: whether it is a rescue container
         :raises InstanceExists: if it exists already
         :raises ImageUnacceptable: if the image cannot be used, or has no place for an
             injected file
         :raises InvalidInput: if the server cannot run the image's init
         :raises InstancePowerOnFailure: if the image has files that block the engine
         """
-        image, init = self.fetch(context, instance, image_meta, level)
+        image, init = self.fetch(context, instance, image_meta, level, rescue=rescue)
         addresses = network_info.fixed_ips() if network_info else []
         # The volumes of the image are part of the root file system.
         volume_paths = configuration.volumes(image)

@@ -408,12 +408,18 @@ class DockerDriver(driver.ComputeDriver):
         self._images.check(image_meta, instance.flavor)
         # Fetching may take a while; the server keeps running until it is done.
         level = rescue.level_of(self._client, instance)
-        self._boot.fetch(context, instance, image_meta, level)
+        self._boot.fetch(context, instance, image_meta, level, rescue=True)
         self._reboots.settle(instance)
         with rescue.set_aside(self._client, instance) as broken:
             mounts = rescue.mounts(instance, broken)
             self._boot.create(
-                context, instance, image_meta, network_info, level, mounts
+                context,
+                instance,
+                image_meta,
+                network_info,
+                level,
+                mounts,
+                rescue=True,
             )
             self.power_on(context, instance, network_info)
         password.inject(self._guest(instance), instance, image_meta, rescue_password)

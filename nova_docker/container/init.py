@@ -47,19 +47,24 @@ _REBOOT = 128 + 1
 
 
 def of_image(
-    config: Mapping[str, Any], command: Sequence[str] | None, requested: str | None
+    config: Mapping[str, Any],
+    command: Sequence[str] | None,
+    requested: str | None,
+    *,
+    recognise: bool = True,
 ) -> str:
     """Return which init a server has.
 
     :param config: ``Config`` of GET /images/{name}/json
     :param command: that replaces the image's, as :func:`properties.command` returns it
     :param requested: as :func:`properties.init` returns it
+    :param recognise: whether the command may show that the init is systemd
     :returns: one of :data:`INITS`
     """
     if requested:
         return requested
     words = [*(config.get("Entrypoint") or ()), *(command or config.get("Cmd") or ())]
-    return SYSTEMD if words and words[0] in _PROGRAMS else NONE
+    return SYSTEMD if recognise and words and words[0] in _PROGRAMS else NONE
 
 
 def refuse(init: str, level: str, missing: Mapping[str, str]) -> None:

@@ -242,7 +242,7 @@ def test_an_image_with_systemd_needs_a_user_namespace(driver, boot, systemd_imag
         boot(systemd_image, flavor=shared)
 
 
-def test_a_rebuild_or_rescue_with_systemd_is_refused_before_the_server_stops(
+def test_a_rebuild_with_systemd_is_refused_before_the_server_stops(
     driver, boot, systemd_image
 ):
     server = boot(flavor=samples.flavor(extra_specs=SHARED))
@@ -250,16 +250,32 @@ def test_a_rebuild_or_rescue_with_systemd_is_refused_before_the_server_stops(
     nothing = (None,) * 4
     with pytest.raises(exception.InvalidInput, match="systemd"):
         driver.rebuild(None, server.instance, systemd_image, [], *nothing, None)
-    with pytest.raises(exception.InvalidInput, match="systemd"):
-        driver.rescue(
-            samples.request_context(),
-            server.instance,
-            server.network_info,
-            systemd_image,
-            *nothing[:3],
-        )
     assert started(server) == before
     assert state(driver, server) == power_state.RUNNING
+
+
+@pytest.mark.parametrize("level", ["shared", "gvisor"])
+def test_a_rescue_image_with_another_init_is_usable_without_a_user_namespace(
+    driver, boot, image, recorded, level
+):
+    script = b"#!/bin/sh\nexec busybox sleep 1000\n"
+    tools = image(files={"sbin/init": script}, config={"Cmd": ["/sbin/init"]})
+    flavor = samples.flavor(extra_specs={"docker:isolation": level})
+    server = recorded(boot(flavor=flavor))
+    driver.rescue(
+        samples.request_context(),
+        server.instance,
+        server.network_info,
+        tools,
+        *(None,) * 3,
+    )
+    server.instance.vm_state = vm_states.RESCUED
+    try:
+        assert server.run("echo rescued") == "rescued\n"
+    finally:
+        driver.unrescue(samples.request_context(), server.instance)
+        server.instance.vm_state = vm_states.ACTIVE
+    assert server.run("echo back") == "back\n"
 
 
 # What follows needs an init that reboots, but not that it is systemd.

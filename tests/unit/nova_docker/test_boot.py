@@ -19,6 +19,7 @@ from nova_docker import accounts
 from nova_docker import conf
 from nova_docker import config_drive
 from nova_docker.boot import Boot
+from nova_docker.container import init
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.errors import EngineTimeout
@@ -380,6 +381,30 @@ def test_an_image_with_systemd_is_refused_before_its_container_is_created(
         run(boot, instance)
     assert client.list_containers() == []
     assert not nics.plugged
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [("user", "systemd"), ("shared", "none"), ("gvisor", "none")]
+)
+def test_a_rescue_image_with_an_init_is_usable_at_each_level(
+    client, images, boot, level, expected
+):
+    images.command = ["/sbin/init"]
+    instance = samples.instance()
+    image_meta = samples.image_meta(id=samples.uuid())
+    arguments = (samples.request_context(), instance, image_meta)
+    assert boot.fetch(*arguments, level, rescue=True)[1] == expected
+    boot.create(*arguments, samples.nics(), level, rescue=True)
+    made = client.inspect_container(naming.name_of(instance.uuid))
+    assert made["Config"]["Labels"][init.LABEL] == expected
+
+
+@pytest.mark.parametrize("level", ["shared", "gvisor"])
+def test_a_rescue_from_the_servers_own_image_with_systemd_is_refused(boot, level):
+    instance = samples.instance(system_metadata={"image_os_init": "systemd"})
+    arguments = (samples.request_context(), instance, samples.image_meta())
+    with pytest.raises(exception.InvalidInput, match="systemd"):
+        boot.fetch(*arguments, level, rescue=True)
 
 
 def test_an_init_that_the_host_does_not_have_is_refused(host, boot):

@@ -37,6 +37,12 @@ def test_systemd_is_recognised_unless_the_image_says_otherwise(
     assert init.of_image(config, command, requested) == expected
 
 
+def test_what_is_not_to_be_recognised_can_still_be_requested():
+    config = {"Cmd": ["/sbin/init"]}
+    for requested, expected in (None, "none"), ("systemd", "systemd"):
+        assert init.of_image(config, None, requested, recognise=False) == expected
+
+
 def test_systemd_needs_a_user_namespace():
     init.refuse("systemd", "user", {})
     for level in ("shared", "another"):
