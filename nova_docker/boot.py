@@ -231,7 +231,7 @@ class Boot:
                 level=level,
                 init=init,
                 limits={
-                    **self._host.limits(instance.flavor),
+                    **self._host.limits(instance.flavor, level),
                     **limits.storage(disk_gb),
                 },
                 mounts=[*mounts, *image_volumes.placeholders(volume_paths, mounts)],

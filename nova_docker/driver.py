@@ -303,7 +303,7 @@ class DockerDriver(driver.ComputeDriver):
             guest.stop(CONF.shutdown_timeout if soft else 0)
             if not soft:
                 # An interrupted resize may have left other limits.
-                guest.limit(self._host.limits(instance.flavor))
+                self._power.limit(instance, network_info, instance.flavor, 0)
             self.power_on(context, instance, network_info)
         LOG.info(
             "Instance %s successfully.",

@@ -50,7 +50,10 @@ class Power:
     """
 
     def __init__(
-        self, client: DockerClient, nics: Nics, limits: Callable[[Any], dict[str, Any]]
+        self,
+        client: DockerClient,
+        nics: Nics,
+        limits: Callable[[Any, str], dict[str, Any]],
     ) -> None:
         """
         :param limits: :meth:`nova_docker.host.host.Host.limits`
@@ -77,16 +80,16 @@ class Power:
         )
         # gVisor has read its limits when it started.
         if not (found.level == isolation.GVISOR and found.in_use):
-            self._limit_processes(instance)
+            self._limit_processes(instance, found.level)
 
-    def _limit_processes(self, instance: objects.Instance) -> None:
+    def _limit_processes(self, instance: objects.Instance, level: str) -> None:
         """Lower a server's limit of processes to its flavor's; log a failure.
 
         It is never raised: what it was may be lower because Placement has a higher
         allocation ratio, which Nova tells the driver only later.
         """
         name = naming.name_of(instance.uuid)
-        wanted = self._limits(instance.flavor)["PidsLimit"]
+        wanted = self._limits(instance.flavor, level)["PidsLimit"]
         try:
             found = self._client.inspect_container(name, timeout=_CALL_SECONDS)
             current = found["HostConfig"].get("PidsLimit") or -1
@@ -148,7 +151,7 @@ class Power:
         if stops:
             self.stop(instance, timeout)
         try:
-            guest.limit(self._limits(flavor))
+            guest.limit(self._limits(flavor, found.level))
         except exception.NovaException:
             with excutils.save_and_reraise_exception():
                 if stops:

@@ -198,9 +198,10 @@ class Host:
             "numa_topology": None,
         }
 
-    def limits(self, flavor: Any) -> dict[str, Any]:
+    def limits(self, flavor: Any, level: str) -> dict[str, Any]:
         """Return a flavor's limits on this host, except that of the root disk.
 
+        :param level: the server's, of :mod:`nova_docker.container.isolation`
         :returns: as :func:`nova_docker.container.limits.limits` returns them
         """
         pids = limits.pids(
@@ -208,8 +209,7 @@ class Host:
             budget=kernel.processes_of_servers(),
             servers_memory_mb=self._memory_mb * self._memory_ratio,
             most=CONF.docker.pids_limit,
-            gvisor=isolation.level_of(flavor, CONF.docker.isolation)
-            == isolation.GVISOR,
+            gvisor=level == isolation.GVISOR,
         )
         return limits.limits(flavor, pids=pids)
 

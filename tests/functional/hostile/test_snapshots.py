@@ -112,7 +112,7 @@ def snapshots(engine, disk, glance, tmp_path):
     yield Snapshots(
         engine.client,
         glance,
-        Power(engine.client, Nics(None), lambda flavor: {}),
+        Power(engine.client, Nics(None), lambda *args: {}),
         DiskSpace(lambda: str(disk.path)),
     )
     CONF.clear_override("state_path")

@@ -40,8 +40,8 @@ class Host:
     isolation = Isolation()
     missing_inits: typing.ClassVar[dict[str, str]] = {}
 
-    def limits(self, flavor):
-        return {"PidsLimit": 100}
+    def limits(self, flavor, level):
+        return {"PidsLimit": 256 if level == isolation.GVISOR else 100}
 
 
 class Images:
@@ -397,6 +397,15 @@ def test_a_rescue_image_with_an_init_is_usable_at_each_level(
     boot.create(*arguments, samples.nics(), level, rescue=True)
     made = client.inspect_container(naming.name_of(instance.uuid))
     assert made["Config"]["Labels"][init.LABEL] == expected
+
+
+@pytest.mark.parametrize(("level", "expected"), [("user", 100), ("gvisor", 256)])
+def test_a_container_has_the_limits_of_its_level(client, boot, level, expected):
+    instance = samples.instance()
+    context = samples.request_context()
+    boot.create(context, instance, samples.image_meta(), samples.nics(), level)
+    made = client.inspect_container(naming.name_of(instance.uuid))
+    assert made["HostConfig"]["PidsLimit"] == expected
 
 
 @pytest.mark.parametrize("level", ["shared", "gvisor"])

@@ -30,7 +30,7 @@ class Suspending:
         self.client.load_image([archives.busybox_archive(tags=["image"])])
         self.host = SimpleNamespace(checkpoints=True, saves_memory=True)
         self.nics = mock.create_autospec(Nics, instance=True)
-        power = Power(self.client, self.nics, lambda flavor: {})
+        power = Power(self.client, self.nics, lambda *args: {})
         self.checkpoints = Checkpoints(self.client, self.host, self.nics, power)
         self.instance = samples.instance()
         self.name = naming.name_of(self.instance.uuid)

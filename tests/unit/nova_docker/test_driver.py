@@ -183,3 +183,14 @@ def test_a_server_keeps_its_state_if_it_cannot_be_suspended_or_resumed(
     with pytest.raises(exception.InstanceFaultRollback) as raised:
         getattr(driver, verb)(None, server, *arguments)
     assert raised.value.inner_exception is failure
+
+
+def test_a_hard_reboot_sets_the_limits_of_the_servers_own_level(driver, server, mocker):
+    """The default level of the host may have changed since the server was created."""
+    found = Namespaces(isolation.GVISOR, in_use=False, running=False)
+    mocker.patch.object(Guest, "namespaces", return_value=found)
+    limit = mocker.patch.object(Guest, "limit")
+    server.flavor.memory_mb = 1
+    driver.reboot(None, server, samples.nics(), "HARD")
+    [limits] = limit.call_args.args
+    assert limits["PidsLimit"] == 256

@@ -14,6 +14,7 @@ from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker import frozen
 from nova_docker import power as module
+from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.nics import Nics
 from nova_docker.power import Power
@@ -21,6 +22,7 @@ from tests import archives
 from tests import samples
 
 CONF = nova_conf.CONF
+GVISOR = isolation.GVISOR
 FAILED = errors.for_status(500, "engine failed")
 
 
@@ -36,11 +38,14 @@ class Server:
         self.nics.plug.side_effect = self._plug
         self.connected, self.renewed = True, None
         self.limits = {"PidsLimit": 1000, "Memory": 2**30}
-        self.power = Power(self.client, self.nics, lambda flavor: self.limits)
+        self.power = Power(self.client, self.nics, self._limits_of)
         self.instance = samples.instance()
         self.name = naming.name_of(self.instance.uuid)
         self.client.create_container(self.name, {"Image": "image", "Labels": {}})
         self.client.start_container(self.name)
+
+    def _limits_of(self, flavor, level):
+        return {**self.limits, "PidsLimit": 256} if level == GVISOR else self.limits
 
     def _connect(self, connected):
         self.connected = connected
@@ -184,6 +189,20 @@ def test_a_server_of_an_earlier_release_gets_the_limit_of_processes(
     assert "Memory" not in config
 
 
+@pytest.mark.parametrize("verb", ["plug", "limit"])
+def test_a_server_gets_the_limits_of_its_own_level(server, verb):
+    """The default level of the host may have changed since the server was created."""
+    server.client.remove_container(server.name)
+    labels = {isolation.LABEL: GVISOR}
+    server.client.create_container(server.name, {"Image": "image", "Labels": labels})
+    if verb == "plug":
+        server.power.plug(server.instance, [])
+    else:
+        server.power.limit(server.instance, [], samples.flavor(), 0)
+    config = server.client.inspect_container(server.name)["HostConfig"]
+    assert config["PidsLimit"] == 256
+
+
 @pytest.mark.parametrize("method", ["inspect_container", "update_container"])
 def test_a_limit_that_cannot_be_set_does_not_keep_nics_from_being_plugged(
     server, method, monkeypatch, caplog
@@ -264,7 +283,7 @@ def test_a_server_that_an_interrupted_snapshot_left_frozen_is_thawed(
     assert server.status == "paused"
     assert "stays frozen" in caplog.text
     # As nova-compute does when it starts.
-    Power(server.client, server.nics, lambda flavor: {}).release()
+    Power(server.client, server.nics, lambda *args: {}).release()
     assert server.status == "running"
     assert frozen.marked() == []
 

@@ -145,14 +145,24 @@ def test_limits_of_the_kernel_that_one_server_can_use_up_are_reported_once(
 
 def test_a_server_gets_the_share_of_processes_that_it_has_of_the_memory(connected_host):
     flavor = samples.flavor(memory_mb=1024)
-    assert connected_host.limits(flavor)["PidsLimit"] == 16384 // 16
+    assert connected_host.limits(flavor, "user")["PidsLimit"] == 16384 // 16
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [("user", 32), ("shared", 32), ("gvisor", 256)]
+)
+def test_a_server_has_at_least_as_many_processes_as_its_level_needs(
+    connected_host, level, expected
+):
+    smallest = samples.flavor(memory_mb=1)
+    assert connected_host.limits(smallest, level)["PidsLimit"] == expected
 
 
 def test_memory_that_nova_oversubscribes_counts(connected_host):
     flavor = samples.flavor(memory_mb=1024)
     ratios = {"VCPU": 4.0, "MEMORY_MB": 2.0, "DISK_GB": 1.0}
     connected_host.inventory(ratios, disk_reserved=0)
-    assert connected_host.limits(flavor)["PidsLimit"] == 16384 // 32
+    assert connected_host.limits(flavor, "user")["PidsLimit"] == 16384 // 32
 
 
 @pytest.fixture
@@ -167,7 +177,9 @@ def test_before_nova_knows_the_ratio_the_configured_one_counts(
 ):
     found = host.Host(client)
     found.connect("nova")
-    assert found.limits(samples.flavor(memory_mb=1024))["PidsLimit"] == 16384 // 64
+    assert (
+        found.limits(samples.flavor(memory_mb=1024), "user")["PidsLimit"] == 16384 // 64
+    )
 
 
 def test_engines_of_one_host_have_different_ids(client, mocker):

@@ -50,7 +50,7 @@ class Taking:
         self.power = Power(
             self.client,
             mock.create_autospec(Nics, instance=True),
-            lambda flavor: {},
+            lambda *args: {},
         )
         self.space = DiskSpace(lambda: str(path))
         self.snapshots = Snapshots(self.client, self.glance, self.power, self.space)
