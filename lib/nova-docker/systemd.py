@@ -21,18 +21,18 @@ IN_MEMORY = {
     "/run/lock": (("nosuid", "nodev", "noexec", "mode=1777"), 0.02),
     "/tmp": (("nosuid", "nodev", "mode=1777"), 0.5),
 }
-KERNEL_DIRECTORIES = ("/dev", "/proc", "/sys")
 
 
-def prepare(spec):
+def prepare(spec, is_kernels):
     """Add what systemd needs to the OCI spec of a server with a user namespace.
 
+    :param is_kernels: tells whether a mount is one of the kernel's file systems
     :raises OSError: if the control group cannot be made
     :raises ValueError: if the host has no control group that can be delegated
     """
     env = [v for v in spec["process"]["env"] if not v.startswith("container=")]
     spec["process"]["env"] = [*env, "container=docker"]
-    mount_in_memory(spec)
+    mount_in_memory(spec, is_kernels)
     linux = spec["linux"]
     kinds = [namespace["type"] for namespace in linux["namespaces"]]
     if "cgroup" not in kinds:
@@ -41,12 +41,11 @@ def prepare(spec):
     delegate(spec, linux["uidMappings"][0]["hostID"])
 
 
-def mount_in_memory(spec):
+def mount_in_memory(spec, is_kernels):
     """Mount the directories that an image leaves to its first process."""
     kernels, others = [], []
     for mount in spec["mounts"]:
-        in_kernel = mount["destination"].startswith(KERNEL_DIRECTORIES)
-        (kernels if in_kernel else others).append(mount)
+        (kernels if is_kernels(mount) else others).append(mount)
     limits = spec["linux"].get("resources") or {}
     memory = (limits.get("memory") or {}).get("limit") or 0
     taken = {mount["destination"] for mount in others}

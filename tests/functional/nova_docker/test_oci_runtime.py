@@ -272,6 +272,7 @@ def prepared(runtime, isolated, container_id, tmp_path):
         )
         made["root"] = {"path": str(tmp_path / "root")}
         made["mounts"] = [
+            mount("tmpfs", "/system"),
             mount("proc", "/proc"),
             mount("cgroup", "/sys/fs/cgroup", "ro", "nosuid"),
             {**mount("bind", "/run/given", "bind"), "source": str(tmp_path)},
@@ -298,7 +299,9 @@ def test_systemd_gets_what_it_needs(prepared):
     kinds = [v for v in found["process"]["env"] if v.startswith("container=")]
     assert kinds == ["container=docker"]
     mounts = {m["destination"]: m for m in found["mounts"]}
-    assert list(mounts)[-4:] == ["/run", "/run/lock", "/tmp", "/run/given"]
+    given = ["/system", "/run/given"]
+    made = ["/run", "/run/lock", "/tmp"]
+    assert list(mounts) == ["/proc", "/sys/fs/cgroup", *made, *given]
     assert "size=52428800" in mounts["/tmp"]["options"]
     assert "rw" in mounts["/sys/fs/cgroup"]["options"]
     assert "ro" not in mounts["/sys/fs/cgroup"]["options"]
