@@ -558,15 +558,19 @@ class DockerDriver(driver.ComputeDriver):
     def detach_interface(
         self, context: Any, instance: objects.Instance, vif: Any
     ) -> None:
-        # Only gVisor can object. Neither a container that is missing nor an engine that
-        # fails keeps the host from detaching a NIC whose port Neutron may have deleted.
-        try:
-            found = self._guest(instance).namespaces()
-        except exception.NovaException as error:
-            LOG.debug("The isolation is unknown: %s", error, instance=instance)
-        else:
-            isolation.refuse_change_of_nics(found.level, found.in_use, instance.uuid)
-        self._nics.detach(instance, vif)
+        with self._reboots.held_off(instance):
+            # Only gVisor can object. Neither a container that is missing nor an engine
+            # that fails keeps the host from detaching a NIC, whose port Neutron may
+            # have deleted.
+            try:
+                found = self._guest(instance).namespaces()
+            except exception.NovaException as error:
+                LOG.debug("The isolation is unknown: %s", error, instance=instance)
+            else:
+                isolation.refuse_change_of_nics(
+                    found.level, found.in_use, instance.uuid
+                )
+            self._nics.detach(instance, vif)
 
     def _guest(self, instance: objects.Instance) -> Guest:
         return Guest(self._client, instance)
