@@ -53,6 +53,8 @@ _NETNS_SYSCTLS = {
     "net/ipv6/conf/default/accept_dad": "0",
 }
 
+_NO_ROUTERS = {"net/ipv6/conf/default/accept_ra": "0"}
+
 # A host end belongs to the virtual switch, never to the host's own IP stack. With OVS's
 # userspace datapath, the kernel still receives a copy of each frame: without these
 # settings, a tenant could bypass all security groups to reach the host's addresses, or
@@ -89,7 +91,9 @@ def plug(
     :param isolated: whether the namespace belongs to the server's user namespace, as
         :func:`nova_docker.privsep.userns.pin` creates it. The server may then change
         its NICs; those that exist stay as they are inside.
-    :param keep: whether NICs that exist stay as they are in any case
+    :param keep: whether NICs that exist stay as they are in any case, and the kernel
+        learns nothing from routers: a server in gVisor takes its addresses and routes
+        once, and does not start with two default routes
     :param renew: whether to replace an existing namespace, in which no process runs,
         by a new one; the NICs move
     :raises FileExistsError: if a device of the host has the name of a NIC's host end
@@ -111,7 +115,7 @@ def plug(
                     _write_sysctls(_NETNS_SYSCTLS)
                     inner.link("set", index=_LOOPBACK, state="up")
             elif loopback.get("ifalias") != owner:
-                _write_sysctls(_NETNS_SYSCTLS)
+                _write_sysctls(_NETNS_SYSCTLS | (_NO_ROUTERS if keep else {}))
                 inner.link("set", index=_LOOPBACK, ifalias=owner, state="up")
             spaces = _Namespaces(host, inner, host_ns, current, found)
             for nic in nics:

@@ -105,7 +105,7 @@ def test_a_snapshot_has_what_the_server_wrote(boot, demo):
     server.run("echo written > /file")
     image = demo.compute.create_server_image(server.id, "gvisor-snapshot", wait=True)
     try:
-        copy = boot("gvisor-snapshot")
+        copy = boot("gvisor-snapshot", flavor="docker.small")
         assert copy.run("cat /file") == "written\n"
         assert not is_in_gvisor(copy)
     finally:

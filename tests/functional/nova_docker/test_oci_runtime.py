@@ -247,6 +247,8 @@ def test_the_network_of_a_server_with_ids_is_not_joined_without_them(
 @pytest.mark.usefixtures("configuration")
 def test_a_network_namespace_of_another_owner_is_refused(runtime, namespace):
     userns.pin(namespace, "test", 1 << 30, id_ranges.SIZE)
+    netns.remove(namespace)
+    netns.create(namespace)
     try:
         code, error, calls = create(
             runtime, f"NOVA_NETNS={namespace}", "NOVA_ISOLATION=user"
