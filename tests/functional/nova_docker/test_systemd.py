@@ -305,9 +305,8 @@ def test_a_server_that_nova_stops_does_not_start_again(driver, rebooting, events
     before = started(server)
     driver.power_off(server.instance, 10)
     assert server.inspect()["State"]["ExitCode"] == 129
-    assert eventually(lambda: STOPPED in events)
     server.instance.vm_state, server.instance.task_state = vm_states.STOPPED, None
-    time.sleep(0.5)
+    assert eventually(lambda: STOPPED in events)
     assert started(server) == before
 
 
