@@ -11,6 +11,7 @@ import pytest
 from nova import exception
 from nova.compute import power_state
 from nova.compute import task_states
+from pyroute2 import netns
 
 from docker_engine import errors
 from nova_docker import id_ranges
@@ -282,6 +283,7 @@ def test_no_two_servers_share_a_range_however_fast_they_come_and_go(configuratio
                 held.add(first)
             with lock:
                 held.discard(first)
+            network.unplug(name)
             userns.release(name)
 
     threads = [threading.Thread(target=come_and_go, args=(n,)) for n in range(8)]
@@ -290,8 +292,10 @@ def test_no_two_servers_share_a_range_however_fast_they_come_and_go(configuratio
     for thread in threads:
         thread.join()
     for name in userns.owned_by("race"):
+        network.unplug(name)
         userns.release(name)
     assert not clashes
+    assert not [name for name in netns.listnetns() if name.startswith("nova-race-")]
 
 
 def test_a_boot_fails_if_all_ids_are_in_use(driver, boot, configure):
