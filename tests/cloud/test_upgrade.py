@@ -8,6 +8,7 @@ servers.
 from __future__ import annotations
 
 import io
+import os
 import pathlib
 import subprocess
 import tarfile
@@ -77,6 +78,8 @@ def upgrade(
             *("--no-deps", "--no-index", "--no-build-isolation", earlier_source),
         ],
         check=True,
+        # pip would leave this version's files if it found the project there.
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
     try:
         restart()
