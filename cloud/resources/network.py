@@ -45,12 +45,15 @@ def create_networks() -> None:
     """
     cloud = connect()
     network, demo = cloud.network, cloud.identity.find_project("demo").id
+    # Were it admin's, Nova would put servers without a network option on it.
+    service = cloud.identity.find_project("service").id
     public = find_or_create(
         network.find_network,
         network.create_network,
         "public",
         is_router_external=True,
         is_default=True,
+        project_id=service,
         provider_network_type="flat",
         provider_physical_network="public",
     )
@@ -59,6 +62,7 @@ def create_networks() -> None:
         network.create_subnet,
         "public-ipv4",
         network_id=public.id,
+        project_id=service,
         ip_version=4,
         cidr=settings.PUBLIC_CIDR,
         gateway_ip=settings.PUBLIC_GATEWAY,
