@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Callable
 from collections.abc import Container as Contains
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
@@ -120,24 +119,8 @@ class Boot:
         image = self._images.ensure(
             context, image_meta, instance.flavor, instance.trusted_certs
         )
-        config = image.get("Config") or {}
-        return image, self._init(config, instance, image_meta, level, rescue=rescue)
-
-    def _init(
-        self,
-        config: Mapping[str, Any],
-        instance: objects.Instance,
-        image_meta: objects.ImageMeta,
-        level: str,
-        *,
-        rescue: bool = False,
-    ) -> str:
-        """Return a server's init, unless it is refused.
-
-        :param config: of the image
-        """
         init = inits.of_image(
-            config,
+            image.get("Config") or {},
             properties.command(image_meta),
             properties.init(instance, image_meta),
             # If the init is another one, a rescue image has no way to say so: Nova
@@ -145,7 +128,7 @@ class Boot:
             recognise=level == isolation.USER or not rescue,
         )
         inits.refuse(init, level, self._host.missing_inits)
-        return init
+        return image, init
 
     def run(
         self,

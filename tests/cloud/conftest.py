@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -41,6 +42,13 @@ def eventually(
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(interval)
     return found
+
+
+def opens(address: str, port: int) -> bool:
+    """Return whether a TCP connection can be made."""
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 2):
+        return True
+    return False
 
 
 @dataclasses.dataclass

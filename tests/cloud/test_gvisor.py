@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
-import socket
 import subprocess
 
 import pytest
@@ -15,6 +13,7 @@ from docker_engine.client import DockerClient
 from tests.cloud import cloud
 from tests.cloud.conftest import TIMEOUT
 from tests.cloud.conftest import eventually
+from tests.cloud.conftest import opens
 
 FLAVOR = "docker.small.gvisor"
 SERVE = "echo hello > /tmp/index.html; httpd -p 8080 -h /tmp"
@@ -36,12 +35,6 @@ def gvisor(the_cloud):
 
 def is_in_gvisor(server):
     return server.run("cat /proc/version") != pathlib.Path("/proc/version").read_text()
-
-
-def opens(address, port):
-    with contextlib.suppress(OSError), socket.create_connection((address, port), 2):
-        return True
-    return False
 
 
 def pings(address):

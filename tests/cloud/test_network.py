@@ -3,24 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-
 import paramiko
 import pytest
 
 from cloud import images
 from tests.cloud import cloud
 from tests.cloud.conftest import eventually
+from tests.cloud.conftest import opens
 
 SERVE = "echo hello > /tmp/index.html; httpd -p {port} -h /tmp"
 FETCH = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {address} {port}"
-
-
-def opens(address, port):
-    with contextlib.suppress(OSError), socket.create_connection((address, port), 2):
-        return True
-    return False
 
 
 def fetched(client, address, port=80):
