@@ -74,15 +74,14 @@ class DockerDriver(driver.ComputeDriver):
         call_log.install()
         self._client = client or options.client(CONF.docker)
         self._host = Host(self._client)
-        image_api = glance.API()
         self._images = ImageStore(
-            self._client, image_api, self._host.space, ImageLocations()
+            self._client, glance.API(), self._host.space, ImageLocations()
         )
         self._image_cache = ImageCache(self._client)
         self._nics = Nics(virtapi)
         self._power = Power(self._client, self._nics, self._host.limits)
         self._snapshots = Snapshots(
-            self._client, image_api, self._power, self._host.space
+            self._client, glance.API(), self._power, self._host.space
         )
         self._boot = Boot(self._client, self._host, self._images, self._nics)
         self._checkpoints = Checkpoints(

@@ -156,19 +156,17 @@ def test_the_files_that_the_engine_mounts_cannot_grow_on_the_hosts_disk(boot):
 )
 def test_a_server_that_opens_terminals_leaves_some_to_others(boot):
     server, neighbour = boot(flavor=samples.flavor(memory_mb=128)), boot()
-    # The shell has seven descriptors to give.
+    # Each shell opens terminals for the seven descriptors that it has to give, and only
+    # then starts the next one: shells that compete for the last ones might all fail.
     opened = " ".join(f"{number}<>/dev/ptmx" for number in range(3, 10))
-    script = f"""
-    n=0
-    while [ $n -lt 50 ]; do sleep 30 {opened} & n=$((n + 1)); done 2>/dev/null
-    """
+    script = f'exec {opened}; sh -c "$0" "$0"; sleep 30'
     command = ["docker", "--host", server.engine.host, "exec", "--detach"]
-    subprocess.run([*command, server.name, "sh", "-c", script], check=True)
+    subprocess.run([*command, server.name, "sh", "-c", script, script], check=True)
 
     def terminals():
         return len(server.run("echo /dev/pts/[0-9]*").split())
 
-    # A process that cannot open its last one closes the others.
+    # The shell that cannot open its last one exits.
     assert eventually(lambda: terminals() > kernel.PTYS - 7)
     time.sleep(0.5)
     assert terminals() <= kernel.PTYS
