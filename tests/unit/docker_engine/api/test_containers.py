@@ -23,13 +23,13 @@ def test_a_container_is_created_with_its_name_and_configuration(engine, client):
 @pytest.mark.parametrize("verb", ["stop", "restart"])
 def test_the_grace_period_extends_the_read_timeout(engine, verb):
     def slowly(handler):
-        time.sleep(0.5)
+        time.sleep(1.5)
         handler.answer(204)
 
     engine.answers[f"POST /containers/a/{verb}"] = slowly
-    client = DockerClient(engine.host, read_timeout=0.2)
-    getattr(client, f"{verb}_container")("a", 1)
-    assert engine.requests[-1].query == {"t": "1"}
+    client = DockerClient(engine.host, read_timeout=1)
+    getattr(client, f"{verb}_container")("a", 9)
+    assert engine.requests[-1].query == {"t": "9"}
 
 
 @pytest.mark.parametrize(

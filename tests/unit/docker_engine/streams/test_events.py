@@ -18,13 +18,13 @@ from tests.unit.docker_engine.http_engine import Follower
 def test_the_read_timeout_does_not_apply_to_events(engine):
     def seldom(handler):
         def events():
-            time.sleep(0.5)
+            time.sleep(1.5)
             yield b'{"Action": "start"}\n'
 
         handler.stream(events())
 
     engine.answers["GET /events"] = seldom
-    with DockerClient(engine.host, read_timeout=0.1).events() as stream:
+    with DockerClient(engine.host, read_timeout=1).events() as stream:
         assert next(stream) == {"Action": "start"}
 
 
