@@ -17,6 +17,7 @@ import shutil
 import signal
 import urllib.parse
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 from typing import BinaryIO
 
@@ -178,7 +179,7 @@ def request(
         yield response
 
 
-def import_image(tree: BinaryIO, changes: list[str], name: str) -> None:
+def import_image(tree: BinaryIO, changes: Sequence[str], name: str) -> None:
     """Import a tar archive as an image with one layer: POST /images/create.
 
     :param changes: Dockerfile instructions that set the image's configuration

@@ -145,7 +145,7 @@ def import_debian() -> None:
         # Somebody has removed the image from the engine.
         state.set("made_debian", False)
         make_debian_tree()
-    _import(DEBIAN, _tree("debian"), list(DEBIAN_CHANGES))
+    _import(DEBIAN, _tree("debian"), DEBIAN_CHANGES)
     state.set("made_debian", True)
 
 
@@ -161,7 +161,7 @@ def _tree(name: str) -> pathlib.Path:
     return DATA / f"images/{name}.tree.tar"
 
 
-def _import(name: str, tree: pathlib.Path, changes: list[str]) -> None:
+def _import(name: str, tree: pathlib.Path, changes: Sequence[str]) -> None:
     if not engine.has_image(name):
         with tree.open("rb") as source:
             engine.import_image(source, changes, name)

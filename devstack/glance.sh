@@ -7,11 +7,6 @@
 GLANCE_DOCKER_SYNC_CONF=${GLANCE_CONF_DIR:-/etc/glance}/glance-docker-sync.conf
 GLANCE_DOCKER_SOCKET=unix:///var/run/docker.sock
 
-# Properties that a snapshot must not inherit: Nova's default, and the engine's image.
-GLANCE_DOCKER_PROPERTIES=cache_in_nova,bittorrent,docker_cmd,docker_created,docker_digest
-GLANCE_DOCKER_PROPERTIES+=,docker_engine,docker_entrypoint,docker_image_id,docker_labels
-GLANCE_DOCKER_PROPERTIES+=,docker_serial,docker_tag
-
 # Adds the store to glance-api.conf, and the filter for names with a colon to its pipeline.
 function configure_glance_docker_store {
     local backends flavor pipeline store
@@ -40,10 +35,8 @@ function configure_glance_docker_store {
 # Writes glance-docker-sync.conf, and creates the service's user.
 # $1: [sync] options, one NAME=VALUE per line
 function configure_glance_docker_sync {
-    local option options=()
-    while read -r option; do
-        [[ -z $option ]] || options+=("sync/$option")
-    done <<<"$1"
+    local options
+    mapfile -t options < <(print_section_options sync "$1")
     rm -f "$GLANCE_DOCKER_SYNC_CONF"
     iniset "$GLANCE_DOCKER_SYNC_CONF" engine docker_host "$GLANCE_DOCKER_SOCKET"
     iniset "$GLANCE_DOCKER_SYNC_CONF" oslo_concurrency lock_path "$GLANCE_LOCK_DIR"

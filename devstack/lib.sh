@@ -79,13 +79,20 @@ function forget_kernel_limits {
 # $1: file to change  $2: directory of Nova's programs
 # $3: file that nova-compute reads  $4: [docker] options, one NAME=VALUE per line
 function configure_nova_docker {
-    local option options=()
-    while read -r option; do
-        [[ -z $option ]] || options+=("docker/$option")
-    done <<<"$4"
+    local options
+    mapfile -t options < <(print_section_options docker "$4")
     set_ini_options "$1" "DEFAULT/compute_driver=nova_docker.DockerDriver" \
         "nova_docker_privileged/helper_command=sudo $2/privsep-helper --config-file $3" \
         "${options[@]}"
+}
+
+# Prints options as set_ini_options takes them.
+# $1: their section  $2: one NAME=VALUE per line; empty lines are left out
+function print_section_options {
+    local option
+    while read -r option; do
+        [[ -z $option ]] || echo "$1/$option"
+    done <<<"$2"
 }
 
 # Sets options in an INI file and replaces their old values. Several values for the same

@@ -31,8 +31,9 @@ case "$1 ${2:-}" in
 "stack post-config")
     if is_service_enabled nova; then
         echo_summary "Configuring nova-docker"
-        set_ini_options "$NOVA_CONF" \
-            "DEFAULT/non_inheritable_image_properties=$GLANCE_DOCKER_PROPERTIES"
+        # A snapshot must not inherit what describes the engine's image.
+        set_ini_options "$NOVA_CONF" "DEFAULT/$(grep ^non_inheritable_image_properties \
+            "$NOVA_DOCKER_DIR/cloud/templates/nova/nova.conf")"
     fi
     if is_service_enabled n-cpu; then
         # DevStack copies NOVA_CONF to NOVA_CPU_CONF when it starts nova-compute.

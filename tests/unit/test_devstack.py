@@ -14,6 +14,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
+# Nova's default, and the properties of the engine's image
+NOT_INHERITED = (
+    "cache_in_nova,bittorrent,docker_cmd,docker_created,docker_digest,docker_engine,"
+    "docker_entrypoint,docker_image_id,docker_labels,docker_serial,docker_tag"
+)
+
 # A program that records its name and arguments.
 RECORD = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
 
@@ -259,9 +265,7 @@ def test_plugin_configures_nova(machine):
         "compute_driver": "nova_docker.DockerDriver",
         "my_ip": "10.0.0.1",
         "compute_driver_extra": "1",
-        "non_inheritable_image_properties": config["DEFAULT"][
-            "non_inheritable_image_properties"
-        ],
+        "non_inheritable_image_properties": NOT_INHERITED,
     }
     assert config["docker"]["network_mode"] == "bridge"
     assert config["docker"]["pids_limit"] == "100"
