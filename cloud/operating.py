@@ -27,8 +27,9 @@ def status(as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
     elif found:
+        width = max(len(each["name"]) for each in found)
         for each in found:
-            print(_line(each))
+            print(_line(each, width))
     else:
         print("The cloud is down.")
     if not found or not all(each["ready"] for each in found):
@@ -110,10 +111,13 @@ def _states() -> list[dict[str, Any]]:
     return found
 
 
-def _line(each: dict[str, Any]) -> str:
+def _line(each: dict[str, Any], width: int) -> str:
+    """
+    :param width: of the column of names
+    """
     word = "ready" if each["ready"] else "not ready"
     since = "-"
     if each["started"]:
         since = time.strftime("%F %T", time.localtime(each["started"]))
     where = f"127.0.0.1:{each['port']}" if each["port"] else ""
-    return f"{each['name']:24} {word:10} {each['process']:9} {since:20} {where}"
+    return f"{each['name']:{width}} {word:10} {each['process']:9} {since:20} {where}"
