@@ -7,8 +7,11 @@ import pytest
 from nova import exception
 from os_brick import exception as brick_exception
 
+from nova_docker import conf
 from nova_docker.volume import connections
 from tests.unit.nova_docker import fake_volumes
+
+conf.register_opts(connections.CONF)
 
 ISCSI = {
     "driver_volume_type": "iscsi",

@@ -9,6 +9,7 @@ import pytest
 from nova import exception
 
 from docker_engine.mock.client import MockDockerClient
+from nova_docker import conf
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.volume import connections
@@ -17,6 +18,8 @@ from nova_docker.volume.volumes import Volumes
 from tests import archives
 from tests import samples
 from tests.unit.nova_docker import fake_volumes
+
+conf.register_opts(connections.CONF)
 
 NUMBER = fake_volumes.number_of(fake_volumes.DEVICE)
 
