@@ -26,10 +26,12 @@ class Disk(NamedTuple):
 
     :ivar device: its name in the server's /dev
     :ivar connection_info: how Cinder says that a host connects to it
+    :ivar record: Nova's, None if Nova itself saves the connection info
     """
 
     device: str
     connection_info: dict[str, Any]
+    record: Any = None
 
     @property
     def volume_id(self) -> str:
@@ -39,6 +41,12 @@ class Disk(NamedTuple):
     def read_only(self) -> bool:
         data = self.connection_info.get("data") or {}
         return data.get("access_mode") == "ro"
+
+    def save(self) -> None:
+        """Have Nova keep what was added to the connection info."""
+        if self.record is not None:
+            self.record["connection_info"] = self.connection_info
+            self.record.save()
 
 
 def device_of(mountpoint: str) -> str:
@@ -60,7 +68,7 @@ def of(block_device_info: Mapping[str, Any] | None) -> list[Disk]:
     :raises InvalidDevicePath: if one cannot have its name
     """
     return [
-        Disk(device_of(volume["mount_device"]), volume["connection_info"])
+        Disk(device_of(volume["mount_device"]), volume["connection_info"], volume)
         for volume in (block_device_info or {}).get("block_device_mapping") or ()
     ]
 

@@ -301,6 +301,7 @@ class Volumes:
             self._connected(context, instance, disk, None) as path,
         ):
             self._give(instance, disk, path, None)
+            disk.save()
 
     @contextlib.contextmanager
     def _connected(

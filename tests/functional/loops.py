@@ -15,6 +15,13 @@ from tests import samples
 MIB = 1 << 20
 
 
+class Mapping(dict[str, Any]):
+    """An item of Nova's block device mapping, of which Nova has no record here."""
+
+    def save(self) -> None:
+        pass
+
+
 class Volume:
     """A volume of Cinder that is a loop device of this host.
 
@@ -38,13 +45,13 @@ class Volume:
             "data": {"device_path": self.path, "volume_id": self.id, **data},
         }
 
-    def mapping(self, mountpoint: str, **data: Any) -> dict[str, Any]:
+    def mapping(self, mountpoint: str, **data: Any) -> Mapping:
         """Return it as an item of Nova's block device mapping."""
-        return {
-            "mount_device": mountpoint,
-            "boot_index": None,
-            "connection_info": self.connection_info(**data),
-        }
+        return Mapping(
+            mount_device=mountpoint,
+            boot_index=None,
+            connection_info=self.connection_info(**data),
+        )
 
     def read(self, size: int = 5) -> bytes:
         """Return its first bytes, from the disk."""
@@ -56,7 +63,7 @@ class Volume:
         losetup("--set-capacity", self.path)
 
 
-def info(*volumes: dict[str, Any]) -> dict[str, Any]:
+def info(*volumes: Mapping) -> dict[str, Any]:
     """Return Nova's block device information of a server."""
     return {"block_device_mapping": list(volumes), "ephemerals": [], "swap": None}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 from nova import exception
@@ -102,10 +103,19 @@ def volume(name="volume-1"):
     }
 
 
+class Mapping(dict[str, Any]):
+    """An item of Nova's block device mapping, which Nova has recorded."""
+
+    saved = None
+
+    def save(self):
+        self.saved = dict(self["connection_info"]["data"])
+
+
 def mapping(*infos):
     return {
         "block_device_mapping": [
-            {"mount_device": f"/dev/vd{letter}", "connection_info": info}
+            Mapping(mount_device=f"/dev/vd{letter}", connection_info=info)
             for letter, info in zip("bcd", infos, strict=False)
         ]
     }
@@ -327,3 +337,10 @@ def test_a_swap_of_a_volume_in_use_is_refused(volumes, server, devices):
         volumes.swap(None, old, volume("new"), server, "/dev/vdb")
     assert devices.copies == []
     assert devices.inside == [(name_of(server), "vdb", NUMBER)]
+
+
+def test_nova_keeps_what_is_needed_to_disconnect(volumes, stopped):
+    bdi = mapping(volume())
+    volumes.restore(None, stopped, bdi)
+    [found] = bdi["block_device_mapping"]
+    assert found.saved["device_path"] == fake_volumes.DEVICE
