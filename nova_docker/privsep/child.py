@@ -45,24 +45,28 @@ def run(work: Callable[[], None]) -> None:
 
     :param work: makes system calls only
     :raises OSError: what it has raised
+    :raises RuntimeError: if it has failed otherwise
     """
     ours, theirs = os.pipe()
     pid = os.fork()
     if not pid:
+        status = 1
         try:
-            try:
-                work()
-            except OSError as error:
-                os.write(theirs, f"{error.errno or 0} {error.strerror}".encode())
+            work()
+            status = 0
+        except OSError as error:
+            os.write(theirs, f"{error.errno or 0} {error.strerror}".encode())
         finally:
-            os._exit(0)
+            os._exit(status)
     os.close(theirs)
     with os.fdopen(ours, "rb") as answer:
         failure = answer.read()
-    os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, 0)
     if failure:
         number, _, message = failure.decode().partition(" ")
         raise OSError(int(number), message)
+    if status:
+        raise RuntimeError(f"the child process ended with status {status}")
 
 
 #: Makes a namespace by system calls only; and its kind, as in /proc/PID/ns
