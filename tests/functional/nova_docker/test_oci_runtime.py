@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
+import stat
 import subprocess
 import time
 
@@ -15,6 +17,7 @@ from pyroute2 import netns
 from nova_docker import id_ranges
 from nova_docker.container import isolation
 from nova_docker.host import kernel
+from nova_docker.privsep import devices
 from nova_docker.privsep import network
 from nova_docker.privsep import userns
 from tests.functional.host import eventually
@@ -75,7 +78,7 @@ MOUNTS = [
     mount("tmpfs", "/dev"),
     mount("devpts", "/dev/pts", "newinstance"),
     mount("tmpfs", "/dev/shm"),
-    mount("bind", "/var/lib/cloud"),
+    {**mount("bind", "/var/lib/cloud"), "source": "/etc"},
     mount("tmpfs", "/data"),
     mount("tmpfs", "/device"),
     mount("tmpfs", "/sys/fs/cgroup"),
@@ -594,3 +597,47 @@ def test_other_signals_are_passed_to_runc(runtime, container_id):
     for argv in (("kill", container_id, "9"), ("kill", "--all", container_id, "15")):
         _, _, calls = runtime(*argv)
         assert calls[-1] == " ".join(argv)
+
+
+@pytest.fixture
+def node(namespace):
+    """Records a device of the server, without anything behind it."""
+
+    def record(name, minor, mode=0o600):
+        directory.mkdir(parents=True, exist_ok=True)
+        os.mknod(directory / name, mode | stat.S_IFBLK, os.makedev(240, minor))
+
+    directory = devices._DIRECTORY / namespace
+    yield record
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_server_gets_the_devices_that_are_recorded(runtime, namespace, node):
+    node("vdb", 1)
+    node("vdc", 2, 0o400)
+    # It is being made.
+    node(".vdd", 3)
+    made = spec(f"NOVA_NETNS={namespace}")
+    code, error, _ = runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    assert code == 0, error
+    found = created(runtime)
+    rule = {"allow": True, "type": "b", "major": 240}
+    assert found["linux"]["resources"]["devices"] == [
+        {**rule, "minor": 1, "access": "rw"},
+        {**rule, "minor": 2, "access": "r"},
+    ]
+    *_, one, two = found["mounts"]
+    assert [one["destination"], two["destination"]] == ["/dev/vdb", "/dev/vdc"]
+    assert one["source"] != two["source"]
+
+
+def test_gvisor_starts_no_server_with_devices(runtime, namespace, node):
+    node("vdb", 1)
+    made = spec(f"NOVA_NETNS={namespace}", "NOVA_ISOLATION=gvisor")
+    (runtime.bundle.parent / "runc").rename(runtime.bundle.parent / "runsc")
+    code, error, calls = runtime(
+        "gvisor", "create", "--bundle", str(runtime.bundle), "c1", spec=made
+    )
+    assert code != 0
+    assert calls == []
+    assert "gVisor has no block devices" in error
