@@ -19,6 +19,7 @@ from cloud import open_vswitch
 from cloud import ovn
 from cloud import settings
 from cloud import supervisor
+from cloud import volumes
 from cloud.errors import QuickstartError
 from cloud.install import debian_packages
 from cloud.install import service_user
@@ -41,6 +42,7 @@ def down(*, purge: bool) -> None:
     _remove_namespaces(f"nova-{uuid}" for uuid in engine.servers_on_disk())
     _remove_namespaces(ovn.metadata_namespaces())
     _unmount()
+    volumes.detach_devices()
     for link in (settings.ENGINE_BRIDGE, *open_vswitch.INTERFACES):
         open_vswitch.remove_interface(link)
     firewall.remove()
