@@ -107,6 +107,36 @@ if the host cannot give it; see "Isolation" in the security guide for what a
 host needs.
 """,
     ),
+    cfg.BoolOpt(
+        "volume_use_multipath",
+        default=False,
+        help="""
+Whether to connect to volumes over several paths (iSCSI, Fibre Channel and
+NVMe-oF), which needs ``multipathd`` on the host.
+""",
+    ),
+    cfg.BoolOpt(
+        "volume_enforce_multipath",
+        default=False,
+        help="""
+Whether volumes cannot be attached while ``multipathd`` does not run.
+Otherwise, they are then connected over a single path.
+""",
+    ),
+    cfg.IntOpt(
+        "num_volume_scan_tries",
+        default=5,
+        min=1,
+        help="How often to look for the device of a volume that was connected.",
+    ),
+    cfg.StrOpt(
+        "volume_mount_point_base",
+        default="$state_path/mnt",
+        help="""
+Directory below which the shares are mounted that contain volumes as files,
+for example with NFS.
+""",
+    ),
     cfg.IntOpt(
         "subid_start",
         default=1879048192,

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import os
 import re
+import stat
 
 # On the host, both are empty. `runc exec` wants the path of the root to exist there.
 STAGE, ROOT = "/run/nova-docker/stage", "/run/nova-docker/root"
@@ -24,6 +25,7 @@ OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_IDMAP = 0x100000
 CLONE_NEWNS = 0x20000
+MS_REMOUNT, MS_BIND = 0x20, 0x1000
 MS_REC, MS_SLAVE = 0x4000, 1 << 19
 MS_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8}
 PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
@@ -58,7 +60,7 @@ class Stage:
 
     def shift_root(self, source):
         """Shift the root file system."""
-        return self._shift(source, ROOT)
+        return self.forbid_devices(self._shift(source, ROOT))
 
     def copy(self, source):
         """Return the path of a copy in memory, which belongs to the server's root.
@@ -71,6 +73,24 @@ class Stage:
         os.chmod(place, 0o644)
         os.chown(place, self.base, self.base)
         return place
+
+    def node(self, number, mode):
+        """Return the path of a new node of a block device, for root of the server.
+
+        :param number: of the device
+        :param mode: permissions
+        """
+        self.count += 1
+        place = f"{STAGE}/{self.count}"
+        os.mknod(place, mode | stat.S_IFBLK, number)
+        os.chown(place, self.base, self.base)
+        return place
+
+    def forbid_devices(self, source):
+        """Let no device node on a mount be opened; return the mount's path."""
+        mount(source, source, None, MS_BIND)
+        mount(None, source, None, MS_REMOUNT | MS_BIND | MS_FLAGS["nodev"])
+        return source
 
     def _shift(self, source, place):
         found = mount_at(source)

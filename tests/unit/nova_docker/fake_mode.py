@@ -10,6 +10,7 @@ from unittest import mock
 
 from docker_engine.mock.client import MockDockerClient
 from tests import archives
+from tests.unit.nova_docker import fake_volumes
 
 
 @contextlib.contextmanager
@@ -38,6 +39,18 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.privsep.network.remove": mock.Mock(),
             "nova_docker.privsep.network.unplug": mock.Mock(),
             "nova_docker.privsep.network.describe": lambda netns: (None, []),
+            "nova_docker.host.host.Host.why_no_hot_devices": lambda host: None,
+            "nova_docker.volume.volumes.devices": fake_volumes.Devices(),
+            "os_brick.initiator.connector.InitiatorConnector.factory": (
+                fake_volumes.Connector().factory
+            ),
+            "os_brick.initiator.connector.get_connector_properties": (
+                lambda root_helper, ip, multipath, **more: {
+                    "ip": ip,
+                    "host": more["host"],
+                    "initiator": "iqn.2004-10.org.example:1",
+                }
+            ),
             "pyroute2.netns.listnetns": list,
             # Nova would read these from its database.
             "nova.objects.Instance.get_network_info": lambda instance: [],

@@ -338,7 +338,7 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
     [
         ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, {}, "InvalidInput"),
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
-        ({}, {}, {"block_device_mapping": ["volume"]}, "InvalidInput"),
+        ({}, {}, {"ephemerals": ["disk"]}, "InvalidInput"),
         ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
         ({}, {"min_disk": 2}, {}, "FlavorDiskSmallerThanImage"),
     ],
