@@ -112,6 +112,8 @@ def _remove_namespaces(names: Iterable[str]) -> None:
             commands.run("umount", "--lazy", pin, check=False)
             pin.unlink()
         pathlib.Path("/run/nova-docker/owners", name).unlink(missing_ok=True)
+        # Another volume may get the number of a device that is detached.
+        shutil.rmtree(f"/run/nova-docker/devices/{name}", ignore_errors=True)
 
 
 def _unmount() -> None:

@@ -16,82 +16,10 @@ from cloud import volumes
 from cloud.cinder_loop import devices
 from cloud.settings import VOLUMES
 from tests.cloud import services
-from tests.cloud.conftest import TIMEOUT
 from tests.cloud.conftest import eventually
 
-FILES, LINKS = VOLUMES / "files", VOLUMES / "devices"
+FILES = VOLUMES / "files"
 GIB = 1 << 30
-
-
-def on_disk():
-    """Return what volumes leave on the host: files, links, and loop devices."""
-    return (
-        {file.name for file in FILES.iterdir()},
-        {link.name for link in LINKS.iterdir()},
-        {file.name for _, file in devices.all_devices() if file.parent == FILES},
-    )
-
-
-@pytest.fixture(autouse=True)
-def no_volume_is_left(the_cloud):
-    before = on_disk()
-    yield
-    eventually(lambda: on_disk() == before, timeout=10)
-    assert on_disk() == before
-
-
-class Volume:
-    """A volume, as its user and its host see it."""
-
-    def __init__(self, user, id_):
-        self.id = id_
-        self._api = user.block_storage
-
-    def show(self):
-        return self._api.get_volume(self.id)
-
-    @property
-    def status(self):
-        return self.show().status
-
-    def until(self, status):
-        eventually(lambda: self.status in (status, "error"))
-        assert self.status == status
-
-    @property
-    def file(self):
-        return FILES / f"volume-{self.id}"
-
-    @property
-    def link(self):
-        return LINKS / f"volume-{self.id}"
-
-    def read(self, size):
-        with self.file.open("rb") as file:
-            return file.read(size)
-
-
-@pytest.fixture
-def volume(demo, no_volume_is_left):
-    """Creates a volume, and deletes it and what was made of it when the test ends."""
-    api = demo.block_storage
-    made = []
-
-    def create(size=1, **values):
-        found = Volume(demo, api.create_volume(size=size, **values).id)
-        made.append(found)
-        found.until("available")
-        return found
-
-    yield create
-    for each in reversed(made):
-        for snapshot in api.snapshots(volume_id=each.id):
-            api.delete_snapshot(snapshot)
-            api.wait_for_delete(snapshot, interval=0.2, wait=TIMEOUT)
-        with contextlib.suppress(exceptions.NotFoundException):
-            eventually(lambda each=each: each.status in ("available", "error"))
-            api.delete_volume(each.id)
-            api.wait_for_delete(each.show(), interval=0.2, wait=TIMEOUT)
 
 
 @pytest.fixture
@@ -114,6 +42,11 @@ def attach(admin, volume):
     for each in made:
         with contextlib.suppress(exceptions.NotFoundException):
             api.delete_attachment(each.id, ignore_missing=False)
+
+
+def read(volume, size):
+    with volume.file.open("rb") as file:
+        return file.read(size)
 
 
 def device_of(attachment):
@@ -145,11 +78,11 @@ def test_an_image_becomes_a_volume_and_its_copies_keep_the_data(
     image = demo.image.find_image(upload(content, container_format="bare"))
     first = volume(image_id=image.id)
     snapshot = api.create_snapshot(volume_id=first.id)
-    api.wait_for_status(snapshot, "available", interval=0.2, wait=TIMEOUT)
+    api.wait_for_status(snapshot, "available", interval=0.2)
     second = volume(size=2, snapshot_id=snapshot.id)
     third = volume(size=3, source_volume_id=second.id)
     for number, each in enumerate((first, second, third), start=1):
-        assert each.read(len(content)) == content
+        assert read(each, len(content)) == content
         assert each.file.stat().st_size == number * GIB
         # The rest are holes.
         assert each.file.stat().st_blocks * 512 < 2 * len(content)
@@ -182,7 +115,7 @@ def test_a_volume_is_reverted_to_its_snapshot(demo, volume):
     created.file.write_bytes(b"after!")
     demo.block_storage.revert_volume_to_snapshot(created.id, snapshot.id)
     created.until("available")
-    assert created.read(6) == b"before"
+    assert read(created, 6) == b"before"
     assert created.file.stat().st_size == GIB
 
 
