@@ -128,9 +128,9 @@ class Volume:
     def status(self) -> str:
         return self.show().status
 
-    def until(self, status: str) -> None:
-        eventually(lambda: self.status in (status, "error"))
-        assert self.status == status
+    def until(self, *statuses: str) -> None:
+        eventually(lambda: self.status in (*statuses, "error"))
+        assert self.status in statuses
 
     @property
     def file(self) -> pathlib.Path:
@@ -277,7 +277,7 @@ def volume(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Volume]]:
             api.wait_for_delete(snapshot, interval=0.2, wait=TIMEOUT)
         with contextlib.suppress(exceptions.NotFoundException):
             # Cinder may not know yet that its server is deleted.
-            each.until("available")
+            each.until("available", "error")
             api.delete_volume(each.id)
             api.wait_for_delete(each.show(), interval=0.2, wait=TIMEOUT)
 
