@@ -91,15 +91,21 @@ def sweep(servers: Contains[str]) -> None:
 def device_metadata(
     context: Any, instance: objects.Instance
 ) -> objects.InstanceDeviceMetadata | None:
-    """Return the tags of a server's NICs, for its metadata.
+    """Return the tags of a server's NICs and volumes, for its metadata.
 
-    NICs without a tag are left out, as in libvirt's driver. A veth has no bus.
+    Devices without a tag are left out, as in libvirt's driver. None has a bus.
     """
     vifs = objects.VirtualInterfaceList.get_by_instance_uuid(context, instance.uuid)
-    devices = [
+    devices: list[Any] = [
         objects.NetworkInterfaceMetadata(mac=vif.address, tags=[vif.tag])
         for vif in vifs
         if vif.tag
+    ]
+    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+    devices += [
+        objects.DiskMetadata(tags=[bdm.tag], serial=bdm.volume_id, path=bdm.device_name)
+        for bdm in bdms
+        if bdm.is_volume and bdm.tag
     ]
     return objects.InstanceDeviceMetadata(devices=devices) if devices else None
 

@@ -24,14 +24,12 @@ def of(server):
     return {n: os.stat(f"{directory}/{n}") for n in names if not n.startswith(".")}
 
 
-def forbid_others(spec, is_kernels):
-    """Let no device node on a mount from the host be opened.
-
-    :param is_kernels: tells whether a mount is one of the kernel's file systems
-    """
+def forbid_others(spec, stage):
+    """Let no device node of the image or of a mount from the host be opened."""
+    spec["root"]["path"] = stage.shift_root(spec["root"]["path"])
     for mount in spec.get("mounts", []):
-        if userns.is_bind(mount) and not is_kernels(mount):
-            mount["options"] = [*mount.get("options", []), "nodev"]
+        if userns.is_bind(mount):
+            mount["source"] = stage.shift(mount["source"])
 
 
 def add(spec, nodes, stage):

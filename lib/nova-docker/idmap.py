@@ -25,7 +25,7 @@ OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_IDMAP = 0x100000
 CLONE_NEWNS = 0x20000
-MS_REMOUNT, MS_BIND = 0x20, 0x1000
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 0x20, 0x1000
 MS_REC, MS_SLAVE = 0x4000, 1 << 19
 MS_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8}
 PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
@@ -40,11 +40,14 @@ class MountAttr(ctypes.Structure):
 
 
 class Stage:
-    """Shifts mounts, which this process and its children see, and nobody else."""
+    """Shifts mounts, which this process and its children see, and nobody else.
+
+    Without a user namespace, the owners stay.
+    """
 
     def __init__(self, userns, base):
         """
-        :param userns: descriptor of a user namespace
+        :param userns: descriptor of a user namespace, or None
         :param base: the host's id of its root
         """
         self.userns, self.base, self.count = userns, base, 0
@@ -55,12 +58,15 @@ class Stage:
         mount("nova-docker", STAGE, "tmpfs", 0, f"mode=711,size={STAGE_SIZE}")
 
     def shift(self, source):
-        """Return the path of a file or directory whose owners are shifted."""
+        """Return the path of a file or directory whose owners are shifted.
+
+        No device node on it can be opened.
+        """
         return self._shift(source, self._place(source))
 
     def shift_root(self, source):
-        """Shift the root file system."""
-        return self.forbid_devices(self._shift(source, ROOT))
+        """Shift the root file system, as :meth:`shift` does."""
+        return self._shift(source, source if self.userns is None else ROOT)
 
     def copy(self, source):
         """Return the path of a copy in memory, which belongs to the server's root.
@@ -86,18 +92,15 @@ class Stage:
         os.chown(place, self.base, self.base)
         return place
 
-    def forbid_devices(self, source):
-        """Let no device node on a mount be opened; return the mount's path."""
-        mount(source, source, None, MS_BIND)
-        mount(None, source, None, MS_REMOUNT | MS_BIND | MS_FLAGS["nodev"])
-        return source
-
     def _shift(self, source, place):
         found = mount_at(source)
-        if found and found[1] == "overlay":
+        if self.userns is None:
+            mount(source, place, None, MS_BIND | MS_REC)
+        elif found and found[1] == "overlay":
             self._shift_overlay(source, *found, place)
         else:
             self._clone(source, place)
+        forbid_devices(place)
         return place
 
     def _place(self, source):
@@ -207,6 +210,14 @@ def mount_at(path):
                 kind, _, options = right.split(" ", 2)
                 found = flags, kind, unescape(options)  # the last one is on top
     return found
+
+
+def forbid_devices(point):
+    """Let no device node on a mount be opened."""
+    flags = mount_at(point)[0].split(",")
+    bits = sum({**MS_FLAGS, "ro": MS_RDONLY}.get(flag, 0) for flag in flags)
+    bits |= MS_FLAGS["nodev"]
+    mount(None, point, None, MS_REMOUNT | MS_BIND | bits)
 
 
 def unescape(text):

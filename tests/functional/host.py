@@ -131,9 +131,10 @@ def eventually(condition: Callable[[], Any]) -> Any:
 def without_openstack(monkeypatch: pytest.MonkeyPatch, glance: Glance) -> None:
     """Replace Nova's database and image API."""
     monkeypatch.setattr("nova.image.glance.API", lambda: glance)
-    monkeypatch.setattr(
-        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
-    )
+    for kind in "BlockDeviceMapping", "VirtualInterface":
+        monkeypatch.setattr(
+            f"nova.objects.{kind}List.get_by_instance_uuid", lambda *args: []
+        )
     monkeypatch.setattr("nova.objects.Instance.save", lambda instance: None)
 
     def no_instance(*args: Any, **more: Any) -> None:

@@ -75,7 +75,7 @@ MOUNTS = [
     mount("tmpfs", "/dev"),
     mount("devpts", "/dev/pts", "newinstance"),
     mount("tmpfs", "/dev/shm"),
-    mount("bind", "/var/lib/cloud"),
+    {**mount("bind", "/var/lib/cloud"), "source": "/etc"},
     mount("tmpfs", "/data"),
     mount("tmpfs", "/device"),
     mount("tmpfs", "/sys/fs/cgroup"),

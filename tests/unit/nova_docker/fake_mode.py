@@ -54,6 +54,9 @@ def engine() -> Iterator[MockDockerClient]:
             "pyroute2.netns.listnetns": list,
             # Nova would read these from its database.
             "nova.objects.Instance.get_network_info": lambda instance: [],
+            "nova.objects.BlockDeviceMappingList.get_by_instance_uuid": (
+                lambda *args: []
+            ),
             "nova.objects.VirtualInterfaceList.get_by_instance_uuid": lambda *args: [],
             "os_vif.plug": mock.Mock(),
             "os_vif.unplug": mock.Mock(),

@@ -111,9 +111,10 @@ def host():
 @pytest.fixture
 def boot(client, host, images, nics, monkeypatch, tmp_path):
     CONF.set_override("state_path", str(tmp_path))
-    monkeypatch.setattr(
-        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
-    )
+    for kind in "BlockDeviceMapping", "VirtualInterface":
+        monkeypatch.setattr(
+            f"nova.objects.{kind}List.get_by_instance_uuid", lambda *args: []
+        )
     monkeypatch.setattr(
         config_drive,
         "_contents",
