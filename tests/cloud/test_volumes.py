@@ -61,15 +61,6 @@ def test_a_volume_takes_only_the_space_that_is_written(volume):
     assert state.st_mode & 0o777 == 0o600
 
 
-def test_a_volume_larger_than_the_host_is_refused(demo, volume):
-    created = demo.block_storage.create_volume(size=900)
-    try:
-        eventually(lambda: demo.block_storage.get_volume(created).status == "error")
-    finally:
-        demo.block_storage.delete_volume(created)
-    assert not (FILES / f"volume-{created.id}").exists()
-
-
 def test_an_image_becomes_a_volume_and_its_copies_keep_the_data(
     demo, volume, upload, admin
 ):
