@@ -27,6 +27,7 @@ from nova_docker import config_drive
 from nova_docker import diagnostics
 from nova_docker import password
 from nova_docker import rescue
+from nova_docker import shares
 from nova_docker.boot import Boot
 from nova_docker.boot import level_of
 from nova_docker.checkpoint import Checkpoints
@@ -62,8 +63,12 @@ class DockerDriver(driver.ComputeDriver):
         "supports_attach_interface": True,
         "supports_device_tagging": True,
         "supports_image_type_raw": True,
+        # Nova's API attaches shares only to hosts with the traits of these two, which
+        # are named after what libvirt needs for it.
+        "supports_mem_backing_file": True,
         "supports_tagged_attach_interface": True,
         "supports_trusted_certs": True,
+        "supports_virtio_fs": True,
     }
 
     def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
@@ -104,6 +109,7 @@ class DockerDriver(driver.ComputeDriver):
         servers = self.list_instance_uuids()
         self._nics.sweep(servers)
         config_drive.sweep(servers)
+        shares.sweep(servers)
         self._snapshots.recover()
         self._events.start()
 
@@ -283,6 +289,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         self._reboots.settle(instance)
         self._boot.undo(instance, network_info, unplug=destroy_vifs)
+        shares.release(instance.uuid)
 
     def reboot(
         self,
@@ -304,7 +311,7 @@ class DockerDriver(driver.ComputeDriver):
             if not soft:
                 # An interrupted resize may have left other limits.
                 self._power.limit(instance, network_info, instance.flavor, 0)
-            self.power_on(context, instance, network_info)
+            self.power_on(context, instance, network_info, share_info=share_info)
         LOG.info(
             "Instance %s successfully.",
             "soft rebooted" if soft else "rebooted",
@@ -334,7 +341,8 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         self._checkpoints.discard(instance)
-        self._power.start(instance, network_info)
+        with shares.bound(context, instance, share_info, self._power.is_running):
+            self._power.start(instance, network_info)
 
     def pause(self, instance: objects.Instance) -> None:
         self._power.freeze(instance)
@@ -362,7 +370,7 @@ class DockerDriver(driver.ComputeDriver):
                     "is lost, and it starts from its disk.",
                     instance=instance,
                 )
-                self.power_on(context, instance, network_info)
+                self.power_on(context, instance, network_info, share_info=share_info)
 
     def quiesce(
         self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
@@ -391,7 +399,7 @@ class DockerDriver(driver.ComputeDriver):
         block_device_info: Any = None,
     ) -> None:
         # Powering on a running server has no effect.
-        self.power_on(context, instance, network_info)
+        self.power_on(context, instance, network_info, share_info=share_info)
 
     def rescue(
         self,
@@ -421,7 +429,7 @@ class DockerDriver(driver.ComputeDriver):
                 mounts,
                 rescue=True,
             )
-            self.power_on(context, instance, network_info)
+            self.power_on(context, instance, network_info, share_info=share_info)
         password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
@@ -471,7 +479,7 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         if power_on:
-            self.power_on(context, instance, network_info)
+            self.power_on(context, instance, network_info, share_info=share_info)
 
     def confirm_migration(
         self,
@@ -496,7 +504,7 @@ class DockerDriver(driver.ComputeDriver):
             instance, network_info, instance.flavor, CONF.shutdown_timeout
         )
         if power_on:
-            self.power_on(context, instance, network_info)
+            self.power_on(context, instance, network_info, share_info=share_info)
 
     def check_instance_shared_storage_local(
         self, context: Any, instance: objects.Instance
@@ -506,6 +514,27 @@ class DockerDriver(driver.ComputeDriver):
     def check_instance_shared_storage_remote(self, context: Any, data: str) -> bool:
         # Hosts never share an engine, and so never share a container.
         return data == CONF.host
+
+    # Shares
+
+    def mount_share(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        share_mapping: objects.ShareMapping,
+    ) -> None:
+        shares.mount(instance, share_mapping)
+
+    def umount_share(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        share_mapping: objects.ShareMapping,
+    ) -> bool:
+        return shares.unmount(instance, share_mapping)
+
+    def is_share_mounted(self, share_mapping: objects.ShareMapping) -> bool:
+        return shares.is_mounted(share_mapping)
 
     # Images
 
@@ -551,7 +580,11 @@ class DockerDriver(driver.ComputeDriver):
                 instance, vif, level=found.level, connected=found.running
             ):
                 instance.device_metadata = config_drive.device_metadata(
-                    context, instance
+                    context,
+                    instance,
+                    objects.ShareMappingList.get_by_instance_uuid(
+                        context, instance.uuid
+                    ),
                 )
                 instance.save()
 

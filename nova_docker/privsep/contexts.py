@@ -72,6 +72,14 @@ userns_admin = Context(
     ],
 )
 
+shares_admin = Context(
+    "nova_docker",
+    cfg_section="nova_docker_shares_privileged",
+    pypath="nova_docker.privsep.shares_admin",
+    # What it runs has all capabilities of root, as programs of root always have.
+    capabilities=[capabilities.CAP_SYS_ADMIN],
+)
+
 
 def configure() -> None:
     """Start the daemons of all contexts in the same way, unless configured otherwise.
@@ -79,4 +87,5 @@ def configure() -> None:
     Configurations of earlier releases have a section for the first one only.
     """
     command = CONF[netns_admin.cfg_section].helper_command
-    CONF.set_default("helper_command", command, group=userns_admin.cfg_section)
+    for context in userns_admin, shares_admin:
+        CONF.set_default("helper_command", command, group=context.cfg_section)

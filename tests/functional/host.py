@@ -25,6 +25,7 @@ from vif_plug_ovs import privsep as vif_plug_privsep
 from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
 from nova_docker.privsep import netns_admin
+from nova_docker.privsep import shares_admin
 from nova_docker.privsep import userns_admin
 from tests.engine import Engine
 from tests.functional import ovs
@@ -132,6 +133,9 @@ def without_openstack(monkeypatch: pytest.MonkeyPatch, glance: Glance) -> None:
     monkeypatch.setattr(
         "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
     )
+    monkeypatch.setattr(
+        "nova.objects.ShareMappingList.get_by_instance_uuid", lambda *args: []
+    )
     monkeypatch.setattr("nova.objects.Instance.save", lambda instance: None)
 
     def no_instance(*args: Any, **more: Any) -> None:
@@ -152,6 +156,6 @@ def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> N
     CONF.register_opts(vif_plug_ovs.OvsPlugin.CONFIG_OPTS, "os_vif_ovs")
     CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
     # The tests run as root and need no privsep daemon; tests/cloud has one.
-    netns_admin.set_client_mode(False)
-    userns_admin.set_client_mode(False)
+    for context in netns_admin, userns_admin, shares_admin:
+        context.set_client_mode(False)
     vif_plug_privsep.vif_plug.set_client_mode(False)

@@ -27,6 +27,8 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
             "nova_docker.frozen._DIRECTORY": directory,
             "nova_docker.host.isolation._why_not_user": lambda *args: None,
+            "nova_docker.privsep.shares.mount": mock.Mock(),
+            "nova_docker.privsep.shares.unmount": mock.Mock(),
             "nova_docker.privsep.userns.pin": mock.Mock(),
             "nova_docker.privsep.userns.release": mock.Mock(),
             "nova_docker.privsep.userns.owned_by": lambda owner: [],
@@ -41,6 +43,7 @@ def engine() -> Iterator[MockDockerClient]:
             "pyroute2.netns.listnetns": list,
             # Nova would read these from its database.
             "nova.objects.Instance.get_network_info": lambda instance: [],
+            "nova.objects.ShareMappingList.get_by_instance_uuid": lambda *args: [],
             "nova.objects.VirtualInterfaceList.get_by_instance_uuid": lambda *args: [],
             "os_vif.plug": mock.Mock(),
             "os_vif.unplug": mock.Mock(),
