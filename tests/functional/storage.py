@@ -13,6 +13,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+from nova import objects
+
+from tests.functional.host import Server
+
 HELPER = pathlib.Path("/sbin/mount.nfs")
 
 #: Exports of this server are mounted.
@@ -63,6 +67,20 @@ def serving(directory: pathlib.Path) -> Iterator[pathlib.Path]:
             last.callback(HELPER.unlink)
         _mount(last, HELPER, "--bind", script)
         yield exports
+
+
+def share(
+    server: Server, share_id: str, tag: str = "data", *, host: str = STORAGE
+) -> objects.ShareMapping:
+    """Return what Nova knows of a share of a server, whose export is its ID."""
+    return objects.ShareMapping(
+        share_id=share_id,
+        instance_uuid=server.instance.uuid,
+        status="inactive",
+        tag=tag,
+        export_location=f"{host}:/{share_id}",
+        share_proto="NFS",
+    )
 
 
 def mounts() -> str:

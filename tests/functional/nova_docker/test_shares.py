@@ -36,23 +36,18 @@ def exports(tmp_path_factory):
 
 @pytest.fixture
 def share(exports):
-    """Creates a share, with the ID ``id``, and gives a server its mapping."""
+    """Creates a share, and returns what Nova knows of it."""
     made = []
 
     def of(server, tag="data", share_id=None, *, host=storage.STORAGE, export=None):
         share_id = share_id or samples.uuid()
-        name = export or share_id
-        if not export:
-            (exports / name).mkdir(exist_ok=True)
-            made.append(exports / name)
-        return objects.ShareMapping(
-            share_id=share_id,
-            instance_uuid=server.instance.uuid,
-            status="inactive",
-            tag=tag,
-            export_location=f"{host}:/{name}",
-            share_proto="NFS",
-        )
+        mapping = storage.share(server, share_id, tag, host=host)
+        if export:
+            mapping.export_location = f"{host}:/{export}"
+        else:
+            (exports / share_id).mkdir(exist_ok=True)
+            made.append(exports / share_id)
+        return mapping
 
     yield of
     for directory in made:
@@ -112,7 +107,7 @@ def reboot(driver, server, kind, *mappings):
     )
 
 
-@pytest.mark.parametrize("level", [isolation.USER, isolation.SHARED])
+@pytest.mark.parametrize("level", [isolation.USER, isolation.SHARED, isolation.GVISOR])
 def test_servers_share_files(driver, boot, share, attach, level):
     servers = [boot(level=level), boot(level=level)]
     one = share(servers[0])
