@@ -13,8 +13,8 @@ from nova.compute import power_state
 from nova_docker.container import isolation
 from nova_docker.privsep import shares as privileged
 from tests import samples
+from tests import storage
 from tests.attacks import attack
-from tests.functional import storage
 from tests.functional.host import state
 
 SECRET = "of the share\n"

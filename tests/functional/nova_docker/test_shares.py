@@ -17,7 +17,7 @@ from nova.compute import vm_states
 from nova_docker.container import isolation
 from nova_docker.privsep import shares as privileged
 from tests import samples
-from tests.functional import storage
+from tests import storage
 from tests.functional.host import CONF
 from tests.functional.host import state
 

@@ -12,10 +12,9 @@ import pathlib
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 from nova import objects
-
-from tests.functional.host import Server
 
 HELPER = pathlib.Path("/sbin/mount.nfs")
 
@@ -70,9 +69,12 @@ def serving(directory: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def share(
-    server: Server, share_id: str, tag: str = "data", *, host: str = STORAGE
+    server: Any, share_id: str, tag: str = "data", *, host: str = STORAGE
 ) -> objects.ShareMapping:
-    """Return what Nova knows of a share of a server, whose export is its ID."""
+    """Return what Nova knows of a share of a server, whose export is its ID.
+
+    :param server: of the functional tests
+    """
     return objects.ShareMapping(
         share_id=share_id,
         instance_uuid=server.instance.uuid,
