@@ -170,11 +170,9 @@ def test_ids_that_others_have_are_reported(
         assert (f"{subuid} of alice" in caplog.text) == reported
 
 
-def test_the_second_daemon_starts_as_the_first_unless_configured():
-    first, second = (
-        CONF[context.cfg_section]
-        for context in (contexts.netns_admin, contexts.userns_admin)
-    )
+@pytest.mark.parametrize("other", [contexts.userns_admin, contexts.shares_admin])
+def test_the_other_daemons_start_as_the_first_unless_configured(other):
+    first, second = CONF[contexts.netns_admin.cfg_section], CONF[other.cfg_section]
     CONF.set_override("helper_command", "sudo x", contexts.netns_admin.cfg_section)
     try:
         contexts.configure()
