@@ -163,6 +163,31 @@ Number of the user and group ids for all servers together: 65,536 for each. The
 default is enough for 4,094 servers.
 """,
     ),
+    cfg.StrOpt(
+        "nfs_mount_options",
+        help="""
+Options of mount(8) with which Manila's NFS shares are mounted, comma-separated,
+for example ``vers=4.2,softerr``. ``nosuid`` and ``nodev`` are always added.
+""",
+    ),
+    cfg.StrOpt(
+        "ceph_mount_options",
+        help="""
+Options of mount(8) with which Manila's CephFS shares are mounted, comma-separated.
+``nosuid`` and ``nodev`` are always added.
+""",
+    ),
+    cfg.IntOpt(
+        "share_timeout",
+        default=30,
+        min=1,
+        help="""
+For how many seconds nova-compute waits for a share to be mounted or unmounted.
+
+A server whose share cannot be mounted does not start. For the same time
+afterwards, no other share of this storage server is mounted.
+""",
+    ),
     cfg.IntOpt(
         "pids_limit",
         default=4096,

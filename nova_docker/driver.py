@@ -27,6 +27,7 @@ from nova_docker import config_drive
 from nova_docker import diagnostics
 from nova_docker import password
 from nova_docker import rescue
+from nova_docker import shares
 from nova_docker.boot import Boot
 from nova_docker.boot import level_of
 from nova_docker.checkpoint import Checkpoints
@@ -67,9 +68,13 @@ class DockerDriver(driver.ComputeDriver):
         "supports_extend_volume": True,
         "supports_image_type_raw": True,
         "supports_multiattach": True,
+        # Nova's API attaches shares only to hosts with the traits of these two, which
+        # are named after what libvirt needs for it.
+        "supports_mem_backing_file": True,
         "supports_tagged_attach_interface": True,
         "supports_tagged_attach_volume": True,
         "supports_trusted_certs": True,
+        "supports_virtio_fs": True,
     }
 
     def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
@@ -113,6 +118,7 @@ class DockerDriver(driver.ComputeDriver):
         servers = self.list_instance_uuids()
         self._nics.sweep(servers)
         config_drive.sweep(servers)
+        shares.sweep(servers)
         self._snapshots.recover()
         self._events.start()
 
@@ -299,6 +305,7 @@ class DockerDriver(driver.ComputeDriver):
         self._reboots.settle(instance)
         self._boot.undo(instance, network_info, unplug=destroy_vifs)
         self._volumes.release(context, instance, block_device_info)
+        shares.release(instance.uuid)
 
     def reboot(
         self,
@@ -320,7 +327,13 @@ class DockerDriver(driver.ComputeDriver):
             if not soft:
                 # An interrupted resize may have left other limits.
                 self._power.limit(instance, network_info, instance.flavor, 0)
-            self.power_on(context, instance, network_info, block_device_info)
+            self.power_on(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                share_info=share_info,
+            )
         LOG.info(
             "Instance %s successfully.",
             "soft rebooted" if soft else "rebooted",
@@ -351,7 +364,8 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         self._checkpoints.discard(instance)
         self._volumes.restore(context, instance, block_device_info)
-        self._power.start(instance, network_info)
+        with shares.bound(context, instance, share_info, self._power.is_running):
+            self._power.start(instance, network_info)
 
     def pause(self, instance: objects.Instance) -> None:
         self._power.freeze(instance)
@@ -381,7 +395,13 @@ class DockerDriver(driver.ComputeDriver):
                     "is lost, and it starts from its disk.",
                     instance=instance,
                 )
-                self.power_on(context, instance, network_info, block_device_info)
+                self.power_on(
+                    context,
+                    instance,
+                    network_info,
+                    block_device_info,
+                    share_info=share_info,
+                )
 
     def quiesce(
         self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
@@ -410,7 +430,9 @@ class DockerDriver(driver.ComputeDriver):
         block_device_info: Any = None,
     ) -> None:
         # Powering on a running server has no effect.
-        self.power_on(context, instance, network_info, block_device_info)
+        self.power_on(
+            context, instance, network_info, block_device_info, share_info=share_info
+        )
 
     def rescue(
         self,
@@ -440,7 +462,7 @@ class DockerDriver(driver.ComputeDriver):
                 mounts,
                 rescue=True,
             )
-            self.power_on(context, instance, network_info)
+            self.power_on(context, instance, network_info, share_info=share_info)
         password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
@@ -494,7 +516,13 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         if power_on:
-            self.power_on(context, instance, network_info, block_device_info)
+            self.power_on(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                share_info=share_info,
+            )
 
     def confirm_migration(
         self,
@@ -519,7 +547,13 @@ class DockerDriver(driver.ComputeDriver):
             instance, network_info, instance.flavor, CONF.shutdown_timeout
         )
         if power_on:
-            self.power_on(context, instance, network_info, block_device_info)
+            self.power_on(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                share_info=share_info,
+            )
 
     def check_instance_shared_storage_local(
         self, context: Any, instance: objects.Instance
@@ -557,8 +591,7 @@ class DockerDriver(driver.ComputeDriver):
             self._volumes.attach(
                 context, connection_info, instance, mountpoint, encryption
             )
-            instance.device_metadata = config_drive.device_metadata(context, instance)
-            instance.save()
+            config_drive.note_devices(context, instance)
 
     def detach_volume(
         self,
@@ -600,6 +633,27 @@ class DockerDriver(driver.ComputeDriver):
         self, context: Any, compute_host_bdms: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         return self._volumes.usage(compute_host_bdms)
+
+    # Shares
+
+    def mount_share(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        share_mapping: objects.ShareMapping,
+    ) -> None:
+        shares.mount(instance, share_mapping)
+
+    def umount_share(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        share_mapping: objects.ShareMapping,
+    ) -> bool:
+        return shares.unmount(instance, share_mapping)
+
+    def is_share_mounted(self, share_mapping: objects.ShareMapping) -> bool:
+        return shares.is_mounted(share_mapping)
 
     # Images
 
@@ -644,10 +698,7 @@ class DockerDriver(driver.ComputeDriver):
             with self._nics.attached(
                 instance, vif, level=found.level, connected=found.running
             ):
-                instance.device_metadata = config_drive.device_metadata(
-                    context, instance
-                )
-                instance.save()
+                config_drive.note_devices(context, instance)
 
     def detach_interface(
         self, context: Any, instance: objects.Instance, vif: Any

@@ -11,6 +11,7 @@ needs to be removed from the host.
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import stat
@@ -122,14 +123,7 @@ class Stage:
             f"open_tree {source}",
         )
         try:
-            attr = MountAttr(set=MOUNT_ATTR_IDMAP, userns=self.userns)
-            check(
-                libc.syscall(
-                    *(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH),
-                    *(ctypes.byref(attr), ctypes.sizeof(attr)),
-                ),
-                f"shift the ids of {source}",
-            )
+            self._shift_ids(tree, source)
             check(
                 libc.syscall(
                     *(SYS_MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(place)),
@@ -139,6 +133,27 @@ class Stage:
             )
         finally:
             os.close(tree)
+
+    def _shift_ids(self, tree, source):
+        attr = MountAttr(set=MOUNT_ATTR_IDMAP, userns=self.userns)
+        try:
+            check(
+                libc.syscall(
+                    *(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH),
+                    *(ctypes.byref(attr), ctypes.sizeof(attr)),
+                ),
+                f"shift the ids of {source}",
+            )
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                # The kernel's own message would not help.
+                raise OSError(
+                    errno.EINVAL,
+                    f"the file system of {source} cannot shift the ids of files, which "
+                    "a server with docker:isolation=user needs; use a server with "
+                    "another isolation for it",
+                ) from None
+            raise
 
     def _shift_overlay(self, point, flags, _, options, place):
         """Mount an overlay once more, of shifted layers and on the same upper one."""

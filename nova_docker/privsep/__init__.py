@@ -16,9 +16,11 @@ from nova_docker.privsep import loops
 from nova_docker.privsep import mount_api
 from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
+from nova_docker.privsep import shares
 from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import devices_admin
 from nova_docker.privsep.contexts import netns_admin
+from nova_docker.privsep.contexts import shares_admin
 from nova_docker.privsep.contexts import userns_admin
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "netns_admin",
     "netns_names",
     "network",
+    "shares",
+    "shares_admin",
     "userns",
     "userns_admin",
 ]

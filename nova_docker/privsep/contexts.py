@@ -94,6 +94,14 @@ devices_admin = Context(
     ],
 )
 
+shares_admin = Context(
+    "nova_docker",
+    cfg_section="nova_docker_shares_privileged",
+    pypath="nova_docker.privsep.shares_admin",
+    # What it runs has all capabilities of root, as programs of root always have.
+    capabilities=[capabilities.CAP_SYS_ADMIN],
+)
+
 
 def configure() -> None:
     """Start the daemons of all contexts in the same way, unless configured otherwise.
@@ -102,5 +110,6 @@ def configure() -> None:
     for the first one only.
     """
     command = CONF[netns_admin.cfg_section].helper_command
-    for context in userns_admin, devices_admin, os_brick_privileged.default:
+    others = (userns_admin, devices_admin, shares_admin, os_brick_privileged.default)
+    for context in others:
         CONF.set_default("helper_command", command, group=context.cfg_section)

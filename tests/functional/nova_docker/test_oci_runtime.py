@@ -19,6 +19,7 @@ from nova_docker.container import isolation
 from nova_docker.host import kernel
 from nova_docker.privsep import devices
 from nova_docker.privsep import network
+from nova_docker.privsep import shares
 from nova_docker.privsep import userns
 from tests.functional.host import eventually
 
@@ -146,6 +147,55 @@ def test_volumes_of_the_image_stay_in_the_root_file_system(
     runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
     found = {m["destination"] for m in created(runtime)["mounts"]}
     assert found == {m["destination"] for m in MOUNTS} - left_out
+
+
+@pytest.fixture
+def share(namespace):
+    """Mounts shares of the server, or only makes their directories."""
+    top = shares.DIRECTORY / namespace
+    mounted = []
+
+    def make(tag, *, mount=True):
+        place = top / "id" / tag
+        place.mkdir(parents=True)
+        if mount:
+            subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+            mounted.append(place)
+        return str(place)
+
+    yield make
+    for place in mounted:
+        subprocess.run(["umount", place], check=True)
+    shutil.rmtree(top, ignore_errors=True)
+
+
+def test_what_is_mounted_for_a_server_is_bound_and_nothing_else(
+    runtime, namespace, share
+):
+    source = share("data")
+    share("interrupted", mount=False)
+    made = spec(f"NOVA_NETNS={namespace}")
+    runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    [added] = created(runtime)["mounts"][len(MOUNTS) :]
+    assert added == {
+        "type": "bind",
+        "source": source,
+        "destination": "/mnt/shares/data",
+        "options": ["bind", "rprivate", "nosuid", "nodev"],
+    }
+
+
+def test_a_server_does_not_start_with_a_share_that_nova_cannot_have_named(
+    runtime, namespace, share
+):
+    share("..data")
+    made = spec(f"NOVA_NETNS={namespace}")
+    code, error, calls = runtime(
+        "create", "--bundle", str(runtime.bundle), "c1", spec=made
+    )
+    assert code
+    assert "unknown tag" in error
+    assert not calls
 
 
 def test_a_server_has_a_limited_number_of_terminals(runtime, namespace):

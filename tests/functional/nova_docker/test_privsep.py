@@ -23,7 +23,7 @@ START = 1 << 30
 PROGRAM = """
 import json, sys
 from oslo_config import cfg
-from nova_docker.privsep import contexts, network, userns
+from nova_docker.privsep import contexts, network, shares, userns
 cfg.CONF([], project="nova", default_config_files=[])
 cfg.CONF.set_override("helper_command", sys.argv[1], "nova_docker_privileged")
 contexts.configure()
@@ -56,6 +56,16 @@ userns.release(name)
 network.plug(name, "test", [nic])
 seen["shared"] = network.describe(name)
 network.unplug(name)
+share = name, "share", "data"
+shares.mount(*share, "tmpfs", "none", "size=1m", 20)
+shares.ask(*share, 20)
+with open("/proc/self/mounts") as mounts:
+    seen["shares"] = [line.split()[2] for line in mounts if f"/{name}/share/" in line]
+shares.unmount(*share, 20)
+try:
+    shares.mount(*share, "tmpfs", "none", "size=nonsense", 20)
+except OSError as error:
+    seen["wrong share"] = "nonsense" in str(error) or "option" in str(error)
 print(json.dumps(seen))
 """
 
@@ -137,6 +147,8 @@ def test_the_daemons_have_the_capabilities_that_they_need(name):
         "full": id_ranges.NoneLeft.__name__,
         "left": {},
         "shared": ["test", [device]],
+        "shares": ["tmpfs"],
+        "wrong share": True,
     }
 
 

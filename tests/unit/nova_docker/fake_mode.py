@@ -28,6 +28,8 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
             "nova_docker.frozen._DIRECTORY": directory,
             "nova_docker.host.isolation._why_not_user": lambda *args: None,
+            "nova_docker.privsep.shares.mount": mock.Mock(),
+            "nova_docker.privsep.shares.unmount": mock.Mock(),
             "nova_docker.privsep.userns.pin": mock.Mock(),
             "nova_docker.privsep.userns.release": mock.Mock(),
             "nova_docker.privsep.userns.owned_by": lambda owner: [],
@@ -57,6 +59,7 @@ def engine() -> Iterator[MockDockerClient]:
             "nova.objects.BlockDeviceMappingList.get_by_instance_uuid": (
                 lambda *args: []
             ),
+            "nova.objects.ShareMappingList.get_by_instance_uuid": lambda *args: [],
             "nova.objects.VirtualInterfaceList.get_by_instance_uuid": lambda *args: [],
             "os_vif.plug": mock.Mock(),
             "os_vif.unplug": mock.Mock(),

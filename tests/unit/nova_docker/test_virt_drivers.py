@@ -24,13 +24,13 @@ NOT_IMPLEMENTED = """
     cleanup_live_migration_destination_check
     default_device_names_for_instance get_device_name_for_instance
     get_instance_disk_info host_maintenance_mode host_power_action
-    is_share_mounted live_migration live_migration_abort
-    live_migration_force_complete mount_share
+    live_migration live_migration_abort
+    live_migration_force_complete
     poll_rebooting_instances post_live_migration_at_destination
     post_live_migration_at_source power_update_event pre_live_migration
     restore
     rollback_live_migration_at_destination set_host_enabled
-    soft_delete umount_share
+    soft_delete
     volume_snapshot_create volume_snapshot_delete
 """.split()
 
