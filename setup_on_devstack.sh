@@ -6,8 +6,7 @@
 #     sudo ./setup_on_devstack.sh
 #
 # Run it on each compute host while the host has no servers. For a new DevStack,
-# use the plugin in devstack/, which does the same. devstack/plugin.sh says how
-# far both are tested.
+# use the plugin in devstack/, which also sets up Glance.
 
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -35,8 +34,20 @@ bin=${BASH_REMATCH[1]}
 [[ $command =~ --config-file[=\ ]([^ ]+) ]] || fail "the command of $unit has no --config-file"
 config=${BASH_REMATCH[1]}
 
+# Installs this project as the owner of Nova's Python environment, so that DevStack can
+# go on changing it, and from a copy, so that building leaves nothing in this checkout.
+install_project() {
+    local owner
+    owner=$(stat --format %U "$bin")
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    cp -r . "$copy/nova-docker"
+    chown -R "$owner" "$copy"
+    sudo -H -u "$owner" "$bin/python3" -m pip install "$copy/nova-docker[compute]"
+}
+
 install_docker_engine "$user"
-"$bin/python3" -m pip install ".[compute]"
+install_project
 raise_kernel_limits etc/sysctl.d/60-nova-docker.conf
 register_docker_runtime "$bin/nova-docker-runtime"
 configure_nova_docker "$config" "$bin" "$config" "${NOVA_DOCKER_OPTIONS:-}"

@@ -31,6 +31,11 @@ COMMANDS = ("curl", "iproute2", "iputils-ping", "netbase", "sudo")
 FILES = settings.SOURCE / "cloud/debian-image"
 SERVER_INIT = FILES / "server-init"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEBIAN_CHANGES = (
+    'ENTRYPOINT ["/usr/local/sbin/server-init"]',
+    f"ENV PATH={PATH}",
+    "EXPOSE 22",
+)
 
 
 def make_busybox_tree() -> None:
@@ -61,8 +66,14 @@ def make_debian_tree() -> None:
     if state.get("made_debian") or _tree("debian").exists():
         return
     unfinished = _tree("debian").with_suffix(".part")
+    make_debian_archive(unfinished)
+    unfinished.rename(_tree("debian"))
+
+
+def make_debian_archive(target: pathlib.Path) -> None:
+    """Build the content of the image debian, for DevStack as well."""
     debootstrap(
-        unfinished,
+        target,
         ("openssh-server", *COMMANDS),
         'rm -f "$1"/etc/ssh/ssh_host_*',
         # Some servers lack the capability that the file asks for; ping works without.
@@ -70,7 +81,6 @@ def make_debian_tree() -> None:
         'echo PermitRootLogin yes > "$1/etc/ssh/sshd_config.d/root.conf"',
         f'install -m 755 {SERVER_INIT} "$1/usr/local/sbin/"',
     )
-    unfinished.rename(_tree("debian"))
 
 
 def debootstrap(target: pathlib.Path, packages: Sequence[str], *hooks: str) -> None:
@@ -131,13 +141,11 @@ def import_busybox() -> None:
 
 
 def import_debian() -> None:
-    entrypoint = 'ENTRYPOINT ["/usr/local/sbin/server-init"]'
-    changes = [entrypoint, f"ENV PATH={PATH}", "EXPOSE 22"]
     if not engine.has_image(DEBIAN) and not _tree("debian").exists():
         # Somebody has removed the image from the engine.
         state.set("made_debian", False)
         make_debian_tree()
-    _import(DEBIAN, _tree("debian"), changes)
+    _import(DEBIAN, _tree("debian"), list(DEBIAN_CHANGES))
     state.set("made_debian", True)
 
 

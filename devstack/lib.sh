@@ -38,6 +38,26 @@ EOF
     sudo systemctl restart docker
 }
 
+# Removes the OCI runtimes from the engine's configuration. live-restore stays: whether
+# it was there before is not recorded, and it harms nobody.
+function unregister_docker_runtime {
+    local path=${DOCKER_DAEMON_JSON:-/etc/docker/daemon.json}
+    [[ -e $path ]] || return 0
+    sudo python3 - "$path" <<'EOF'
+import json, os, sys
+[path] = sys.argv[1:]
+config = json.load(open(path))
+runtimes = config.pop("runtimes", {})
+others = {k: v for k, v in runtimes.items() if k not in ("nova", "nova-gvisor")}
+if others:
+    config["runtimes"] = others
+with open(path + ".new", "w") as target:
+    json.dump(config, target, indent=4)
+os.rename(path + ".new", path)
+EOF
+    sudo systemctl restart docker
+}
+
 # Raises the kernel's limits that all servers share with the host.
 # $1: file for sysctl.d
 function raise_kernel_limits {
@@ -47,6 +67,12 @@ function raise_kernel_limits {
     # them. nova-compute warns of each that is too low.
     sudo sysctl --quiet --ignore --load "$directory/$(basename "$1")" ||
         echo "warning: cannot raise all limits of the kernel" >&2
+}
+
+# Has the next start of the host restore the kernel's limits.
+# $1: file for sysctl.d
+function forget_kernel_limits {
+    sudo rm -f "${SYSCTL_DIRECTORY:-/etc/sysctl.d}/$(basename "$1")"
 }
 
 # Selects the driver in nova.conf.
@@ -62,27 +88,72 @@ function configure_nova_docker {
         "${options[@]}"
 }
 
-# Sets options in an INI file and replaces their old values.
+# Sets options in an INI file and replaces their old values. Several values for the same
+# option are all written.
 # $1: the file  $2...: SECTION/NAME=VALUE
 function set_ini_options {
     sudo python3 - "$@" <<'EOF'
-import sys
+import collections, sys
 path, *settings = sys.argv[1:]
 with open(path) as file:
     lines = file.read().splitlines()
+values = collections.defaultdict(list)
 for setting in settings:
     key, _, value = setting.partition("=")
     section, _, name = key.strip().partition("/")
+    values[section, name].append(value.strip())
+for (section, name), new in values.items():
     if f"[{section}]" not in lines:
         lines.append(f"[{section}]")
     start = lines.index(f"[{section}]") + 1
     headers = (i for i in range(start, len(lines)) if lines[i].startswith("["))
     end = next(headers, len(lines))
     others = [x for x in lines[start:end] if x.partition("=")[0].strip() != name]
-    lines[start:end] = [f"{name} = {value.strip()}", *others]
+    lines[start:end] = [*(f"{name} = {value}" for value in new), *others]
 with open(path, "w") as file:
     print(*lines, sep="\n", file=file)
 EOF
+}
+
+# Sets all options of an INI file in another one.
+# $1: the file with the options  $2: the file to change
+function merge_ini_file {
+    local options
+    mapfile -t options < <(
+        python3 - "$1" <<'EOF'
+import configparser, sys
+parser = configparser.ConfigParser(interpolation=None)
+parser.read(sys.argv[1])
+for section in parser.sections():
+    for name, value in parser[section].items():
+        print(f"{section}/{name}={value}")
+EOF
+    )
+    set_ini_options "$2" "${options[@]}"
+}
+
+# Prints the regular expressions of the tests that this driver leaves out, for the option
+# --exclude-list of `tempest run`.
+# $1: cloud/tempest/skips.toml
+function print_tempest_exclude_list {
+    python3 - "$1" <<'EOF'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    for entry in tomllib.load(file)["left_out"]:
+        print("#", " ".join(entry["reason"].split()))
+        print(entry["tests"])
+EOF
+}
+
+# Builds a Debian with an SSH server as an image of the engine, unless it exists. A
+# second tag gives it a second image in Glance: Tempest rebuilds servers from another one.
+# $1: directory of this repository  $2: name of the image  $3: the second tag
+function build_debian_image {
+    if ! sudo docker image inspect "$2" "$3" >/dev/null 2>&1; then
+        sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y mmdebstrap \
+            debian-archive-keyring
+        (cd "$1" && sudo python3 -B -m cloud.debian_image "$2" "$3")
+    fi
 }
 
 # Removes the containers and namespaces that servers left behind.
@@ -93,9 +164,19 @@ function cleanup_nova_docker {
     done
     for found in $(ip netns list | awk '$1 ~ /^nova-/ { print $1 }'); do
         sudo ip netns delete "$found"
-        if sudo test -e "/run/nova-docker/userns/$found"; then
-            sudo umount "/run/nova-docker/userns/$found"
-            sudo rm "/run/nova-docker/userns/$found" "/run/nova-docker/owners/$found"
-        fi
+    done
+    for found in $(sudo find /run/nova-docker/userns -type f 2>/dev/null); do
+        sudo umount "$found"
+    done
+    sudo rm -rf --one-file-system /run/nova-docker /run/nova-docker-held
+}
+
+# Removes the images that the driver made, and others.
+# $1...: names of others
+function remove_docker_images {
+    local found
+    for found in $(sudo docker images --format '{{.Repository}}:{{.Tag}}' |
+        grep -E '^nova-(glance|snapshot)(/|:)') "$@"; do
+        sudo docker image rm --force "$found"
     done
 }

@@ -7,7 +7,9 @@ This runs in the virtual environment.
 from __future__ import annotations
 
 import collections
+import configparser
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -33,6 +35,7 @@ from cloud.resources.connection import connect
 
 DIRECTORY = settings.DATA / "tempest"
 TEMPLATE = settings.SOURCE / "cloud/tempest/tempest.conf"
+FEATURES = settings.SOURCE / "cloud/tempest/features.conf"
 SKIPS = settings.SOURCE / "cloud/tempest/skips.toml"
 
 # The smoke tests, all tests of Compute, and all scenarios
@@ -99,7 +102,12 @@ def _configuration(cloud: Connection) -> str:
         "public_network": cloud.network.find_network("public", ignore_missing=False).id,
         "region": settings.REGION,
     }
-    return string.Template(TEMPLATE.read_text()).substitute(values)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(string.Template(TEMPLATE.read_text()).substitute(values))
+    parser.read(FEATURES)
+    text = io.StringIO()
+    parser.write(text)
+    return text.getvalue()
 
 
 def _copy_image(cloud: Connection, image_id: str) -> str:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cloud/tempest/skips.toml, the list of tests that do not run."""
+"""Tempest's configuration, and the list of tests that do not run."""
 
 from __future__ import annotations
 
+import configparser
 import pathlib
 import re
 import tomllib
 
 import pytest
 
-SKIPS = pathlib.Path(__file__).parents[3] / "cloud/tempest/skips.toml"
+DIRECTORY = pathlib.Path(__file__).parents[3] / "cloud/tempest"
+SKIPS = DIRECTORY / "skips.toml"
 ENTRIES = tomllib.loads(SKIPS.read_text())
 
 
@@ -25,3 +27,16 @@ def test_each_entry_has_a_pattern_and_a_reason(kind, key):
 
 def test_there_are_no_other_kinds_of_entries():
     assert set(ENTRIES) == {"left_out", "skipped"}
+
+
+def test_what_the_driver_can_do_is_written_once():
+    cloud, features = (configparser.ConfigParser(interpolation=None) for _ in range(2))
+    cloud.read(DIRECTORY / "tempest.conf")
+    features.read(DIRECTORY / "features.conf")
+    assert features.sections()
+    for section in features.sections():
+        assert not set(features[section]) & set(
+            cloud[section] if cloud.has_section(section) else ()
+        )
+        # A DevStack has the file too, and replaces no names in it.
+        assert not [value for value in features[section].values() if "$" in value]
