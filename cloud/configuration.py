@@ -6,6 +6,7 @@ from __future__ import annotations
 import grp
 import os
 import pathlib
+import shutil
 import string
 
 from cloud import credentials
@@ -56,7 +57,16 @@ def write() -> None:
         os.chown(path, 0, grp.getgrnam(_reader(path)).gr_gid)
         # Earlier versions let all users read some of these.
         path.chmod(0o640)
+    _copy_volume_driver()
     credentials.write_clouds_yaml()
+
+
+def _copy_volume_driver() -> None:
+    """Copy the volume driver to where the user nova may read it."""
+    target = ETC / "cinder/python/cloud/cinder_loop"
+    target.mkdir(parents=True, exist_ok=True)
+    for source in (settings.SOURCE / "cloud/cinder_loop").glob("*.py"):
+        shutil.copyfile(source, target / source.name)
 
 
 def _reader(path: pathlib.Path) -> str:

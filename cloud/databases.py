@@ -19,6 +19,7 @@ from cloud.state import state
 SOCKET = settings.RUN / "mariadb/mariadb.sock"
 
 NAMES = (
+    "cinder",
     "keystone",
     "placement",
     "glance",
@@ -109,6 +110,10 @@ def sync_neutron() -> None:
             "heads",
         ),
     )
+
+
+def sync_cinder() -> None:
+    _once_per_release("cinder", lambda: _manage("cinder", "db", "sync"))
 
 
 def sync_nova_api() -> None:

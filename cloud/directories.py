@@ -15,11 +15,13 @@ from cloud.settings import ETC
 from cloud.settings import LOG
 from cloud.settings import RUN
 from cloud.settings import STATE
+from cloud.settings import VOLUMES
 
 _ROOT = ("root", "root", 0o700)
 # Users who know a path pass through, but cannot list the directory.
 _ROOT_THROUGH = ("root", "root", 0o711)
 _NOVA = (settings.USER, settings.USER, 0o700)
+_NOVA_THROUGH = (settings.USER, settings.USER, 0o711)
 
 # User, group and mode.
 OWNERS = {
@@ -46,6 +48,11 @@ OWNERS = {
     DATA / "fernet": _NOVA,
     DATA / "glance": _NOVA,
     DATA / "ovn": _NOVA,
+    # nova-compute's privsep daemons, which may lack CAP_DAC_OVERRIDE, follow the links.
+    VOLUMES: _NOVA_THROUGH,
+    VOLUMES / "devices": _NOVA_THROUGH,
+    VOLUMES / "files": _NOVA,
+    VOLUMES / "images": _NOVA,
     RUN / "ovn": _NOVA,
     RUN / "metadata": _NOVA,
     RUN / "neutron": _NOVA,

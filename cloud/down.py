@@ -19,6 +19,7 @@ from cloud import open_vswitch
 from cloud import ovn
 from cloud import settings
 from cloud import supervisor
+from cloud import volumes
 from cloud.errors import QuickstartError
 from cloud.install import debian_packages
 from cloud.install import service_user
@@ -41,6 +42,7 @@ def down(*, purge: bool) -> None:
     _remove_namespaces(f"nova-{uuid}" for uuid in engine.servers_on_disk())
     _remove_namespaces(ovn.metadata_namespaces())
     _unmount()
+    volumes.detach_devices()
     for link in (settings.ENGINE_BRIDGE, *open_vswitch.INTERFACES):
         open_vswitch.remove_interface(link)
     firewall.remove()
@@ -110,6 +112,8 @@ def _remove_namespaces(names: Iterable[str]) -> None:
             commands.run("umount", "--lazy", pin, check=False)
             pin.unlink()
         pathlib.Path("/run/nova-docker/owners", name).unlink(missing_ok=True)
+        # Another volume may get the number of a device that is detached.
+        shutil.rmtree(f"/run/nova-docker/devices/{name}", ignore_errors=True)
 
 
 def _unmount() -> None:

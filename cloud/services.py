@@ -19,6 +19,7 @@ from cloud import ovn
 from cloud import parts
 from cloud import probes
 from cloud import settings
+from cloud import volumes
 from cloud.install import python_packages
 from cloud.settings import BIN
 from cloud.settings import DATA
@@ -31,6 +32,9 @@ from cloud.state import state
 # Services of this priority or a higher one create network interfaces and containers.
 # They must stop before these are removed.
 CREATORS = 40
+
+# The modules of the package cloud.cinder_loop
+VOLUME_DRIVER = ("__init__", "devices", "driver")
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,8 @@ def openstack() -> list[Service]:
     keystone = "keystone/keystone.conf"
     glance = ("glance/glance-api.conf", "glance/paste.ini")
     neutron = ("neutron/neutron.conf",)
+    cinder = ("cinder/cinder.conf",)
+    volume_driver = [f"cinder/python/cloud/cinder_loop/{n}.py" for n in VOLUME_DRIVER]
     return [
         api(
             "keystone",
@@ -238,6 +244,7 @@ def openstack() -> list[Service]:
             version=python_packages.project_revision()
             + ("gvisor" if parts.has("gvisor") else ""),
             priority=60,
+            prepare=volumes.restore_devices,
         ),
         worker(
             "glance-docker-sync",
@@ -247,6 +254,14 @@ def openstack() -> list[Service]:
         worker("nova-serialproxy", nova, port=PORTS["nova-serialproxy"]),
         worker("neutron-ovn-maintenance-worker", neutron),
         worker("neutron-ovn-agent", ("neutron/ovn-agent.ini",)),
+        api("cinder", "cinder.wsgi.api", {}, cinder, arguments=cinder),
+        worker("cinder-scheduler", cinder),
+        worker(
+            "cinder-volume",
+            cinder,
+            env={"PYTHONPATH": f"{ETC}/cinder/python"},
+            watched=volume_driver,
+        ),
     ]
 
 
@@ -264,14 +279,20 @@ def api(
     prepare: Callable[[], object] | None = None,
     version: str = "",
     processes: int = 1,
+    arguments: Sequence[str] = (),
 ) -> Service:
-    """Return the service that runs a WSGI application in uWSGI."""
+    """Return the service that runs a WSGI application in uWSGI.
+
+    :param arguments: configuration files below ``settings.ETC`` that the application
+        reads from its command line
+    """
     port = PORTS[name]
     return Service(
         name,
         f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
         f" --module {module}:application --procname-prefix {name}:"
-        f" --processes {processes}",
+        f" --processes {processes}"
+        + "".join(f" --pyargv=--config-file={ETC}/{name}" for name in arguments),
         functools.partial(probes.http_answers, port),
         user=settings.USER,
         port=port,
@@ -293,11 +314,17 @@ def worker(
     version: str = "",
     priority: int = 50,
     port: int | None = None,
+    prepare: Callable[[], object] | None = None,
+    env: Mapping[str, str] | None = None,
+    watched: Sequence[str] = (),
 ) -> Service:
     """Return a service that consumes messages, and may listen on one port.
 
     It counts as ready without a check that it consumes: nothing depends on that
     before the first request, which waits in its queue.
+
+    :param files: its configuration files
+    :param watched: other files whose change restarts it
     """
     options = (f"--config-file {ETC}/{file}" for file in files)
     return Service(
@@ -306,8 +333,9 @@ def worker(
         lambda: port is None or probes.port_accepts(port),
         user=settings.USER,
         port=port,
-        env={"HOME": f"{DATA}/nova"},
-        config=files,
+        env={"HOME": f"{DATA}/nova", **(env or {})},
+        prepare=prepare,
+        config=(*files, *watched),
         version=version + python_packages.openstack_revision(),
         priority=priority,
         stop_group=True,

@@ -15,6 +15,7 @@ ETC = STATE / "etc"
 LOG = STATE / "log"
 DATA = STATE / "data"
 RUN = STATE / "run"
+VOLUMES = DATA / "volumes"
 VENV = STATE / "venv"
 BIN = VENV / "bin"
 
@@ -41,6 +42,7 @@ PORTS = {
     "placement": 8778,
     "glance": 9292,
     "neutron": 9696,
+    "cinder": 8776,
     "nova-api": 8774,
     "nova-metadata": 8775,
     "nova-serialproxy": 6083,

@@ -132,6 +132,9 @@ def steps(*, fake_compute: bool) -> list[Step]:
             resources("server"),
             ("compute", "images", "networks", "flavors"),
         ),
+        # Volumes come last: the first server does not wait for them.
+        Step("schema-cinder", "Database of cinder", databases.sync_cinder, ("server",)),
+        Step("cinder", "Cinder", start_cinder, ("schema-cinder",)),
         *([FAKE_COMPUTE] if fake_compute else []),
     ]
 
@@ -219,6 +222,11 @@ def list_images() -> None:
 def start_compute() -> None:
     start("nova-compute")()
     resources("compute")()
+
+
+def start_cinder() -> None:
+    start("cinder", "cinder-scheduler", "cinder-volume")()
+    resources("volume-types")()
 
 
 def start_fake_compute() -> None:

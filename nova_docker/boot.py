@@ -41,8 +41,8 @@ from nova_docker.image.store import ImageStore
 from nova_docker.nics import Nics
 from nova_docker.nics import nameservers
 from nova_docker.storage import image_volumes
-from nova_docker.storage import volumes
 from nova_docker.storage.mounts import Mount
+from nova_docker.volume import disks
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Boot:
         """
         unsupported.refuse(instance.flavor, image_meta)
         self._host.isolation.refuse(instance.flavor)
-        volumes.refuse(block_device_info)
+        disks.refuse(block_device_info, level_of(instance))
         properties.command(image_meta)
         # The image may have another one, which is known when it is fetched.
         if init := properties.init(instance, image_meta):

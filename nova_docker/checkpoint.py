@@ -38,15 +38,16 @@ class Checkpoints:
         self._nics = nics
         self._power = power
 
-    def suspend(self, instance: objects.Instance) -> None:
+    def suspend(self, instance: objects.Instance, *, to_disk: bool = True) -> None:
         """Write a running server to disk and end its processes, or freeze them.
 
         Calling it again has no effect.
 
+        :param to_disk: False to freeze it in any case
         :raises InstanceNotRunning: if the server is stopped
         """
         guest = Guest(self._client, instance)
-        if self._host.saves_memory:
+        if to_disk and self._host.saves_memory:
             if guest.namespaces().level != isolation.SHARED:
                 LOG.info(
                     "The server is frozen in memory: CRIU cannot restore processes "

@@ -107,6 +107,36 @@ if the host cannot give it; see "Isolation" in the security guide for what a
 host needs.
 """,
     ),
+    cfg.BoolOpt(
+        "volume_use_multipath",
+        default=False,
+        help="""
+Whether to connect to volumes over several paths (iSCSI, Fibre Channel and
+NVMe-oF), which needs ``multipathd`` on the host.
+""",
+    ),
+    cfg.BoolOpt(
+        "volume_enforce_multipath",
+        default=False,
+        help="""
+Whether volumes cannot be attached while ``multipathd`` does not run.
+Otherwise, they are then connected over a single path.
+""",
+    ),
+    cfg.IntOpt(
+        "num_volume_scan_tries",
+        default=5,
+        min=1,
+        help="How often to look for the device of a volume that was connected.",
+    ),
+    cfg.StrOpt(
+        "volume_mount_point_base",
+        default="$state_path/mnt",
+        help="""
+Directory below which the shares are mounted that contain volumes as files,
+for example with NFS.
+""",
+    ),
     cfg.IntOpt(
         "subid_start",
         default=1879048192,
@@ -131,6 +161,31 @@ changed at any time: a server has its new ones after the next start of the host.
         help="""
 Number of the user and group ids for all servers together: 65,536 for each. The
 default is enough for 4,094 servers.
+""",
+    ),
+    cfg.StrOpt(
+        "nfs_mount_options",
+        help="""
+Options of mount(8) with which Manila's NFS shares are mounted, comma-separated,
+for example ``vers=4.2,softerr``. ``nosuid`` and ``nodev`` are always added.
+""",
+    ),
+    cfg.StrOpt(
+        "ceph_mount_options",
+        help="""
+Options of mount(8) with which Manila's CephFS shares are mounted, comma-separated.
+``nosuid`` and ``nodev`` are always added.
+""",
+    ),
+    cfg.IntOpt(
+        "share_timeout",
+        default=30,
+        min=1,
+        help="""
+For how many seconds nova-compute waits for a share to be mounted or unmounted.
+
+A server whose share cannot be mounted does not start. For the same time
+afterwards, no other share of this storage server is mounted.
 """,
     ),
     cfg.IntOpt(

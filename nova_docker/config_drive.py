@@ -13,6 +13,7 @@ import json
 import pathlib
 import shutil
 from collections.abc import Container as Contains
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -89,19 +90,53 @@ def sweep(servers: Contains[str]) -> None:
 
 
 def device_metadata(
-    context: Any, instance: objects.Instance
+    context: Any,
+    instance: objects.Instance,
+    shares: Iterable[objects.ShareMapping] = (),
 ) -> objects.InstanceDeviceMetadata | None:
-    """Return the tags of a server's NICs, for its metadata.
+    """Return the tags of a server's NICs, volumes and shares, for its metadata.
 
-    NICs without a tag are left out, as in libvirt's driver. A veth has no bus.
+    Devices without a tag are left out, as in libvirt's driver. None has a bus.
     """
     vifs = objects.VirtualInterfaceList.get_by_instance_uuid(context, instance.uuid)
-    devices = [
+    devices: list[Any] = [
         objects.NetworkInterfaceMetadata(mac=vif.address, tags=[vif.tag])
         for vif in vifs
         if vif.tag
     ]
+    bdms = objects.BlockDeviceMappingList.get_by_instance_uuid(context, instance.uuid)
+    devices += [
+        objects.DiskMetadata(tags=[bdm.tag], serial=bdm.volume_id, path=bdm.device_name)
+        for bdm in bdms
+        if bdm.is_volume and bdm.tag
+    ]
+    devices += [
+        objects.ShareMetadata(share_id=share.share_id, tag=share.tag)
+        for share in shares
+    ]
     return objects.InstanceDeviceMetadata(devices=devices) if devices else None
+
+
+def note_devices(context: Any, instance: objects.Instance) -> None:
+    """Put the tags of a server's devices and shares into its metadata."""
+    shares = objects.ShareMappingList.get_by_instance_uuid(context, instance.uuid)
+    instance.device_metadata = device_metadata(context, instance, shares)
+    instance.save()
+
+
+def note_shares(
+    context: Any, instance: objects.Instance, shares: Iterable[objects.ShareMapping]
+) -> None:
+    """Put the tags of a server's shares into its metadata, unless they are there."""
+    devices = instance.device_metadata.devices if instance.device_metadata else ()
+    noted = {
+        (device.share_id, device.tag)
+        for device in devices
+        if isinstance(device, objects.ShareMetadata)
+    }
+    if noted != {(share.share_id, share.tag) for share in shares}:
+        instance.device_metadata = device_metadata(context, instance, shares)
+        instance.save()
 
 
 def nocloud(files: Mapping[str, bytes]) -> dict[str, bytes]:

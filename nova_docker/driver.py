@@ -27,6 +27,7 @@ from nova_docker import config_drive
 from nova_docker import diagnostics
 from nova_docker import password
 from nova_docker import rescue
+from nova_docker import shares
 from nova_docker.boot import Boot
 from nova_docker.boot import level_of
 from nova_docker.checkpoint import Checkpoints
@@ -46,6 +47,9 @@ from nova_docker.migration import resize
 from nova_docker.nics import Nics
 from nova_docker.power import Power
 from nova_docker.reboots import Reboots
+from nova_docker.volume import connections
+from nova_docker.volume import disks
+from nova_docker.volume.volumes import Volumes
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -61,9 +65,16 @@ class DockerDriver(driver.ComputeDriver):
         "has_imagecache": True,
         "supports_attach_interface": True,
         "supports_device_tagging": True,
+        "supports_extend_volume": True,
         "supports_image_type_raw": True,
+        "supports_multiattach": True,
+        # Nova's API attaches shares only to hosts with the traits of these two, which
+        # are named after what libvirt needs for it.
+        "supports_mem_backing_file": True,
         "supports_tagged_attach_interface": True,
+        "supports_tagged_attach_volume": True,
         "supports_trusted_certs": True,
+        "supports_virtio_fs": True,
     }
 
     def __init__(self, virtapi: Any, client: DockerClient | None = None) -> None:
@@ -71,7 +82,6 @@ class DockerDriver(driver.ComputeDriver):
         :param client: the engine to use; by default, the one configured in ``[docker]``
         """
         super().__init__(virtapi)
-        call_log.install()
         self._client = client or options.client(CONF.docker)
         self._host = Host(self._client)
         self._images = ImageStore(
@@ -84,6 +94,9 @@ class DockerDriver(driver.ComputeDriver):
             self._client, glance.API(), self._power, self._host.space
         )
         self._boot = Boot(self._client, self._host, self._images, self._nics)
+        self._volumes = Volumes(
+            self._client, self._power, self._host.why_no_hot_devices
+        )
         self._checkpoints = Checkpoints(
             self._client, self._host, self._nics, self._power
         )
@@ -98,12 +111,14 @@ class DockerDriver(driver.ComputeDriver):
     # The host
 
     def init_host(self, host: str) -> None:
+        call_log.install()
         self._host.connect(CONF.docker.runtime)
         rescue.mend(self._client)
         self._nics.init(self._host.engine_id)
         servers = self.list_instance_uuids()
         self._nics.sweep(servers)
         config_drive.sweep(servers)
+        shares.sweep(servers)
         self._snapshots.recover()
         self._events.start()
 
@@ -218,15 +233,16 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
     ) -> None:
         self._boot.check(instance, image_meta, block_device_info)
-        self._boot.run(
-            context,
-            instance,
-            image_meta,
-            network_info,
-            injected_files,
-            admin_password,
-            power_on,
-        )
+        with self._volumes.connected(context, instance, block_device_info):
+            self._boot.run(
+                context,
+                instance,
+                image_meta,
+                network_info,
+                injected_files,
+                admin_password,
+                power_on,
+            )
         LOG.info("Instance spawned successfully.", instance=instance)
         if power_on:
             password.inject(self._guest(instance), instance, image_meta, admin_password)
@@ -267,8 +283,13 @@ class DockerDriver(driver.ComputeDriver):
         # A container cannot be removed without its disk. Nova asks to keep the disk
         # when it reverts a resize on this host, where the server keeps running.
         if destroy_disks:
-            self.cleanup(context, instance, network_info)
+            self.cleanup(context, instance, network_info, block_device_info)
             LOG.info("Instance destroyed successfully.", instance=instance)
+        else:
+            self._reboots.settle(instance)
+            self._volumes.withdraw(
+                context, instance, block_device_info, CONF.shutdown_timeout
+            )
 
     def cleanup(
         self,
@@ -283,6 +304,8 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         self._reboots.settle(instance)
         self._boot.undo(instance, network_info, unplug=destroy_vifs)
+        self._volumes.release(context, instance, block_device_info)
+        shares.release(instance.uuid)
 
     def reboot(
         self,
@@ -304,7 +327,13 @@ class DockerDriver(driver.ComputeDriver):
             if not soft:
                 # An interrupted resize may have left other limits.
                 self._power.limit(instance, network_info, instance.flavor, 0)
-            self.power_on(context, instance, network_info)
+            self.power_on(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                share_info=share_info,
+            )
         LOG.info(
             "Instance %s successfully.",
             "soft rebooted" if soft else "rebooted",
@@ -334,7 +363,9 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         self._checkpoints.discard(instance)
-        self._power.start(instance, network_info)
+        self._volumes.restore(context, instance, block_device_info)
+        with shares.bound(context, instance, share_info, self._power.is_running):
+            self._power.start(instance, network_info)
 
     def pause(self, instance: objects.Instance) -> None:
         self._power.freeze(instance)
@@ -345,7 +376,9 @@ class DockerDriver(driver.ComputeDriver):
     def suspend(self, context: Any, instance: objects.Instance) -> None:
         self._reboots.settle(instance)
         with rolled_back():
-            self._checkpoints.suspend(instance)
+            self._checkpoints.suspend(
+                instance, to_disk=not self._volumes.has_any(instance)
+            )
 
     def resume(
         self,
@@ -362,7 +395,13 @@ class DockerDriver(driver.ComputeDriver):
                     "is lost, and it starts from its disk.",
                     instance=instance,
                 )
-                self.power_on(context, instance, network_info)
+                self.power_on(
+                    context,
+                    instance,
+                    network_info,
+                    block_device_info,
+                    share_info=share_info,
+                )
 
     def quiesce(
         self, context: Any, instance: objects.Instance, image_meta: objects.ImageMeta
@@ -391,7 +430,9 @@ class DockerDriver(driver.ComputeDriver):
         block_device_info: Any = None,
     ) -> None:
         # Powering on a running server has no effect.
-        self.power_on(context, instance, network_info)
+        self.power_on(
+            context, instance, network_info, block_device_info, share_info=share_info
+        )
 
     def rescue(
         self,
@@ -421,7 +462,7 @@ class DockerDriver(driver.ComputeDriver):
                 mounts,
                 rescue=True,
             )
-            self.power_on(context, instance, network_info)
+            self.power_on(context, instance, network_info, share_info=share_info)
         password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
@@ -442,8 +483,9 @@ class DockerDriver(driver.ComputeDriver):
         timeout: int = 0,
         retry_interval: int = 0,
     ) -> str:
-        # Nothing is migrated or powered off, except with gVisor: the limits of the
-        # container change. They change here, where Nova can still roll back a failure.
+        # Nothing is migrated or powered off, except with gVisor or with volumes: the
+        # limits of the container change. They change here, where Nova can still roll
+        # back a failure.
         with rolled_back():
             self._reboots.settle(instance)
             resize.refuse(
@@ -453,7 +495,10 @@ class DockerDriver(driver.ComputeDriver):
                 disk_quota=self._host.disk_quota,
                 level=self._guest(instance).namespaces().level,
             )
-            self._power.limit(instance, network_info, flavor, timeout)
+            with self._volumes.withdrawn(
+                context, instance, network_info, block_device_info, timeout
+            ):
+                self._power.limit(instance, network_info, flavor, timeout)
         return ""
 
     def finish_migration(
@@ -471,7 +516,13 @@ class DockerDriver(driver.ComputeDriver):
         share_info: Any = None,
     ) -> None:
         if power_on:
-            self.power_on(context, instance, network_info)
+            self.power_on(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                share_info=share_info,
+            )
 
     def confirm_migration(
         self,
@@ -496,7 +547,13 @@ class DockerDriver(driver.ComputeDriver):
             instance, network_info, instance.flavor, CONF.shutdown_timeout
         )
         if power_on:
-            self.power_on(context, instance, network_info)
+            self.power_on(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                share_info=share_info,
+            )
 
     def check_instance_shared_storage_local(
         self, context: Any, instance: objects.Instance
@@ -506,6 +563,97 @@ class DockerDriver(driver.ComputeDriver):
     def check_instance_shared_storage_remote(self, context: Any, data: str) -> bool:
         # Hosts never share an engine, and so never share a container.
         return data == CONF.host
+
+    # Volumes
+
+    def get_volume_connector(self, instance: objects.Instance) -> dict[str, Any]:
+        return connections.properties()
+
+    def default_root_device_name(
+        self,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        root_bdm: objects.BlockDeviceMapping,
+    ) -> str:
+        return disks.ROOT_DEVICE
+
+    def attach_volume(
+        self,
+        context: Any,
+        connection_info: dict[str, Any],
+        instance: objects.Instance,
+        mountpoint: str,
+        disk_bus: str | None = None,
+        device_type: str | None = None,
+        encryption: dict[str, Any] | None = None,
+    ) -> None:
+        with self._reboots.held_off(instance):
+            self._volumes.attach(
+                context, connection_info, instance, mountpoint, encryption
+            )
+            config_drive.note_devices(context, instance)
+
+    def detach_volume(
+        self,
+        context: Any,
+        connection_info: dict[str, Any],
+        instance: objects.Instance,
+        mountpoint: str,
+        encryption: dict[str, Any] | None = None,
+    ) -> None:
+        with self._reboots.held_off(instance):
+            self._volumes.detach(
+                context, connection_info, instance, mountpoint, encryption
+            )
+
+    def extend_volume(
+        self,
+        context: Any,
+        connection_info: dict[str, Any],
+        instance: objects.Instance,
+        requested_size: int,
+    ) -> None:
+        self._volumes.extend(context, connection_info)
+
+    def swap_volume(
+        self,
+        context: Any,
+        old_connection_info: dict[str, Any],
+        new_connection_info: dict[str, Any],
+        instance: objects.Instance,
+        mountpoint: str,
+        resize_to: int,
+    ) -> None:
+        with self._reboots.held_off(instance):
+            self._volumes.swap(
+                context, old_connection_info, new_connection_info, instance, mountpoint
+            )
+
+    def get_all_volume_usage(
+        self, context: Any, compute_host_bdms: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        return self._volumes.usage(compute_host_bdms)
+
+    # Shares
+
+    def mount_share(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        share_mapping: objects.ShareMapping,
+    ) -> None:
+        shares.mount(instance, share_mapping)
+
+    def umount_share(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        share_mapping: objects.ShareMapping,
+    ) -> bool:
+        return shares.unmount(instance, share_mapping)
+
+    def is_share_mounted(self, share_mapping: objects.ShareMapping) -> bool:
+        return shares.is_mounted(share_mapping)
 
     # Images
 
@@ -550,10 +698,7 @@ class DockerDriver(driver.ComputeDriver):
             with self._nics.attached(
                 instance, vif, level=found.level, connected=found.running
             ):
-                instance.device_metadata = config_drive.device_metadata(
-                    context, instance
-                )
-                instance.save()
+                config_drive.note_devices(context, instance)
 
     def detach_interface(
         self, context: Any, instance: objects.Instance, vif: Any

@@ -165,6 +165,19 @@ class Guest:
             running=state.power_state_of(status) == power_state.RUNNING,
         )
 
+    def first_process(self) -> tuple[int, str] | None:
+        """Return the host's ID of the first process, and the engine's of the container.
+
+        Engine call: GET /containers/{id}/json
+
+        :returns: None if the container is stopped
+        """
+        with self._engine():
+            found = self._client.inspect_container(self._name)
+        if not found["State"]["Running"]:
+            return None
+        return found["State"]["Pid"], found["Id"]
+
     def has_rebooted(self) -> bool:
         """Return whether the container has ended to reboot, and has not started yet."""
         with self._engine():

@@ -55,6 +55,21 @@ def busybox_layer(files: Mapping[str, bytes | str] | None = None) -> bytes:
     return tar(root | dict(files or {}))
 
 
+def devices_layer(numbers: Mapping[str, tuple[int, int]]) -> bytes:
+    """Return a layer with nodes of block devices, which everyone may open, in /nodes.
+
+    :param numbers: major and minor number of each, by its name
+    """
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as layer:
+        for name, (major, minor) in numbers.items():
+            member = tarfile.TarInfo(f"nodes/{name}")
+            member.type, member.mode = tarfile.BLKTYPE, 0o666
+            member.devmajor, member.devminor = major, minor
+            layer.addfile(member)
+    return target.getvalue()
+
+
 def archive(
     layers: Sequence[bytes],
     *,

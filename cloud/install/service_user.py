@@ -31,13 +31,20 @@ def make_user() -> None:
         commands.run("usermod", "--append", "--groups=docker", settings.USER)
     privsep = f"{settings.BIN}/privsep-helper"
     nova_conf = settings.ETC / "nova/nova.conf"
-    rootwrap = f"{settings.BIN}/neutron-rootwrap {settings.ETC}/neutron/rootwrap.conf"
+    cinder_conf = settings.ETC / "cinder/cinder.conf"
+    rootwraps = [
+        f"{settings.BIN}/{name}-rootwrap {settings.ETC}/{name}/rootwrap.conf *"
+        for name in ("cinder", "neutron")
+    ]
     settings.SUDOERS.touch(mode=0o440)
     settings.SUDOERS.write_text(
-        "# Written by nova-docker's quickstart: the only commands that nova-compute\n"
-        "# and Neutron's agent may run as root.\n"
+        "# Written by nova-docker's quickstart: the only commands that nova-compute,\n"
+        "# Neutron's agent and cinder-volume may run as root.\n"
+        # Cinder calls its rootwrap without a directory.
+        f'Defaults:{settings.USER} secure_path="{settings.PATH}"\n'
         f"{settings.USER} ALL=(root) NOPASSWD: "
-        f"{privsep} --config-file {nova_conf} *, {rootwrap} *\n"
+        f"{privsep} --config-file {nova_conf} *, "
+        f"{privsep} --config-file {cinder_conf} *, {', '.join(rootwraps)}\n"
     )
 
 

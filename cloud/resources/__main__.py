@@ -12,6 +12,7 @@ from cloud.resources import identity
 from cloud.resources import image
 from cloud.resources import network
 from cloud.resources import server
+from cloud.resources import volume
 
 PARTS = {
     "users": identity.create_users,
@@ -21,6 +22,7 @@ PARTS = {
     "flavors": compute.create_flavors,
     "compute": compute.wait_until_ready,
     "server": server.boot_first_server,
+    "volume-types": volume.create_types,
     "fake-compute": fake_compute.create,
     "no-fake-compute": fake_compute.forget,
 }

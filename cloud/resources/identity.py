@@ -15,6 +15,7 @@ SERVICES = {
     "glance": ("image", "glance", ""),
     "neutron": ("network", "neutron", ""),
     "nova": ("compute", "nova-api", "/v2.1"),
+    "cinder": ("block-storage", "cinder", "/v3"),
 }
 
 

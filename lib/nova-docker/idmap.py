@@ -11,8 +11,10 @@ needs to be removed from the host.
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
+import stat
 
 # On the host, both are empty. `runc exec` wants the path of the root to exist there.
 STAGE, ROOT = "/run/nova-docker/stage", "/run/nova-docker/root"
@@ -24,6 +26,7 @@ OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_IDMAP = 0x100000
 CLONE_NEWNS = 0x20000
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 0x20, 0x1000
 MS_REC, MS_SLAVE = 0x4000, 1 << 19
 MS_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8}
 PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
@@ -38,11 +41,14 @@ class MountAttr(ctypes.Structure):
 
 
 class Stage:
-    """Shifts mounts, which this process and its children see, and nobody else."""
+    """Shifts mounts, which this process and its children see, and nobody else.
+
+    Without a user namespace, the owners stay.
+    """
 
     def __init__(self, userns, base):
         """
-        :param userns: descriptor of a user namespace
+        :param userns: descriptor of a user namespace, or None
         :param base: the host's id of its root
         """
         self.userns, self.base, self.count = userns, base, 0
@@ -53,12 +59,15 @@ class Stage:
         mount("nova-docker", STAGE, "tmpfs", 0, f"mode=711,size={STAGE_SIZE}")
 
     def shift(self, source):
-        """Return the path of a file or directory whose owners are shifted."""
+        """Return the path of a file or directory whose owners are shifted.
+
+        No device node on it can be opened.
+        """
         return self._shift(source, self._place(source))
 
     def shift_root(self, source):
-        """Shift the root file system."""
-        return self._shift(source, ROOT)
+        """Shift the root file system, as :meth:`shift` does."""
+        return self._shift(source, source if self.userns is None else ROOT)
 
     def copy(self, source):
         """Return the path of a copy in memory, which belongs to the server's root.
@@ -72,12 +81,27 @@ class Stage:
         os.chown(place, self.base, self.base)
         return place
 
+    def node(self, number, mode):
+        """Return the path of a new node of a block device, for root of the server.
+
+        :param number: of the device
+        :param mode: permissions
+        """
+        self.count += 1
+        place = f"{STAGE}/{self.count}"
+        os.mknod(place, mode | stat.S_IFBLK, number)
+        os.chown(place, self.base, self.base)
+        return place
+
     def _shift(self, source, place):
         found = mount_at(source)
-        if found and found[1] == "overlay":
+        if self.userns is None:
+            mount(source, place, None, MS_BIND | MS_REC)
+        elif found and found[1] == "overlay":
             self._shift_overlay(source, *found, place)
         else:
             self._clone(source, place)
+        forbid_devices(place)
         return place
 
     def _place(self, source):
@@ -99,14 +123,7 @@ class Stage:
             f"open_tree {source}",
         )
         try:
-            attr = MountAttr(set=MOUNT_ATTR_IDMAP, userns=self.userns)
-            check(
-                libc.syscall(
-                    *(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH),
-                    *(ctypes.byref(attr), ctypes.sizeof(attr)),
-                ),
-                f"shift the ids of {source}",
-            )
+            self._shift_ids(tree, source)
             check(
                 libc.syscall(
                     *(SYS_MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(place)),
@@ -116,6 +133,27 @@ class Stage:
             )
         finally:
             os.close(tree)
+
+    def _shift_ids(self, tree, source):
+        attr = MountAttr(set=MOUNT_ATTR_IDMAP, userns=self.userns)
+        try:
+            check(
+                libc.syscall(
+                    *(SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH),
+                    *(ctypes.byref(attr), ctypes.sizeof(attr)),
+                ),
+                f"shift the ids of {source}",
+            )
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                # The kernel's own message would not help.
+                raise OSError(
+                    errno.EINVAL,
+                    f"the file system of {source} cannot shift the ids of files, which "
+                    "a server with docker:isolation=user needs; use a server with "
+                    "another isolation for it",
+                ) from None
+            raise
 
     def _shift_overlay(self, point, flags, _, options, place):
         """Mount an overlay once more, of shifted layers and on the same upper one."""
@@ -187,6 +225,14 @@ def mount_at(path):
                 kind, _, options = right.split(" ", 2)
                 found = flags, kind, unescape(options)  # the last one is on top
     return found
+
+
+def forbid_devices(point):
+    """Let no device node on a mount be opened."""
+    flags = mount_at(point)[0].split(",")
+    bits = sum({**MS_FLAGS, "ro": MS_RDONLY}.get(flag, 0) for flag in flags)
+    bits |= MS_FLAGS["nodev"]
+    mount(None, point, None, MS_REMOUNT | MS_BIND | bits)
 
 
 def unescape(text):

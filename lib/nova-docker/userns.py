@@ -24,6 +24,7 @@ def join(spec, path):
     """Add a user namespace to an OCI spec, and shift the ids of its mounts.
 
     :param path: of the namespace
+    :returns: the stage on which these mounts are
     :raises ValueError: if it is not a server's
     :raises OSError: if something cannot be mounted
     """
@@ -45,6 +46,7 @@ def join(spec, path):
                 mount["source"] = stage.copy(mount["source"])
             elif is_bind(mount):
                 mount["source"] = stage.shift(mount["source"])
+        return stage
     finally:
         os.close(fd)
 

@@ -37,6 +37,24 @@ def why_not_delegated(info: Mapping[str, Any]) -> str | None:
     return None
 
 
+def why_no_hot_devices(info: Mapping[str, Any]) -> str | None:
+    """Return why no server that runs can get or lose a block device, or None.
+
+    :param info: the response of GET /info
+    """
+    if (ROOT / "cgroup.controllers").exists():
+        return (
+            "the host has cgroup v2, with which the devices of a server can only "
+            "change while it is stopped"
+        )
+    if info.get("CgroupDriver") != "cgroupfs":
+        return (
+            "systemd manages the control groups of servers and would revert the change;"
+            " set the engine's option native.cgroupdriver=cgroupfs"
+        )
+    return None
+
+
 def stats(pid: int) -> dict[str, Any]:
     """Return a process's control group's usage: the sections for memory and CPU.
 

@@ -145,6 +145,10 @@ class Host:
             )
         return missing
 
+    def why_no_hot_devices(self) -> str | None:
+        """Return why no server that runs can get or lose a block device, or None."""
+        return cgroup.why_no_hot_devices(self._info)
+
     @property
     def saves_memory(self) -> bool:
         """Whether servers can be suspended to disk."""

@@ -48,6 +48,7 @@ class Isolation:
         """
         start, count = CONF.docker.subid_start, CONF.docker.subid_count
         self._missing.clear()
+        contexts.configure()
         self._connect_gvisor(info)
         if reason := _why_not_user(info, runtime, start):
             self._missing[isolation.USER] = reason
@@ -120,7 +121,6 @@ def _why_not_user(
             f"nova-compute's user id is {os.getuid()}, so that servers could not read "
             f"their config drives; use a user with an id below {id_ranges.SIZE}"
         )
-    contexts.configure()
     try:
         userns.probe(str(info["DockerRootDir"]), start)
     # The privileged daemon may not start, too.

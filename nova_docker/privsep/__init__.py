@@ -11,10 +11,29 @@ here.
 """
 
 from nova_docker.privsep import child
+from nova_docker.privsep import devices
+from nova_docker.privsep import loops
+from nova_docker.privsep import mount_api
 from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
+from nova_docker.privsep import shares
 from nova_docker.privsep import userns
+from nova_docker.privsep.contexts import devices_admin
 from nova_docker.privsep.contexts import netns_admin
+from nova_docker.privsep.contexts import shares_admin
 from nova_docker.privsep.contexts import userns_admin
 
-__all__ = ["child", "netns_admin", "netns_names", "network", "userns", "userns_admin"]
+__all__ = [
+    "child",
+    "devices",
+    "devices_admin",
+    "loops",
+    "mount_api",
+    "netns_admin",
+    "netns_names",
+    "network",
+    "shares",
+    "shares_admin",
+    "userns",
+    "userns_admin",
+]

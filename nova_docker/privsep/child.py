@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A child process that makes namespaces.
+"""A child process that makes or enters namespaces.
 
-Only a process with a single thread can make or enter a user namespace, and the
-privileged daemon has several. Another thread may hold any lock at the moment of the
-fork, so the child only makes system calls.
+Only a process with a single thread can make or enter a user namespace, or enter a mount
+namespace, and the privileged daemon has several. Another thread may hold any lock at
+the moment of the fork, so the child only makes system calls.
 """
 
 from __future__ import annotations
@@ -38,6 +38,35 @@ def check(result: int, what: str) -> int:
 def unshare_network() -> None:
     """Give the calling thread a new network namespace of its user namespace."""
     check(libc.unshare(CLONE_NEWNET), "unshare")
+
+
+def run(work: Callable[[], None]) -> None:
+    """Have a child do something that changes it for good, and wait until it has ended.
+
+    :param work: makes system calls only
+    :raises OSError: what it has raised
+    :raises RuntimeError: if it has failed otherwise
+    """
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            work()
+            status = 0
+        except OSError as error:
+            os.write(theirs, f"{error.errno or 0} {error.strerror}".encode())
+        finally:
+            os._exit(status)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as answer:
+        failure = answer.read()
+    _, status = os.waitpid(pid, 0)
+    if failure:
+        number, _, message = failure.decode().partition(" ")
+        raise OSError(int(number), message)
+    if status:
+        raise RuntimeError(f"the child process ended with status {status}")
 
 
 #: Makes a namespace by system calls only; and its kind, as in /proc/PID/ns

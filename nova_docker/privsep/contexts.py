@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from os_brick import privileged as os_brick_privileged
 from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_privsep import capabilities
@@ -72,11 +73,43 @@ userns_admin = Context(
     ],
 )
 
+devices_admin = Context(
+    "nova_docker",
+    cfg_section="nova_docker_devices_privileged",
+    pypath="nova_docker.privsep.devices_admin",
+    capabilities=[
+        # Mounts in the mount namespace of a server, and its device cgroup
+        capabilities.CAP_SYS_ADMIN,
+        # To enter a mount namespace, whose root directory becomes the process's
+        capabilities.CAP_SYS_CHROOT,
+        # To enter the namespaces of other users' processes, and to see their files
+        capabilities.CAP_SYS_PTRACE,
+        # The device nodes, whose owner is root of the server
+        capabilities.CAP_MKNOD,
+        capabilities.CAP_CHOWN,
+        capabilities.CAP_SETGID,
+        capabilities.CAP_SETUID,
+        # Volumes that are files, which may belong to another user
+        capabilities.CAP_DAC_OVERRIDE,
+    ],
+)
+
+shares_admin = Context(
+    "nova_docker",
+    cfg_section="nova_docker_shares_privileged",
+    pypath="nova_docker.privsep.shares_admin",
+    # What it runs has all capabilities of root, as programs of root always have.
+    capabilities=[capabilities.CAP_SYS_ADMIN],
+)
+
 
 def configure() -> None:
     """Start the daemons of all contexts in the same way, unless configured otherwise.
 
-    Configurations of earlier releases have a section for the first one only.
+    os-brick has a daemon of its own. Configurations of earlier releases have a section
+    for the first one only.
     """
     command = CONF[netns_admin.cfg_section].helper_command
-    CONF.set_default("helper_command", command, group=userns_admin.cfg_section)
+    others = (userns_admin, devices_admin, shares_admin, os_brick_privileged.default)
+    for context in others:
+        CONF.set_default("helper_command", command, group=context.cfg_section)

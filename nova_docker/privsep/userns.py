@@ -29,6 +29,7 @@ from pyroute2 import netns as pr2_netns
 
 from nova_docker import id_ranges
 from nova_docker.privsep import child
+from nova_docker.privsep import mount_api
 from nova_docker.privsep import netns_names
 from nova_docker.privsep.contexts import userns_admin
 
@@ -239,10 +240,6 @@ def _unshare_as(base: int) -> None:
 
 # What follows is the OCI runtime's way to mount a server's files, in lib/.
 
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
-_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
-_OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
-_MOUNT_ATTR_IDMAP = 0x100000
 _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 
 
@@ -257,27 +254,9 @@ def _try_idmap(directory: str, userns: int) -> None:
     _mount(b"tmpfs", place, b"tmpfs", 0, None)
     for name in (b"idmapped", b"empty", b"merged"):
         os.mkdir(os.path.join(place, name))
-    tree = child.check(
-        child.libc.syscall(
-            _SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(directory), _OPEN_TREE_CLONE
-        ),
-        "open_tree",
-    )
-    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, userns)
-    child.check(
-        child.libc.syscall(
-            *(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH),
-            *(attributes, len(attributes)),
-        ),
-        "mount_setattr",
-    )
-    child.check(
-        child.libc.syscall(
-            *(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD),
-            *(os.path.join(place, b"idmapped"), _MOVE_MOUNT_F_EMPTY_PATH),
-        ),
-        "move_mount",
-    )
+    tree = mount_api.clone(directory)
+    mount_api.change(tree, set=mount_api.IDMAP, userns=userns)
+    mount_api.move(tree, os.path.join(os.fsdecode(place), "idmapped"))
     lower = os.path.join(place, b"idmapped") + b":" + os.path.join(place, b"empty")
     merged = os.path.join(place, b"merged")
     _mount(b"overlay", merged, b"overlay", 0, b"lowerdir=" + lower)

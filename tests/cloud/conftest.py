@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import pathlib
 import socket
 import subprocess
 import time
@@ -23,6 +24,8 @@ from pyroute2 import netns
 
 from cloud import images
 from cloud import open_vswitch
+from cloud.cinder_loop import devices
+from cloud.settings import VOLUMES
 from docker_engine.client import DockerClient
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import network
@@ -111,6 +114,34 @@ class Server:
         ).stdout
 
 
+@dataclasses.dataclass
+class Volume:
+    """A volume, seen by its user and from the host of its data."""
+
+    id: str
+    user: Any
+
+    def show(self) -> Any:
+        return self.user.block_storage.get_volume(self.id)
+
+    @property
+    def status(self) -> str:
+        return self.show().status
+
+    def until(self, *statuses: str) -> None:
+        eventually(lambda: self.status in (*statuses, "error"))
+        assert self.status in statuses
+
+    @property
+    def file(self) -> pathlib.Path:
+        return VOLUMES / "files" / f"volume-{self.id}"
+
+    @property
+    def link(self) -> pathlib.Path:
+        """The link to its device, while it has one."""
+        return VOLUMES / "devices" / f"volume-{self.id}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def the_cloud() -> None:
     cloud.up()
@@ -140,7 +171,7 @@ def switch(the_cloud: None) -> Any:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[None]:
-    """Fails a test that leaves a container, namespace, port or server behind.
+    """Fails a test that leaves a container, namespace, port, server or volume behind.
 
     A veth exists as long as its namespace. Only this cloud's engine and switch count:
     the host may have others.
@@ -161,6 +192,16 @@ def nothing_is_left(engine: DockerClient, switch: Any, demo: Any) -> Iterator[No
             },
             "ports": set(switch.list_ports("br-int").execute(check_error=True)),
             "servers": {server.id for server in demo.compute.servers()},
+            "volumes": {
+                path.name
+                for kind in ("files", "devices")
+                for path in (VOLUMES / kind).iterdir()
+            },
+            "loop devices": {
+                str(file)
+                for _, file in devices.all_devices()
+                if file.is_relative_to(VOLUMES)
+            },
         }
 
     before = present()
@@ -180,7 +221,7 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
     servers = []
 
     def create(
-        image: str = images.BUSYBOX,
+        image: str | None = images.BUSYBOX,
         *,
         flavor: str = "docker.tiny",
         networks: Any = None,
@@ -193,7 +234,8 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
                 networks = [{"uuid": demo.network.find_network("private").id}]
             existing = demo.compute.create_server(
                 name="test",
-                image_id=demo.image.find_image(image, ignore_missing=False).id,
+                image_id=image
+                and demo.image.find_image(image, ignore_missing=False).id,
                 flavor_id=demo.compute.find_flavor(flavor, ignore_missing=False).id,
                 networks=networks,
                 **values,
@@ -211,6 +253,33 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
     for server in servers:
         with contextlib.suppress(exceptions.NotFoundException):
             demo.compute.wait_for_delete(server.show(), interval=0.2, wait=TIMEOUT)
+
+
+@pytest.fixture
+def volume(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Volume]]:
+    """Creates a volume, and deletes it and its snapshots when the test ends.
+
+    Tests name it before ``boot``, so that servers are deleted first.
+    """
+    api = demo.block_storage
+    created = []
+
+    def create(size: int = 1, **values: Any) -> Volume:
+        found = Volume(api.create_volume(size=size, **values).id, demo)
+        created.append(found)
+        found.until("available")
+        return found
+
+    yield create
+    for each in reversed(created):
+        for snapshot in api.snapshots(volume_id=each.id):
+            api.delete_snapshot(snapshot)
+            api.wait_for_delete(snapshot, interval=0.2, wait=TIMEOUT)
+        with contextlib.suppress(exceptions.NotFoundException):
+            # Cinder may not know yet that its server is deleted.
+            each.until("available", "error")
+            api.delete_volume(each.id)
+            api.wait_for_delete(each.show(), interval=0.2, wait=TIMEOUT)
 
 
 @pytest.fixture

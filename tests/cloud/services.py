@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 import psutil
@@ -16,6 +17,7 @@ from cloud import services
 from cloud import settings
 from cloud import steps
 from cloud import supervisor
+from cloud import volumes
 from nova_docker.privsep import network
 from nova_docker.privsep import userns
 
@@ -75,7 +77,7 @@ def kill(name: str) -> None:
 def reboot_host() -> None:
     """Simulate a power cut, as far as the cloud's servers can tell.
 
-    The engine, all processes of servers, their namespaces and NICs end.
+    The engine, all processes of servers, their namespaces, NICs and loop devices end.
     """
     supervisor.stop("nova-compute")
     supervisor.stop("dockerd", "containerd")
@@ -97,4 +99,6 @@ def reboot_host() -> None:
         if directory in (network.describe(name)[0] or ""):
             network.unplug(name)
             userns.release(name)
+            shutil.rmtree(f"/run/nova-docker/devices/{name}", ignore_errors=True)
+    volumes.detach_devices()
     start("nova-compute")

@@ -140,6 +140,7 @@ def boot(
         *,
         files: list[tuple[str, bytes]] | None = None,
         password: str | None = None,
+        block_device_info: dict[str, Any] | None = None,
         **values: Any,
     ) -> Server:
         if nics is None:
@@ -155,6 +156,7 @@ def boot(
             password,
             {},
             server.network_info,
+            block_device_info,
         )
         return server
 

@@ -18,13 +18,16 @@ from nova import conf as nova_conf
 from nova import exception
 from nova import objects
 from nova.network import model
+from os_brick.privileged import default as os_brick_privileged
 from oslo_concurrency import lockutils
 from vif_plug_ovs import ovs as vif_plug_ovs
 from vif_plug_ovs import privsep as vif_plug_privsep
 
 from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
+from nova_docker.privsep import devices_admin
 from nova_docker.privsep import netns_admin
+from nova_docker.privsep import shares_admin
 from nova_docker.privsep import userns_admin
 from tests.engine import Engine
 from tests.functional import ovs
@@ -129,9 +132,10 @@ def eventually(condition: Callable[[], Any]) -> Any:
 def without_openstack(monkeypatch: pytest.MonkeyPatch, glance: Glance) -> None:
     """Replace Nova's database and image API."""
     monkeypatch.setattr("nova.image.glance.API", lambda: glance)
-    monkeypatch.setattr(
-        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
-    )
+    for kind in "BlockDeviceMapping", "ShareMapping", "VirtualInterface":
+        monkeypatch.setattr(
+            f"nova.objects.{kind}List.get_by_instance_uuid", lambda *args: []
+        )
     monkeypatch.setattr("nova.objects.Instance.save", lambda instance: None)
 
     def no_instance(*args: Any, **more: Any) -> None:
@@ -152,6 +156,7 @@ def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> N
     CONF.register_opts(vif_plug_ovs.OvsPlugin.CONFIG_OPTS, "os_vif_ovs")
     CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
     # The tests run as root and need no privsep daemon; tests/cloud has one.
-    netns_admin.set_client_mode(False)
-    userns_admin.set_client_mode(False)
+    for context in devices_admin, netns_admin, shares_admin, userns_admin:
+        context.set_client_mode(False)
     vif_plug_privsep.vif_plug.set_client_mode(False)
+    os_brick_privileged.set_client_mode(False)

@@ -32,7 +32,8 @@ def words(row, key):
 def test_row(row):
     status = row["driver.docker"]
     found = {
-        getattr(DockerDriver, method) is not getattr(ComputeDriver, method)
+        # Nova 33 does not have them all.
+        getattr(DockerDriver, method) is not getattr(ComputeDriver, method, None)
         for method in words(row, "methods")
     }
     assert found <= IMPLEMENTED[status]

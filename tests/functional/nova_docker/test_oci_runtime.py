@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
+import stat
 import subprocess
 import time
 
@@ -15,7 +17,9 @@ from pyroute2 import netns
 from nova_docker import id_ranges
 from nova_docker.container import isolation
 from nova_docker.host import kernel
+from nova_docker.privsep import devices
 from nova_docker.privsep import network
+from nova_docker.privsep import shares
 from nova_docker.privsep import userns
 from tests.functional.host import eventually
 
@@ -75,7 +79,7 @@ MOUNTS = [
     mount("tmpfs", "/dev"),
     mount("devpts", "/dev/pts", "newinstance"),
     mount("tmpfs", "/dev/shm"),
-    mount("bind", "/var/lib/cloud"),
+    {**mount("bind", "/var/lib/cloud"), "source": "/etc"},
     mount("tmpfs", "/data"),
     mount("tmpfs", "/device"),
     mount("tmpfs", "/sys/fs/cgroup"),
@@ -143,6 +147,55 @@ def test_volumes_of_the_image_stay_in_the_root_file_system(
     runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
     found = {m["destination"] for m in created(runtime)["mounts"]}
     assert found == {m["destination"] for m in MOUNTS} - left_out
+
+
+@pytest.fixture
+def share(namespace):
+    """Mounts shares of the server, or only makes their directories."""
+    top = shares.DIRECTORY / namespace
+    mounted = []
+
+    def make(tag, *, mount=True):
+        place = top / "id" / tag
+        place.mkdir(parents=True)
+        if mount:
+            subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+            mounted.append(place)
+        return str(place)
+
+    yield make
+    for place in mounted:
+        subprocess.run(["umount", place], check=True)
+    shutil.rmtree(top, ignore_errors=True)
+
+
+def test_what_is_mounted_for_a_server_is_bound_and_nothing_else(
+    runtime, namespace, share
+):
+    source = share("data")
+    share("interrupted", mount=False)
+    made = spec(f"NOVA_NETNS={namespace}")
+    runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    [added] = created(runtime)["mounts"][len(MOUNTS) :]
+    assert added == {
+        "type": "bind",
+        "source": source,
+        "destination": "/mnt/shares/data",
+        "options": ["bind", "rprivate", "nosuid", "nodev"],
+    }
+
+
+def test_a_server_does_not_start_with_a_share_that_nova_cannot_have_named(
+    runtime, namespace, share
+):
+    share("..data")
+    made = spec(f"NOVA_NETNS={namespace}")
+    code, error, calls = runtime(
+        "create", "--bundle", str(runtime.bundle), "c1", spec=made
+    )
+    assert code
+    assert "unknown tag" in error
+    assert not calls
 
 
 def test_a_server_has_a_limited_number_of_terminals(runtime, namespace):
@@ -594,3 +647,47 @@ def test_other_signals_are_passed_to_runc(runtime, container_id):
     for argv in (("kill", container_id, "9"), ("kill", "--all", container_id, "15")):
         _, _, calls = runtime(*argv)
         assert calls[-1] == " ".join(argv)
+
+
+@pytest.fixture
+def node(namespace):
+    """Records a device of the server, without anything behind it."""
+
+    def record(name, minor, mode=0o600):
+        directory.mkdir(parents=True, exist_ok=True)
+        os.mknod(directory / name, mode | stat.S_IFBLK, os.makedev(240, minor))
+
+    directory = devices._DIRECTORY / namespace
+    yield record
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_server_gets_the_devices_that_are_recorded(runtime, namespace, node):
+    node("vdb", 1)
+    node("vdc", 2, 0o400)
+    # It is being made.
+    node(".vdd", 3)
+    made = spec(f"NOVA_NETNS={namespace}")
+    code, error, _ = runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    assert code == 0, error
+    found = created(runtime)
+    rule = {"allow": True, "type": "b", "major": 240}
+    assert found["linux"]["resources"]["devices"] == [
+        {**rule, "minor": 1, "access": "rw"},
+        {**rule, "minor": 2, "access": "r"},
+    ]
+    *_, one, two = found["mounts"]
+    assert [one["destination"], two["destination"]] == ["/dev/vdb", "/dev/vdc"]
+    assert one["source"] != two["source"]
+
+
+def test_gvisor_starts_no_server_with_devices(runtime, namespace, node):
+    node("vdb", 1)
+    made = spec(f"NOVA_NETNS={namespace}", "NOVA_ISOLATION=gvisor")
+    (runtime.bundle.parent / "runc").rename(runtime.bundle.parent / "runsc")
+    code, error, calls = runtime(
+        "gvisor", "create", "--bundle", str(runtime.bundle), "c1", spec=made
+    )
+    assert code != 0
+    assert calls == []
+    assert "gVisor has no block devices" in error

@@ -23,7 +23,7 @@ START = 1 << 30
 PROGRAM = """
 import json, sys
 from oslo_config import cfg
-from nova_docker.privsep import contexts, network, userns
+from nova_docker.privsep import contexts, network, shares, userns
 cfg.CONF([], project="nova", default_config_files=[])
 cfg.CONF.set_override("helper_command", sys.argv[1], "nova_docker_privileged")
 contexts.configure()
@@ -56,6 +56,56 @@ userns.release(name)
 network.plug(name, "test", [nic])
 seen["shared"] = network.describe(name)
 network.unplug(name)
+share = name, "share", "data"
+shares.mount(*share, "tmpfs", "none", "size=1m", 20)
+shares.ask(*share, 20)
+with open("/proc/self/mounts") as mounts:
+    seen["shares"] = [line.split()[2] for line in mounts if f"/{name}/share/" in line]
+shares.unmount(*share, 20)
+try:
+    shares.mount(*share, "tmpfs", "none", "size=nonsense", 20)
+except OSError as error:
+    seen["wrong share"] = "nonsense" in str(error) or "option" in str(error)
+print(json.dumps(seen))
+"""
+
+# Gives a block device to a process and takes it away, and makes one of a file.
+DEVICES_PROGRAM = """
+import json, sys
+from oslo_config import cfg
+from nova_docker.privsep import contexts, devices, loops
+cfg.CONF([], project="nova", default_config_files=[])
+cfg.CONF.set_override("helper_command", sys.argv[1], "nova_docker_privileged")
+contexts.configure()
+name, file, pid, container = sys.argv[2:]
+pid = int(pid)
+seen = {}
+path = loops.attach(file)
+seen["again"] = loops.attach(file) == path
+number = devices.record(name, "vdb", path)
+seen["recorded"] = devices.recorded(name) == {"vdb": number}
+seen["owners"] = name in devices.owners(number)
+seen["any"] = devices.has_any(name)
+for _ in range(2):
+    devices.insert(name, "vdb", pid, container)
+seen["users"] = devices.users(number, container)
+with open(f"/proc/{pid}/root/dev/vdb", "rb"):
+    try:
+        devices.remove(name, "vdb", number, pid, container)
+    except OSError as error:
+        seen["open"] = error.strerror
+for _ in range(2):
+    devices.remove(name, "vdb", number, pid, container)
+try:
+    devices.insert(name, "vdb", pid, "0" * 64)
+except ProcessLookupError as error:
+    seen["other"] = type(error).__name__
+devices.copy(path, path)
+devices.forget(name, "vdb")
+seen["left"] = devices.has_any(name)
+loops.refresh(file)
+loops.detach(file)
+seen["loop"] = loops.of(file)
 print(json.dumps(seen))
 """
 
@@ -68,13 +118,11 @@ def name(configuration):
     userns.release(name)
 
 
-def test_the_daemons_have_the_capabilities_that_they_need(name):
-    # A daemon that is killed while it makes a namespace leaves a name without one.
-    pathlib.Path("/run/netns", name).touch(mode=0)
+def run(program, *arguments):
+    """Run a nova-compute, which starts its daemons by privsep-helper."""
     helper = pathlib.Path(sys.executable).parent / "privsep-helper"
-    device = "nd" + samples.uuid()[:8]
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(helper), name, device],
+        [sys.executable, "-c", program, str(helper), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -83,7 +131,14 @@ def test_the_daemons_have_the_capabilities_that_they_need(name):
         cwd=pathlib.Path(__file__).parents[3],
     )
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {
+    return json.loads(result.stdout)
+
+
+def test_the_daemons_have_the_capabilities_that_they_need(name):
+    # A daemon that is killed while it makes a namespace leaves a name without one.
+    pathlib.Path("/run/netns", name).touch(mode=0)
+    device = "nd" + samples.uuid()[:8]
+    assert run(PROGRAM, name, device) == {
         "cut short": [None, []],
         "base": START,
         "names": {device: "eth0"},
@@ -92,4 +147,47 @@ def test_the_daemons_have_the_capabilities_that_they_need(name):
         "full": id_ranges.NoneLeft.__name__,
         "left": {},
         "shared": ["test", [device]],
+        "shares": ["tmpfs"],
+        "wrong share": True,
+    }
+
+
+@pytest.fixture
+def process():
+    """A process with a /dev and a device cgroup of its own, as of a container.
+
+    Yields its ID and that of the container.
+    """
+    container = samples.uuid().replace("-", "") * 2
+    group = pathlib.Path("/sys/fs/cgroup/devices", container)
+    group.mkdir()
+    script = "mount -t tmpfs -o mode=755 none /dev && echo && exec sleep 1000"
+    started = subprocess.Popen(
+        ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
+        stdout=subprocess.PIPE,
+    )
+    started.stdout.readline()
+    (group / "cgroup.procs").write_text(str(started.pid))
+    yield started.pid, container
+    started.kill()
+    started.communicate()
+    group.rmdir()
+
+
+def test_the_daemon_for_devices_has_the_capabilities_that_it_needs(process, tmp_path):
+    file = tmp_path / "volume"
+    file.write_bytes(bytes(1 << 20))
+    # Of another user, as on a share
+    file.chmod(0o600)
+    os.chown(file, 12345, 12345)
+    assert run(DEVICES_PROGRAM, f"nova-{samples.uuid()}", file, *process) == {
+        "again": True,
+        "recorded": True,
+        "owners": True,
+        "any": True,
+        "users": [],
+        "open": "umount vdb: Device or resource busy",
+        "other": "ProcessLookupError",
+        "left": False,
+        "loop": None,
     }

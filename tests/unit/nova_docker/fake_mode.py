@@ -10,6 +10,7 @@ from unittest import mock
 
 from docker_engine.mock.client import MockDockerClient
 from tests import archives
+from tests.unit.nova_docker import fake_volumes
 
 
 @contextlib.contextmanager
@@ -27,6 +28,8 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
             "nova_docker.frozen._DIRECTORY": directory,
             "nova_docker.host.isolation._why_not_user": lambda *args: None,
+            "nova_docker.privsep.shares.mount": mock.Mock(),
+            "nova_docker.privsep.shares.unmount": mock.Mock(),
             "nova_docker.privsep.userns.pin": mock.Mock(),
             "nova_docker.privsep.userns.release": mock.Mock(),
             "nova_docker.privsep.userns.owned_by": lambda owner: [],
@@ -38,9 +41,25 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.privsep.network.remove": mock.Mock(),
             "nova_docker.privsep.network.unplug": mock.Mock(),
             "nova_docker.privsep.network.describe": lambda netns: (None, []),
+            "nova_docker.host.host.Host.why_no_hot_devices": lambda host: None,
+            "nova_docker.volume.volumes.devices": fake_volumes.Devices(),
+            "os_brick.initiator.connector.InitiatorConnector.factory": (
+                fake_volumes.Connector().factory
+            ),
+            "os_brick.initiator.connector.get_connector_properties": (
+                lambda root_helper, ip, multipath, **more: {
+                    "ip": ip,
+                    "host": more["host"],
+                    "initiator": "iqn.2004-10.org.example:1",
+                }
+            ),
             "pyroute2.netns.listnetns": list,
             # Nova would read these from its database.
             "nova.objects.Instance.get_network_info": lambda instance: [],
+            "nova.objects.BlockDeviceMappingList.get_by_instance_uuid": (
+                lambda *args: []
+            ),
+            "nova.objects.ShareMappingList.get_by_instance_uuid": lambda *args: [],
             "nova.objects.VirtualInterfaceList.get_by_instance_uuid": lambda *args: [],
             "os_vif.plug": mock.Mock(),
             "os_vif.unplug": mock.Mock(),

@@ -111,9 +111,10 @@ def host():
 @pytest.fixture
 def boot(client, host, images, nics, monkeypatch, tmp_path):
     CONF.set_override("state_path", str(tmp_path))
-    monkeypatch.setattr(
-        "nova.objects.VirtualInterfaceList.get_by_instance_uuid", lambda *args: []
-    )
+    for kind in "BlockDeviceMapping", "VirtualInterface":
+        monkeypatch.setattr(
+            f"nova.objects.{kind}List.get_by_instance_uuid", lambda *args: []
+        )
     monkeypatch.setattr(
         config_drive,
         "_contents",
@@ -338,7 +339,7 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
     [
         ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, {}, "InvalidInput"),
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
-        ({}, {}, {"block_device_mapping": ["volume"]}, "InvalidInput"),
+        ({}, {}, {"ephemerals": ["disk"]}, "InvalidInput"),
         ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
         ({}, {"min_disk": 2}, {}, "FlavorDiskSmallerThanImage"),
     ],

@@ -23,6 +23,9 @@ from tests.unit.nova_docker import fake_mode
 
 MAX_STATEMENTS = 15
 
+# Nova 33 does not have these.
+NEW_VERBS = {"is_share_mounted"}
+
 MODULE = ast.parse(inspect.getsource(driver_module))
 [CLASS] = [node for node in MODULE.body if isinstance(node, ast.ClassDef)]
 METHODS = [node for node in CLASS.body if isinstance(node, ast.FunctionDef)]
@@ -44,7 +47,7 @@ def test_the_module_defines_nothing_but_the_driver():
 def test_every_method_is_one_of_novas_verbs():
     own = {method.name for method in METHODS} - {"__init__", "_guest"}
     assert own
-    assert own <= set(dir(nova_driver.ComputeDriver))
+    assert own <= set(dir(nova_driver.ComputeDriver)) | NEW_VERBS
     assert not {name for name in own if name.startswith("_")}
 
 

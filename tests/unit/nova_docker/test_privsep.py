@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import nova_docker
+from nova_docker.privsep import devices_admin
 from nova_docker.privsep import netns_admin
+from nova_docker.privsep import shares_admin
 from nova_docker.privsep import userns_admin
 
 ROOT = pathlib.Path(nova_docker.__file__).parent.parent
@@ -18,6 +20,8 @@ def test_the_names_of_the_contexts_stay():
     """They are in the sudo or rootwrap rules of hosts."""
     assert netns_admin.pypath == "nova_docker.privsep.netns_admin"
     assert userns_admin.pypath == "nova_docker.privsep.userns_admin"
+    assert devices_admin.pypath == "nova_docker.privsep.devices_admin"
+    assert shares_admin.pypath == "nova_docker.privsep.shares_admin"
 
 
 def test_the_daemon_reads_no_module_after_it_has_dropped_its_capabilities():

@@ -19,21 +19,18 @@ from tests.unit.nova_docker import fake_mode
 # Methods that raise NotImplementedError, as Nova expects of drivers without a feature.
 # Only remove entries; the support matrix in doc/ describes what they mean for users.
 NOT_IMPLEMENTED = """
-    attach_volume block_stats
+    block_stats
     check_can_live_migrate_destination check_can_live_migrate_source
     cleanup_live_migration_destination_check
-    default_device_names_for_instance default_root_device_name
-    detach_volume extend_volume
-    get_all_volume_usage get_device_name_for_instance
-    get_instance_disk_info
-    get_volume_connector host_maintenance_mode host_power_action
-    is_share_mounted live_migration live_migration_abort
-    live_migration_force_complete mount_share
+    default_device_names_for_instance get_device_name_for_instance
+    get_instance_disk_info host_maintenance_mode host_power_action
+    live_migration live_migration_abort
+    live_migration_force_complete
     poll_rebooting_instances post_live_migration_at_destination
     post_live_migration_at_source power_update_event pre_live_migration
     restore
     rollback_live_migration_at_destination set_host_enabled
-    soft_delete swap_volume umount_share
+    soft_delete
     volume_snapshot_create volume_snapshot_delete
 """.split()
 

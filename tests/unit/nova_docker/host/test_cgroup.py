@@ -86,3 +86,18 @@ def test_a_host_without_control_groups_to_divide_says_what_it_needs(
     write(f"cgroup/{file}", "")
     found = cgroup.why_not_delegated({"CgroupDriver": driver})
     assert found is None if reason is None else reason in found
+
+
+@pytest.mark.parametrize(
+    ("file", "driver", "reason"),
+    [
+        ("devices/devices.list", "cgroupfs", None),
+        ("devices/devices.list", "systemd", "native.cgroupdriver=cgroupfs"),
+        ("cgroup.controllers", "systemd", "the host has cgroup v2"),
+        ("cgroup.controllers", "cgroupfs", "the host has cgroup v2"),
+    ],
+)
+def test_only_v1_allows_devices_to_a_server_that_runs(write, file, driver, reason):
+    write(f"cgroup/{file}", "")
+    found = cgroup.why_no_hot_devices({"CgroupDriver": driver})
+    assert found is None if reason is None else reason in found

@@ -170,15 +170,18 @@ def test_ids_that_others_have_are_reported(
         assert (f"{subuid} of alice" in caplog.text) == reported
 
 
-def test_the_second_daemon_starts_as_the_first_unless_configured():
-    first, second = (
-        CONF[context.cfg_section]
-        for context in (contexts.netns_admin, contexts.userns_admin)
+def test_the_other_daemons_start_as_the_first_unless_configured():
+    sections = (
+        contexts.netns_admin.cfg_section,
+        contexts.userns_admin.cfg_section,
+        contexts.devices_admin.cfg_section,
+        contexts.shares_admin.cfg_section,
+        "privsep_osbrick",
     )
     CONF.set_override("helper_command", "sudo x", contexts.netns_admin.cfg_section)
     try:
         contexts.configure()
-        assert second.helper_command == first.helper_command == "sudo x"
+        assert {CONF[name].helper_command for name in sections} == {"sudo x"}
     finally:
         CONF.clear_override("helper_command", contexts.netns_admin.cfg_section)
         contexts.configure()

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop devices of the cloud's volumes, as the quickstart sees them."""
+
+from __future__ import annotations
+
+from cloud import commands
+from cloud.cinder_loop import devices
+from cloud.settings import VOLUMES
+
+
+def restore_devices() -> None:
+    """Give each attached volume a loop device again.
+
+    Cinder does the same when cinder-volume starts, but nova-compute starts the servers
+    of a restarted host before that.
+    """
+    devices.restore(_losetup, VOLUMES / "files", VOLUMES / "devices")
+
+
+def detach_devices() -> None:
+    """Detach all loop devices; the links of those of attached volumes stay."""
+    for device, file in devices.all_devices():
+        if file.is_relative_to(VOLUMES.resolve()):
+            commands.run("losetup", "--detach", device, check=False)
+
+
+def _losetup(*arguments: str) -> str:
+    return commands.output("losetup", *arguments)

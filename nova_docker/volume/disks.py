@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova asks for in terms of disks, and what a container cannot have of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+from nova import exception
+from nova.virt import block_device
+
+from nova_docker.container import isolation
+
+#: Of servers without another one. The root disk is no device, but volumes are named
+#: after it: /dev/vdb, /dev/vdc, …
+ROOT_DEVICE = "/dev/vda"
+
+# Everything else in a server's /dev is its own or the kernel's.
+_DEVICE = re.compile(r"/dev/((?:vd|sd|hd|xvd)[a-z]{1,2})")
+
+
+class Disk(NamedTuple):
+    """A volume of a server.
+
+    :ivar device: its name in the server's /dev
+    :ivar connection_info: how Cinder says that a host connects to it
+    :ivar record: Nova's, None if Nova itself saves the connection info
+    """
+
+    device: str
+    connection_info: dict[str, Any]
+    record: Any = None
+
+    @property
+    def volume_id(self) -> str:
+        return str(block_device.get_volume_id(self.connection_info))
+
+    @property
+    def read_only(self) -> bool:
+        data = self.connection_info.get("data") or {}
+        return data.get("access_mode") == "ro"
+
+    def save(self) -> None:
+        """Have Nova keep what was added to the connection info."""
+        if self.record is not None:
+            self.record["connection_info"] = self.connection_info
+            self.record.save()
+
+
+def device_of(mountpoint: str) -> str:
+    """Return the name of a device in /dev.
+
+    :param mountpoint: its path, as Nova names it
+    :raises InvalidDevicePath: if it is not that of a disk
+    """
+    found = _DEVICE.fullmatch(mountpoint)
+    if not found:
+        raise exception.InvalidDevicePath(path=mountpoint)
+    return found[1]
+
+
+def of(block_device_info: Mapping[str, Any] | None) -> list[Disk]:
+    """Return the volumes of a server.
+
+    :param block_device_info: as ComputeDriver.spawn receives it
+    :raises InvalidDevicePath: if one cannot have its name
+    """
+    return [
+        Disk(device_of(volume["mount_device"]), volume["connection_info"], volume)
+        for volume in (block_device_info or {}).get("block_device_mapping") or ()
+    ]
+
+
+def refuse(block_device_info: Mapping[str, Any] | None, level: str) -> None:
+    """Refuse a server that would not get the disks that it requests.
+
+    :param block_device_info: as ComputeDriver.spawn receives it
+    :param level: of :mod:`nova_docker.container.isolation`
+    :raises InvalidInput: naming what it cannot have
+    """
+    info = block_device_info or {}
+    volumes = info.get("block_device_mapping") or ()
+    if any(volume.get("boot_index") == 0 for volume in volumes):
+        raise exception.InvalidInput(
+            reason="a container cannot boot from a volume: its root disk consists of "
+            "the layers of its image, which the Docker engine keeps on the host. "
+            "Create the server from an image and attach the volume to it"
+        )
+    if info.get("ephemerals"):
+        raise exception.InvalidInput(
+            reason="the Docker driver does not support ephemeral disks; create the "
+            "server without ephemeral disks, and attach a volume to it"
+        )
+    if volumes:
+        refuse_level(level)
+
+
+def refuse_level(level: str) -> None:
+    """Refuse volumes for a server that could not use them.
+
+    :raises InvalidInput: if so
+    """
+    if level == isolation.GVISOR:
+        raise exception.InvalidInput(
+            reason="a server with docker:isolation=gvisor cannot have volumes, because "
+            "gVisor's kernel has no block devices; use a flavor with another isolation"
+        )

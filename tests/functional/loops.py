@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes for tests: loop devices, which os-brick connects as local volumes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from tests import samples
+
+MIB = 1 << 20
+
+
+class Mapping(dict[str, Any]):
+    """An item of Nova's block device mapping, of which Nova has no record here."""
+
+    def save(self) -> None:
+        pass
+
+
+class Volume:
+    """A volume of Cinder that is a loop device of this host.
+
+    :ivar path: of its block device
+    """
+
+    def __init__(self, file: pathlib.Path, path: str) -> None:
+        self.id = samples.uuid()
+        self.file = file
+        self.path = path
+
+    @property
+    def number(self) -> str:
+        found = os.stat(self.path).st_rdev
+        return f"{os.major(found)}:{os.minor(found)}"
+
+    def connection_info(self, **data: Any) -> dict[str, Any]:
+        return {
+            "driver_volume_type": "local",
+            "serial": self.id,
+            "data": {"device_path": self.path, "volume_id": self.id, **data},
+        }
+
+    def mapping(self, mountpoint: str, **data: Any) -> Mapping:
+        """Return it as an item of Nova's block device mapping."""
+        return Mapping(
+            mount_device=mountpoint,
+            boot_index=None,
+            connection_info=self.connection_info(**data),
+        )
+
+    def read(self, size: int = 5) -> bytes:
+        """Return its first bytes, from the disk."""
+        return self.file.read_bytes()[:size]
+
+    def grow(self, mib: int) -> None:
+        with self.file.open("r+b") as file:
+            file.truncate(mib * MIB)
+        losetup("--set-capacity", self.path)
+
+
+def info(*volumes: Mapping) -> dict[str, Any]:
+    """Return Nova's block device information of a server."""
+    return {"block_device_mapping": list(volumes), "ephemerals": [], "swap": None}
+
+
+@contextlib.contextmanager
+def made(file: pathlib.Path, mib: int = 8) -> Iterator[Volume]:
+    """Make a volume for the duration of the block."""
+    file.write_bytes(b"")
+    os.truncate(file, mib * MIB)
+    path = losetup("--find", "--show", str(file)).strip()
+    try:
+        yield Volume(file, path)
+    finally:
+        losetup("--detach", path)
+
+
+def losetup(*arguments: str) -> str:
+    return subprocess.run(
+        ["losetup", *arguments], check=True, capture_output=True, text=True
+    ).stdout

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fakes of os-brick's connectors and of the host's block devices."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+# Exists on every host; nothing reads or writes it.
+DEVICE = "/dev/null"
+
+
+class Connector:
+    """A connector of os-brick, and its factory.
+
+    :ivar path: of the device that it connects
+    :ivar made: which connectors were made: (protocol, arguments)
+    :ivar connected: the connection properties of each volume that is connected
+    """
+
+    def __init__(self, path: str = DEVICE) -> None:
+        self.path: Any = path
+        self.more: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.size: int | None = 1
+        self.made: list[tuple[str, dict[str, Any]]] = []
+        self.connected: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+
+    def factory(self, protocol: str, root_helper: str, **arguments: Any) -> Connector:
+        self.made.append((protocol, arguments))
+        return self
+
+    def connect_volume(self, properties: dict[str, Any]) -> dict[str, Any]:
+        self.calls.append("connect")
+        if self.error:
+            raise self.error
+        if properties not in self.connected:
+            self.connected.append(properties)
+        return {"type": "block", "path": self.path, **self.more}
+
+    def disconnect_volume(
+        self, properties: dict[str, Any], device_info: Any, **how: bool
+    ) -> None:
+        self.calls.append("disconnect")
+        if properties in self.connected:
+            self.connected.remove(properties)
+
+    def extend_volume(self, properties: dict[str, Any]) -> int | None:
+        self.calls.append("extend")
+        return self.size
+
+
+class Devices:
+    """What :mod:`nova_docker.privsep.devices` does, without a kernel.
+
+    :ivar records: numbers by server and device
+    :ivar inside: what each running server sees, as (server, device, number)
+    :ivar open: numbers of the devices that are open
+    """
+
+    def __init__(self) -> None:
+        self.records: dict[str, dict[str, str]] = {}
+        self.inside: list[tuple[str, str, str]] = []
+        self.open: set[str] = set()
+        self.copies: list[tuple[str, str]] = []
+        self.error: OSError | None = None
+
+    def record(
+        self, server: str, device: str, path: str, *, read_only: bool = False
+    ) -> str:
+        number = number_of(path)
+        self.records.setdefault(server, {})[device] = number
+        return number
+
+    def forget(self, server: str, device: str) -> None:
+        self.records.get(server, {}).pop(device, None)
+
+    def recorded(self, server: str) -> dict[str, str]:
+        return dict(self.records.get(server, {}))
+
+    def owners(self, number: str) -> list[str]:
+        found = self.records.items()
+        return [server for server, has in found if number in has.values()]
+
+    def insert(self, server: str, device: str, pid: int, container: str) -> None:
+        if self.error:
+            raise self.error
+        self.inside.append((server, device, self.records[server][device]))
+
+    def remove(
+        self, server: str, device: str, number: str, pid: int, container: str
+    ) -> None:
+        if number in self.open:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if (server, device, number) in self.inside:
+            self.inside.remove((server, device, number))
+
+    def users(self, number: str, container: str) -> list[str]:
+        return ["7 (dd)"]
+
+    def copy(self, source: str, target: str) -> None:
+        if self.error:
+            raise self.error
+        self.copies.append((source, target))
+
+    def path_of(self, number: str) -> str:
+        return DEVICE
+
+    def has_any(self, server: str) -> bool:
+        return bool(self.records.get(server))
+
+
+def number_of(path: str) -> str:
+    found = os.stat(path).st_rdev
+    return f"{os.major(found)}:{os.minor(found)}"

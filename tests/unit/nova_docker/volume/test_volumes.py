@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The volumes of servers, with fakes of os-brick and of the host's devices."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+from nova import exception
+
+from docker_engine.mock.client import MockDockerClient
+from nova_docker import conf
+from nova_docker.container import isolation
+from nova_docker.container import naming
+from nova_docker.volume import connections
+from nova_docker.volume import volumes as module
+from nova_docker.volume.volumes import Volumes
+from tests import archives
+from tests import samples
+from tests.unit.nova_docker import fake_volumes
+
+conf.register_opts(connections.CONF)
+
+NUMBER = fake_volumes.number_of(fake_volumes.DEVICE)
+
+
+class Power:
+    """Stops and starts servers of the mock engine."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def stop(self, instance, timeout):
+        self.client.stop_container(naming.name_of(instance.uuid), timeout)
+
+    def start(self, instance, network_info):
+        self.client.start_container(naming.name_of(instance.uuid))
+
+
+@pytest.fixture
+def client():
+    client = MockDockerClient()
+    client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
+    return client
+
+
+@pytest.fixture
+def make_server(client):
+    def make(level=isolation.USER, running=True):
+        instance = samples.instance()
+        name = naming.name_of(instance.uuid)
+        labels = {**naming.labels(instance), isolation.LABEL: level}
+        client.create_container(name, {"Image": "busybox:latest", "Labels": labels})
+        if running:
+            client.start_container(name)
+        return instance
+
+    return make
+
+
+@pytest.fixture
+def server(make_server):
+    return make_server()
+
+
+@pytest.fixture
+def stopped(make_server):
+    return make_server(running=False)
+
+
+@pytest.fixture(autouse=True)
+def connector(monkeypatch):
+    fake = fake_volumes.Connector()
+    monkeypatch.setattr(
+        "os_brick.initiator.connector.InitiatorConnector.factory", fake.factory
+    )
+    return fake
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    fake = fake_volumes.Devices()
+    monkeypatch.setattr(module, "devices", fake)
+    return fake
+
+
+@pytest.fixture
+def obstacles():
+    return []
+
+
+@pytest.fixture
+def volumes(client, devices, obstacles):
+    return Volumes(client, Power(client), lambda: obstacles[0] if obstacles else None)
+
+
+def volume(name="volume-1"):
+    return {
+        "driver_volume_type": "iscsi",
+        "serial": name,
+        "data": {"target_iqn": f"iqn.2010-10.org.openstack:{name}"},
+    }
+
+
+class Mapping(dict[str, Any]):
+    """An item of Nova's block device mapping, which Nova has recorded."""
+
+    saved = None
+
+    def save(self):
+        self.saved = dict(self["connection_info"]["data"])
+
+
+def mapping(*infos):
+    return {
+        "block_device_mapping": [
+            Mapping(mount_device=f"/dev/vd{letter}", connection_info=info)
+            for letter, info in zip("bcd", infos, strict=False)
+        ]
+    }
+
+
+def name_of(instance):
+    return naming.name_of(instance.uuid)
+
+
+def test_a_running_server_gets_and_loses_a_volume(volumes, server, devices, connector):
+    info = volume()
+    volumes.attach(None, info, server, "/dev/vdb")
+    assert devices.inside == [(name_of(server), "vdb", NUMBER)]
+    volumes.detach(None, info, server, "/dev/vdb")
+    assert devices.inside == []
+    assert not devices.has_any(name_of(server))
+    assert connector.connected == []
+
+
+def test_a_stopped_server_has_volumes_too(volumes, stopped, devices, connector):
+    info = volume()
+    volumes.attach(None, info, stopped, "/dev/vdb")
+    assert devices.inside == []
+    assert devices.recorded(name_of(stopped)) == {"vdb": NUMBER}
+    assert connector.connected == [info["data"]]
+
+
+def test_an_attachment_that_fails_leaves_nothing(volumes, server, devices, connector):
+    devices.error = OSError(errno.EEXIST, "it exists")
+    with pytest.raises(exception.VolumeAttachFailed, match="it exists"):
+        volumes.attach(None, volume(), server, "/dev/vdb")
+    assert not devices.has_any(name_of(server))
+    assert connector.connected == []
+
+
+def test_a_volume_that_cannot_be_connected_is_not_attached(
+    volumes, server, devices, connector
+):
+    connector.error = RuntimeError("no route\nto host")
+    with pytest.raises(exception.VolumeAttachFailed, match=r"no route\\nto host"):
+        volumes.attach(None, volume(), server, "/dev/vdb")
+    assert not devices.has_any(name_of(server))
+
+
+def test_a_server_that_has_just_ended_gets_its_volume_at_its_next_start(
+    volumes, server, devices
+):
+    devices.error = ProcessLookupError(errno.ESRCH, "gone")
+    volumes.attach(None, volume(), server, "/dev/vdb")
+    assert devices.recorded(name_of(server)) == {"vdb": NUMBER}
+
+
+def test_a_volume_in_use_stays_attached(volumes, server, devices, connector):
+    info = volume()
+    volumes.attach(None, info, server, "/dev/vdb")
+    devices.open.add(NUMBER)
+    with pytest.raises(exception.DeviceDetachFailed, match=r"7 \(dd\)"):
+        volumes.detach(None, info, server, "/dev/vdb")
+    assert devices.recorded(name_of(server)) == {"vdb": NUMBER}
+    assert connector.connected == [info["data"]]
+
+
+def test_where_devices_cannot_change_the_server_must_be_stopped(
+    volumes, server, obstacles, client, devices
+):
+    info = volume()
+    obstacles.append("the host has cgroup v2")
+    with pytest.raises(exception.VolumeAttachFailed, match="cgroup v2; stop the"):
+        volumes.attach(None, info, server, "/dev/vdb")
+    client.stop_container(name_of(server), 0)
+    volumes.attach(None, info, server, "/dev/vdb")
+    client.start_container(name_of(server))
+    with pytest.raises(exception.DeviceDetachFailed, match="cgroup v2; stop the"):
+        volumes.detach(None, info, server, "/dev/vdb")
+    client.stop_container(name_of(server), 0)
+    volumes.detach(None, info, server, "/dev/vdb")
+    assert not devices.has_any(name_of(server))
+
+
+def test_a_server_in_gvisor_has_no_volumes(volumes, make_server, connector):
+    with pytest.raises(exception.InvalidInput, match="gVisor"):
+        volumes.attach(None, volume(), make_server(isolation.GVISOR), "/dev/vdb")
+    assert connector.calls == []
+
+
+def test_a_volume_that_was_never_attached_can_be_detached(volumes, server, connector):
+    volumes.detach(None, {}, server, "/dev/vdb")
+    volumes.detach(None, volume(), server, "/dev/vdb")
+    assert connector.calls == ["disconnect"]
+
+
+def test_a_volume_of_a_server_without_a_container_can_be_detached(volumes, connector):
+    volumes.detach(None, volume(), samples.instance(), "/dev/vdb")
+    assert connector.calls == ["disconnect"]
+
+
+def test_the_host_stays_connected_until_the_last_server_has_lost_a_volume(
+    volumes, make_server, connector
+):
+    info = volume()
+    servers = make_server(), make_server()
+    for server in servers:
+        volumes.attach(None, info, server, "/dev/vdb")
+    volumes.detach(None, info, servers[0], "/dev/vdb")
+    assert connector.connected == [info["data"]]
+    volumes.detach(None, info, servers[1], "/dev/vdb")
+    assert connector.connected == []
+
+
+def test_a_boot_that_fails_leaves_no_volume(volumes, devices, connector):
+    instance = samples.instance()
+    boot = volumes.connected(None, instance, mapping(volume()))
+    with pytest.raises(RuntimeError, match="vdb"), boot:
+        raise RuntimeError(devices.recorded(name_of(instance)))
+    assert not devices.has_any(name_of(instance))
+    assert connector.connected == []
+
+
+def test_a_second_boot_leaves_the_volumes_of_the_first(volumes, stopped, devices):
+    bdi = mapping(volume())
+    volumes.restore(None, stopped, bdi)
+    boot = volumes.connected(None, stopped, bdi)
+    with pytest.raises(exception.InstanceExists), boot:
+        raise exception.InstanceExists(name="x")
+    assert devices.recorded(name_of(stopped)) == {"vdb": NUMBER}
+
+
+def test_a_server_that_starts_has_exactly_the_volumes_that_nova_says(
+    volumes, stopped, devices
+):
+    for mountpoint in "/dev/vdb", "/dev/vdd":
+        volumes.attach(None, volume(mountpoint), stopped, mountpoint)
+    volumes.restore(None, stopped, None)
+    assert devices.recorded(name_of(stopped)).keys() == {"vdb", "vdd"}
+    volumes.restore(None, stopped, mapping(volume("a"), volume("b")))
+    assert devices.recorded(name_of(stopped)).keys() == {"vdb", "vdc"}
+    volumes.restore(None, stopped, mapping())
+    assert not volumes.has_any(stopped)
+
+
+def test_a_server_that_runs_keeps_what_it_has(volumes, server, connector):
+    volumes.restore(None, server, mapping(volume()))
+    assert connector.calls == []
+
+
+def test_a_deleted_server_has_no_volumes(volumes, stopped, client, devices, connector):
+    info = volume()
+    volumes.attach(None, info, stopped, "/dev/vdb")
+    with pytest.raises(exception.InstanceTerminationFailure, match="stay connected"):
+        volumes.release(None, stopped, mapping(info))
+    client.remove_container(name_of(stopped))
+    volumes.release(None, stopped, mapping(info))
+    assert not devices.has_any(name_of(stopped))
+    assert connector.connected == []
+
+
+def test_a_volume_that_cannot_be_disconnected_does_not_keep_a_server(
+    volumes, devices, monkeypatch, caplog
+):
+    instance = samples.instance()
+    devices.records[name_of(instance)] = {"vdb": NUMBER}
+
+    def fail(*args):
+        raise RuntimeError("timeout")
+
+    monkeypatch.setattr(connections, "disconnect", fail)
+    volumes.release(None, instance, mapping(volume()))
+    assert not devices.has_any(name_of(instance))
+    assert "Failed to disconnect volume volume-1" in caplog.text
+
+
+def is_running(client, instance):
+    return client.inspect_container(name_of(instance))["State"]["Running"]
+
+
+def test_a_resize_that_fails_leaves_a_server_as_it_was(
+    volumes, server, client, devices
+):
+    bdi = mapping(volume())
+    volumes.attach(None, volume(), server, "/dev/vdb")
+    resize = volumes.withdrawn(None, server, None, bdi, 0)
+    with pytest.raises(RuntimeError, match="stopped without"), resize:
+        raise RuntimeError(
+            f"{'runs' if is_running(client, server) else 'stopped'} "
+            f"{'with' if devices.has_any(name_of(server)) else 'without'}"
+        )
+    assert is_running(client, server)
+    assert devices.recorded(name_of(server)) == {"vdb": NUMBER}
+
+
+def test_a_resize_does_not_stop_a_server_without_volumes(volumes, server, client):
+    with volumes.withdrawn(None, server, None, mapping(), 0):
+        assert is_running(client, server)
+
+
+def test_a_swap_copies_and_disconnects_the_old_volume(
+    volumes, server, devices, connector
+):
+    old, new = volume("old"), volume("new")
+    volumes.attach(None, old, server, "/dev/vdb")
+    devices.owners = lambda number: []  # both are the same device here
+    volumes.swap(None, old, new, server, "/dev/vdb")
+    assert devices.copies == [(fake_volumes.DEVICE, fake_volumes.DEVICE)]
+    assert connector.connected == [new["data"]]
+    assert devices.inside == [(name_of(server), "vdb", NUMBER)]
+
+
+def test_a_swap_of_what_a_server_does_not_have_is_refused(volumes, server, connector):
+    with pytest.raises(exception.DiskNotFound):
+        volumes.swap(None, volume("old"), volume("new"), server, "/dev/vdb")
+    assert connector.calls == []
+
+
+def test_a_swap_of_a_volume_in_use_is_refused(volumes, server, devices):
+    old = volume("old")
+    volumes.attach(None, old, server, "/dev/vdb")
+    devices.open.add(NUMBER)
+    with pytest.raises(exception.DeviceDetachFailed):
+        volumes.swap(None, old, volume("new"), server, "/dev/vdb")
+    assert devices.copies == []
+    assert devices.inside == [(name_of(server), "vdb", NUMBER)]
+
+
+def test_nova_keeps_what_is_needed_to_disconnect(volumes, stopped):
+    bdi = mapping(volume())
+    volumes.restore(None, stopped, bdi)
+    [found] = bdi["block_device_mapping"]
+    assert found.saved["device_path"] == fake_volumes.DEVICE
