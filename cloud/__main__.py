@@ -21,6 +21,7 @@ from cloud import down
 from cloud import engine
 from cloud import images
 from cloud import operating
+from cloud import parts
 from cloud import settings
 from cloud import step_runner
 from cloud.errors import QuickstartError
@@ -43,16 +44,15 @@ Set NOVA_DOCKER_CLOUD_DIR to use another directory.
 """
 
 
-def up(gvisor: bool = False) -> None:
+def up(**wanted: bool) -> None:
     """Bring the cloud up, and print how to use it.
 
-    :param gvisor: whether servers may run in gVisor, from now on
+    :param wanted: parts, of :mod:`cloud.parts`, which the cloud has from now on
     """
     began = time.monotonic()
     directories.check_state_directory()
     with state_lock():
-        if gvisor:
-            state.set("gvisor", True)
+        parts.add(wanted)
         settings.LOG.mkdir(exist_ok=True)
         step_runner.run(steps(fake_compute=bool(state.get("fake_compute"))))
     address = (settings.LOG / "step-server.log").read_text().split()[-1]
@@ -136,7 +136,7 @@ def print_completion() -> None:
     """Print a script with which bash completes the verbs and their arguments."""
     names = [service.name for service in services()]
     words = {
-        "up": ["--gvisor"],
+        "up": [f"--{part}" for part in parts.ALL],
         "status": ["--json"],
         "logs": ["--follow", *names],
         "restart": names,
@@ -207,13 +207,8 @@ def parser() -> argparse.ArgumentParser:
         "Steps that are already done are skipped. Run this again to restore the cloud "
         "after a reboot of the machine, or to install a changed checkout.",
     )
-    verb.add_argument(
-        "--gvisor",
-        action="store_true",
-        help="also install gVisor (Debian's runsc), for servers of the flavor "
-        "docker.small.gvisor; servers that run keep running, and the cloud keeps it "
-        "until it is purged",
-    )
+    for part, summary in parts.ALL.items():
+        verb.add_argument(f"--{part}", action="store_true", help=summary)
 
     verb = add(
         "status",

@@ -21,6 +21,7 @@ from typing import Any
 from typing import BinaryIO
 
 from cloud import commands
+from cloud import parts
 from cloud import settings
 from cloud.probes import wait_until
 from cloud.settings import DATA
@@ -89,7 +90,7 @@ def command() -> str:
         "userland-proxy": "false",
     }
     runtimes = {"nova": "nova-docker-runtime"}
-    if has_gvisor():
+    if parts.has("gvisor"):
         runtimes[GVISOR_RUNTIME] = "nova-docker-gvisor"
     dockerd = shutil.which("dockerd", path=settings.PATH) or "/usr/sbin/dockerd"
     return " ".join(
@@ -104,11 +105,6 @@ def command() -> str:
 def knows(runtime: str) -> bool:
     """Tell whether the engine, which runs, has an OCI runtime."""
     return runtime in info(socket())["Runtimes"]
-
-
-def has_gvisor() -> bool:
-    """Tell whether servers may run in gVisor."""
-    return bool(state.get("gvisor"))
 
 
 def prepare() -> None:

@@ -16,6 +16,7 @@ from cloud import databases
 from cloud import engine
 from cloud import open_vswitch
 from cloud import ovn
+from cloud import parts
 from cloud import probes
 from cloud import settings
 from cloud.install import python_packages
@@ -235,7 +236,7 @@ def openstack() -> list[Service]:
             ("nova/nova.conf",),
             # It asks the engine only once for its runtimes.
             version=python_packages.project_revision()
-            + ("gvisor" if engine.has_gvisor() else ""),
+            + ("gvisor" if parts.has("gvisor") else ""),
             priority=60,
         ),
         worker(

@@ -23,6 +23,7 @@ from cloud import images
 from cloud import kernel_limits
 from cloud import open_vswitch
 from cloud import ovn
+from cloud import parts
 from cloud import settings
 from cloud import supervisor
 from cloud.errors import QuickstartError
@@ -159,7 +160,7 @@ def resources(part: str) -> Callable[[], None]:
 
 def install_debian() -> None:
     debian_packages.install_missing("quickstart")
-    if engine.has_gvisor():
+    if parts.has("gvisor"):
         debian_packages.install_missing("gvisor")
 
 
@@ -192,7 +193,7 @@ def start_engine() -> None:
             f"the Docker engine at {engine.socket()}, which this cloud uses, does not "
             "answer; start it"
         )
-    elif engine.has_gvisor() and not engine.knows(engine.GVISOR_RUNTIME):
+    elif parts.has("gvisor") and not engine.knows(engine.GVISOR_RUNTIME):
         raise QuickstartError(
             f"the Docker engine at {engine.socket()}, which this cloud uses, has no "
             f"OCI runtime {engine.GVISOR_RUNTIME}; add nova-docker-gvisor to its "

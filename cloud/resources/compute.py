@@ -8,7 +8,7 @@ from typing import Any
 import amqp  # type: ignore
 
 from cloud import credentials
-from cloud import engine
+from cloud import parts
 from cloud import settings
 from cloud import supervisor
 from cloud.errors import QuickstartError
@@ -43,7 +43,7 @@ def create_flavors() -> None:
         if user == "admin":
             for flavor in FLAVORS:
                 find_or_create(compute.find_flavor, compute.create_flavor, **flavor)
-            if engine.has_gvisor():
+            if parts.has("gvisor"):
                 found = find_or_create(
                     compute.find_flavor, compute.create_flavor, **GVISOR_FLAVOR
                 )
