@@ -13,7 +13,10 @@ import openstack
 import openstack.config
 import psutil
 
-QUICKSTART = pathlib.Path(__file__).parents[2] / "quickstart"
+ROOT = pathlib.Path(__file__).parents[2]
+QUICKSTART = ROOT / "quickstart"
+# What the user pages show
+EXAMPLES = ROOT / "doc/source/user/examples"
 
 
 def up(*options: str) -> None:
