@@ -72,8 +72,12 @@ class Service:
 
 def services() -> list[Service]:
     """Return all services of this cloud."""
-    found = [*infrastructure(), *openstack()]
-    return [*found, fake_compute()] if state.get("fake_compute") else found
+    return [
+        *infrastructure(),
+        *openstack(),
+        *(heat() if parts.has("heat") else []),
+        *([fake_compute()] if state.get("fake_compute") else []),
+    ]
 
 
 def infrastructure() -> list[Service]:
@@ -250,6 +254,24 @@ def openstack() -> list[Service]:
     ]
 
 
+def heat() -> list[Service]:
+    """Return Heat's services."""
+    files = ("heat/heat.conf",)
+    version = python_packages.heat_revision()
+    return [
+        api(
+            "heat-api",
+            "heat.wsgi.api",
+            {},
+            files,
+            version=version,
+            # Heat has no environment variable for the path of its configuration.
+            options=f'--pyargv "--config-file {ETC}/{files[0]}"',
+        ),
+        worker("heat-engine", files, version=version),
+    ]
+
+
 def fake_compute() -> Service:
     """Return a nova-compute with Nova's fake driver, for benchmarks."""
     files = ("nova/nova.conf", "nova/fake-compute.conf")
@@ -264,6 +286,7 @@ def api(
     prepare: Callable[[], object] | None = None,
     version: str = "",
     processes: int = 1,
+    options: str = "",
 ) -> Service:
     """Return the service that runs a WSGI application in uWSGI."""
     port = PORTS[name]
@@ -271,7 +294,7 @@ def api(
         name,
         f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
         f" --module {module}:application --procname-prefix {name}:"
-        f" --processes {processes}",
+        f" --processes {processes} {options}".rstrip(),
         functools.partial(probes.http_answers, port),
         user=settings.USER,
         port=port,

@@ -132,7 +132,29 @@ def steps(*, fake_compute: bool) -> list[Step]:
             resources("server"),
             ("compute", "images", "networks", "flavors"),
         ),
+        *(heat() if parts.has("heat") else []),
         *([FAKE_COMPUTE] if fake_compute else []),
+    ]
+
+
+def heat() -> list[Step]:
+    """Return the steps for Heat, which nothing else needs."""
+    return [
+        # After the project, whose installation uses the same environment.
+        Step("heat-pypi", "Heat from PyPI", python_packages.install_heat, ("project",)),
+        Step(
+            "schema-heat",
+            "Database of heat",
+            databases.sync_heat,
+            ("heat-pypi", "mariadb"),
+        ),
+        Step("heat-users", "Domain of stacks", resources("stacks"), ("users",)),
+        Step(
+            "heat",
+            "Heat",
+            start("heat-api", "heat-engine"),
+            ("schema-heat", "heat-users", "rabbitmq"),
+        ),
     ]
 
 

@@ -11,6 +11,7 @@ from cloud.resources import fake_compute
 from cloud.resources import identity
 from cloud.resources import image
 from cloud.resources import network
+from cloud.resources import orchestration
 from cloud.resources import server
 
 PARTS = {
@@ -20,6 +21,7 @@ PARTS = {
     "networks": network.create_networks,
     "flavors": compute.create_flavors,
     "compute": compute.wait_until_ready,
+    "stacks": orchestration.create_domain,
     "server": server.boot_first_server,
     "fake-compute": fake_compute.create,
     "no-fake-compute": fake_compute.forget,
