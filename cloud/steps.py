@@ -152,7 +152,7 @@ def heat() -> list[Step]:
         Step(
             "heat",
             "Heat",
-            start("heat-api", "heat-engine"),
+            start_heat,
             ("schema-heat", "heat-users", "rabbitmq"),
         ),
     ]
@@ -241,6 +241,11 @@ def list_images() -> None:
 def start_compute() -> None:
     start("nova-compute")()
     resources("compute")()
+
+
+def start_heat() -> None:
+    start("heat-api", "heat-engine")()
+    resources("heat-engine")()
 
 
 def start_fake_compute() -> None:

@@ -22,6 +22,7 @@ PARTS = {
     "flavors": compute.create_flavors,
     "compute": compute.wait_until_ready,
     "stacks": orchestration.create_domain,
+    "heat-engine": orchestration.wait_until_ready,
     "server": server.boot_first_server,
     "fake-compute": fake_compute.create,
     "no-fake-compute": fake_compute.forget,

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import amqp  # type: ignore
-
 from cloud import credentials
 from cloud import parts
 from cloud import settings
 from cloud import supervisor
 from cloud.errors import QuickstartError
 from cloud.probes import wait_until
+from cloud.resources.broker import consumes
 from cloud.resources.connection import connect
 from cloud.resources.connection import find_or_create
-from cloud.settings import PORTS
 
 FLAVORS: tuple[dict[str, Any], ...] = (
     {"name": "docker.tiny", "vcpus": 1, "ram": 64, "disk": 1},
@@ -72,7 +70,7 @@ def wait_for_host(host: str, service: str) -> None:
     def ready() -> bool:
         if supervisor.state(service)["statename"] == "FATAL":
             raise QuickstartError(f"{service} keeps exiting; see {log}")
-        return _consumes(host) and _is_up(host)
+        return consumes(f"compute.{host}") and _is_up(host)
 
     wait_until(ready, f"{service} is not ready; see {log}", interval=0.5)
 
@@ -81,17 +79,3 @@ def _is_up(host: str) -> bool:
     """Tell whether Nova considers ``host`` up; after a restart, it is down at first."""
     services = connect().compute.services(binary="nova-compute", host=host)
     return any(service.state == "up" for service in services)
-
-
-def _consumes(host: str) -> bool:
-    """Tell whether nova-compute of ``host`` consumes its queue on the broker."""
-    with amqp.Connection(
-        host=f"127.0.0.1:{PORTS['rabbitmq']}",
-        userid="openstack",
-        password=credentials.passwords()["rabbitmq"],
-    ) as connection:
-        try:
-            queue = connection.channel().queue_declare(f"compute.{host}", passive=True)
-        except amqp.exceptions.NotFound:
-            return False
-        return queue.consumer_count > 0

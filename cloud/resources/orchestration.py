@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from cloud import credentials
+from cloud import settings
+from cloud.probes import wait_until
+from cloud.resources.broker import consumes
 from cloud.resources.connection import connect
 from cloud.resources.connection import find_or_create
 
@@ -25,3 +28,9 @@ def create_domain() -> None:
     )
     identity.assign_domain_role_to_user(domain, admin, identity.find_role("admin"))
     find_or_create(identity.find_role, identity.create_role, "heat_stack_user")
+
+
+def wait_until_ready() -> None:
+    """Wait until heat-engine consumes the requests of heat-api."""
+    log = settings.LOG / "heat-engine.log"
+    wait_until(lambda: consumes("engine"), f"heat-engine is not ready; see {log}")
