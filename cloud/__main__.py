@@ -74,9 +74,17 @@ floating IP, with the key pair of this cloud:
   APIs         {settings.AUTH_URL} and its catalog, on 127.0.0.1 only
   networks     private 10.20.0.0/24 and fd20::/64; public {settings.PUBLIC_CIDR}
   servers      at most 10 of a project (its quota), and 16 VCPUs per CPU of this host
-  engine       {engine.host()}
+  engine       {engine.host()}{_stacks()}
   logs         {settings.LOG}"""
     )
+
+
+def _stacks() -> str:
+    """Return the line of the summary about Heat, if the cloud has it."""
+    if not parts.has("heat"):
+        return ""
+    template = settings.SOURCE / "doc/source/user/examples/stack.yaml"
+    return f"\n  stacks       openstack stack create --wait -t {template} web"
 
 
 def env(user: str) -> None:

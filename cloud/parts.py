@@ -15,6 +15,8 @@ ALL = {
     "gvisor": "also install gVisor (Debian's runsc), for servers of the flavor "
     "docker.small.gvisor; servers that run keep running, and the cloud keeps it until "
     "it is purged",
+    "heat": "also install Heat, which creates servers and networks from a template; "
+    "the cloud keeps it until it is purged",
 }
 
 

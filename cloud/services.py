@@ -76,8 +76,12 @@ class Service:
 
 def services() -> list[Service]:
     """Return all services of this cloud."""
-    found = [*infrastructure(), *openstack()]
-    return [*found, fake_compute()] if state.get("fake_compute") else found
+    return [
+        *infrastructure(),
+        *openstack(),
+        *(heat() if parts.has("heat") else []),
+        *([fake_compute()] if state.get("fake_compute") else []),
+    ]
 
 
 def infrastructure() -> list[Service]:
@@ -262,6 +266,24 @@ def openstack() -> list[Service]:
             env={"PYTHONPATH": f"{ETC}/cinder/python"},
             watched=volume_driver,
         ),
+    ]
+
+
+def heat() -> list[Service]:
+    """Return Heat's services."""
+    files = ("heat/heat.conf",)
+    version = python_packages.heat_revision()
+    return [
+        api(
+            "heat-api",
+            "heat.wsgi.api",
+            {},
+            files,
+            version=version,
+            # Heat has no environment variable for the path of its configuration.
+            arguments=files[:1],
+        ),
+        worker("heat-engine", files, version=version),
     ]
 
 

@@ -46,6 +46,7 @@ PORTS = {
     "nova-api": 8774,
     "nova-metadata": 8775,
     "nova-serialproxy": 6083,
+    "heat-api": 8004,
     "rabbitmq": 5679,
     "rabbitmq-dist": 25679,
     "epmd": 4379,

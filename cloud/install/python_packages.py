@@ -27,6 +27,7 @@ TOOLS = ("supervisor==4.3.0", "setuptools>=77.0.3,<81", "bindep")
 
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
 TEMPEST = settings.SOURCE / "cloud/tempest/requirements.txt"
+HEAT = settings.SOURCE / "cloud/requirements-heat.txt"
 
 _PROJECT_REQUIREMENTS = (
     "requirements.txt",
@@ -86,6 +87,18 @@ def install_openstack() -> None:
         check=False,
     )
     state.set("openstack_revision", revision)
+
+
+def heat_revision() -> str:
+    """Return a hash that changes when Heat must be installed again."""
+    return digest([HEAT, CONSTRAINTS])
+
+
+def install_heat() -> None:
+    """Install Heat, which only ``./quickstart up --heat`` needs."""
+    if state.get("heat_revision") != heat_revision():
+        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={HEAT}")
+        state.set("heat_revision", heat_revision())
 
 
 def install_tempest() -> None:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from cloud import parts
 from cloud import settings
 from cloud import step_runner
 from cloud import steps
@@ -29,6 +30,12 @@ def test_the_steps_of_up_form_a_graph_without_gaps_or_cycles(fake_compute):
     found = steps.steps(fake_compute=fake_compute)
     assert ("fake-compute" in {step.name for step in found}) == fake_compute
     step_runner.sort(found)
+
+
+@pytest.mark.parametrize("part", parts.ALL)
+def test_each_part_fits_into_the_graph(monkeypatch, part):
+    monkeypatch.setattr(parts, "has", lambda name: name == part)
+    step_runner.sort(steps.steps(fake_compute=False))
 
 
 @pytest.mark.parametrize("fake_compute", [False, True])
