@@ -45,6 +45,8 @@ OWNERS = {
     DATA / "nova-fake": _NOVA,
     DATA / "fernet": _NOVA,
     DATA / "glance": _NOVA,
+    DATA / "horizon": _NOVA,
+    DATA / "horizon/sessions": _NOVA,
     DATA / "ovn": _NOVA,
     RUN / "ovn": _NOVA,
     RUN / "metadata": _NOVA,

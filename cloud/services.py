@@ -14,6 +14,7 @@ from dataclasses import field
 
 from cloud import databases
 from cloud import engine
+from cloud import horizon
 from cloud import open_vswitch
 from cloud import ovn
 from cloud import parts
@@ -72,8 +73,12 @@ class Service:
 
 def services() -> list[Service]:
     """Return all services of this cloud."""
-    found = [*infrastructure(), *openstack()]
-    return [*found, fake_compute()] if state.get("fake_compute") else found
+    return [
+        *infrastructure(),
+        *openstack(),
+        *([dashboard()] if parts.has("horizon") else []),
+        *([fake_compute()] if state.get("fake_compute") else []),
+    ]
 
 
 def infrastructure() -> list[Service]:
@@ -250,6 +255,18 @@ def openstack() -> list[Service]:
     ]
 
 
+def dashboard() -> Service:
+    """Return Horizon, which also serves its static files."""
+    return api(
+        "horizon",
+        "openstack_dashboard.wsgi",
+        {},
+        (horizon.SETTINGS,),
+        version=horizon.revision(),
+        options=f"--static-map /static={horizon.STATIC}",
+    )
+
+
 def fake_compute() -> Service:
     """Return a nova-compute with Nova's fake driver, for benchmarks."""
     files = ("nova/nova.conf", "nova/fake-compute.conf")
@@ -264,6 +281,7 @@ def api(
     prepare: Callable[[], object] | None = None,
     version: str = "",
     processes: int = 1,
+    options: str = "",
 ) -> Service:
     """Return the service that runs a WSGI application in uWSGI."""
     port = PORTS[name]
@@ -271,7 +289,7 @@ def api(
         name,
         f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
         f" --module {module}:application --procname-prefix {name}:"
-        f" --processes {processes}",
+        f" --processes {processes} {options}".rstrip(),
         functools.partial(probes.http_answers, port),
         user=settings.USER,
         port=port,

@@ -19,6 +19,7 @@ from cloud import databases
 from cloud import directories
 from cloud import engine
 from cloud import firewall
+from cloud import horizon
 from cloud import images
 from cloud import kernel_limits
 from cloud import open_vswitch
@@ -132,6 +133,7 @@ def steps(*, fake_compute: bool) -> list[Step]:
             resources("server"),
             ("compute", "images", "networks", "flavors"),
         ),
+        *([HORIZON] if parts.has("horizon") else []),
         *([FAKE_COMPUTE] if fake_compute else []),
     ]
 
@@ -219,6 +221,14 @@ def list_images() -> None:
 def start_compute() -> None:
     start("nova-compute")()
     resources("compute")()
+
+
+def start_horizon() -> None:
+    horizon.install()
+    start("horizon")()
+
+
+HORIZON = Step("horizon", "Horizon", start_horizon, ("project", "users"))
 
 
 def start_fake_compute() -> None:

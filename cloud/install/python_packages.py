@@ -27,6 +27,7 @@ TOOLS = ("supervisor==4.3.0", "setuptools>=77.0.3,<81", "bindep")
 
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
 TEMPEST = settings.SOURCE / "cloud/tempest/requirements.txt"
+HORIZON = settings.SOURCE / "cloud/requirements-horizon.txt"
 
 _PROJECT_REQUIREMENTS = (
     "requirements.txt",
@@ -47,6 +48,7 @@ PROJECT_FILES = (
     "lib",
     "nova_docker",
     "nova_docker.pth",
+    "nova_docker_dashboard",
     "pyproject.toml",
     *_PROJECT_REQUIREMENTS,
     "setup.py",
@@ -86,6 +88,18 @@ def install_openstack() -> None:
         check=False,
     )
     state.set("openstack_revision", revision)
+
+
+def horizon_revision() -> str:
+    """Return a hash that changes when Horizon must be installed again."""
+    return digest([HORIZON, CONSTRAINTS])
+
+
+def install_horizon() -> None:
+    """Install Horizon, which only ``./quickstart up --horizon`` needs."""
+    if state.get("horizon_revision") != horizon_revision():
+        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={HORIZON}")
+        state.set("horizon_revision", horizon_revision())
 
 
 def install_tempest() -> None:
