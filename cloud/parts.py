@@ -17,6 +17,8 @@ ALL = {
     "it is purged",
     "heat": "also install Heat, which creates servers and networks from a template; "
     "the cloud keeps it until it is purged",
+    "horizon": "also install Horizon, the dashboard, and serve it on 127.0.0.1; the "
+    "cloud keeps it until it is purged",
 }
 
 

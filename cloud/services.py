@@ -14,6 +14,7 @@ from dataclasses import field
 
 from cloud import databases
 from cloud import engine
+from cloud import horizon
 from cloud import open_vswitch
 from cloud import ovn
 from cloud import parts
@@ -80,6 +81,7 @@ def services() -> list[Service]:
         *infrastructure(),
         *openstack(),
         *(heat() if parts.has("heat") else []),
+        *([dashboard()] if parts.has("horizon") else []),
         *([fake_compute()] if state.get("fake_compute") else []),
     ]
 
@@ -287,6 +289,18 @@ def heat() -> list[Service]:
     ]
 
 
+def dashboard() -> Service:
+    """Return Horizon, which also serves its static files."""
+    return api(
+        "horizon",
+        "openstack_dashboard.wsgi",
+        {},
+        (horizon.SETTINGS,),
+        version=horizon.revision(),
+        options=f"--static-map /static={horizon.STATIC}",
+    )
+
+
 def fake_compute() -> Service:
     """Return a nova-compute with Nova's fake driver, for benchmarks."""
     files = ("nova/nova.conf", "nova/fake-compute.conf")
@@ -302,11 +316,13 @@ def api(
     version: str = "",
     processes: int = 1,
     arguments: Sequence[str] = (),
+    options: str = "",
 ) -> Service:
     """Return the service that runs a WSGI application in uWSGI.
 
     :param arguments: configuration files below ``settings.ETC`` that the application
         reads from its command line
+    :param options: more options of uWSGI
     """
     port = PORTS[name]
     return Service(
@@ -314,7 +330,8 @@ def api(
         f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
         f" --module {module}:application --procname-prefix {name}:"
         f" --processes {processes}"
-        + "".join(f" --pyargv=--config-file={ETC}/{name}" for name in arguments),
+        + "".join(f" --pyargv=--config-file={ETC}/{name}" for name in arguments)
+        + (f" {options}" if options else ""),
         functools.partial(probes.http_answers, port),
         user=settings.USER,
         port=port,

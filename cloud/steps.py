@@ -19,6 +19,7 @@ from cloud import databases
 from cloud import directories
 from cloud import engine
 from cloud import firewall
+from cloud import horizon
 from cloud import images
 from cloud import kernel_limits
 from cloud import open_vswitch
@@ -136,6 +137,7 @@ def steps(*, fake_compute: bool) -> list[Step]:
         Step("schema-cinder", "Database of cinder", databases.sync_cinder, ("server",)),
         Step("cinder", "Cinder", start_cinder, ("schema-cinder",)),
         *(heat() if parts.has("heat") else []),
+        *([HORIZON] if parts.has("horizon") else []),
         *([FAKE_COMPUTE] if fake_compute else []),
     ]
 
@@ -254,6 +256,14 @@ def start_cinder() -> None:
 def start_heat() -> None:
     start("heat-api", "heat-engine")()
     resources("heat-engine")()
+
+
+def start_horizon() -> None:
+    horizon.install()
+    start("horizon")()
+
+
+HORIZON = Step("horizon", "Horizon", start_horizon, ("project", "users"))
 
 
 def start_fake_compute() -> None:

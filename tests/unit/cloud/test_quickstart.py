@@ -67,8 +67,21 @@ def test_unexpected_words_are_refused(capsys, words, error):
     ("words", "expected"),
     [
         ([], {"action": quickstart.up}),
-        (["up"], {"action": quickstart.up, **NO_PARTS}),
-        (["up", "--gvisor"], {"action": quickstart.up, **NO_PARTS, "gvisor": True}),
+        (
+            ["up"],
+            {"action": quickstart.up, **dict.fromkeys(parts.ALL, False)},
+        ),
+        *(
+            (
+                ["up", f"--{part}"],
+                {
+                    "action": quickstart.up,
+                    **dict.fromkeys(parts.ALL, False),
+                    part: True,
+                },
+            )
+            for part in parts.ALL
+        ),
         (["status"], {"action": operating.status, "as_json": False}),
         (["status", "--json"], {"action": operating.status, "as_json": True}),
         (
@@ -136,6 +149,8 @@ def test_an_unknown_service_is_refused_with_those_that_exist(monkeypatch, verb):
         (["./quickstart", "logs", "glance-"], ["glance-docker-sync"]),
         (["./quickstart", "env", "d"], ["demo"]),
         (["./quickstart", "up", ""], [f"--{part}" for part in parts.ALL]),
+        (["./quickstart", "up", "--g"], ["--gvisor"]),
+        (["./quickstart", "up", "--hor"], ["--horizon"]),
     ],
 )
 def test_bash_completes_verbs_and_their_arguments(monkeypatch, capsys, line, expected):

@@ -38,6 +38,16 @@ def test_each_part_fits_into_the_graph(monkeypatch, part):
     step_runner.sort(steps.steps(fake_compute=False))
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_horizon_is_a_step_only_if_it_is_wanted(monkeypatch, wanted):
+    monkeypatch.setattr(steps.parts, "has", lambda part: wanted and part == "horizon")
+    found = steps.steps(fake_compute=False)
+    assert ("horizon" in {step.name for step in found}) == wanted
+    step_runner.sort(found)
+    # The first server waits for nothing of it.
+    assert not any("horizon" in step.after for step in found)
+
+
 @pytest.mark.parametrize("fake_compute", [False, True])
 def test_nothing_but_the_virtual_environment_is_needed_first(fake_compute):
     found = steps.steps(fake_compute=fake_compute)
