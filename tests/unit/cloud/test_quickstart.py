@@ -69,16 +69,12 @@ def test_unexpected_words_are_refused(capsys, words, error):
         ([], {"action": quickstart.up}),
         (
             ["up"],
-            {"action": quickstart.up, **dict.fromkeys(parts.ALL, False)},
+            {"action": quickstart.up, **NO_PARTS},
         ),
         *(
             (
                 ["up", f"--{part}"],
-                {
-                    "action": quickstart.up,
-                    **dict.fromkeys(parts.ALL, False),
-                    part: True,
-                },
+                {"action": quickstart.up, **NO_PARTS, part: True},
             )
             for part in parts.ALL
         ),
