@@ -56,6 +56,9 @@ def up(**wanted: bool) -> None:
         settings.LOG.mkdir(exist_ok=True)
         step_runner.run(steps(fake_compute=bool(state.get("fake_compute"))))
     address = (settings.LOG / "step-server.log").read_text().split()[-1]
+    horizon = ""
+    if parts.has("horizon"):
+        horizon = f"\n  Horizon      {settings.HORIZON_URL} (domain Default)"
     print(
         f"""
 The cloud is up after {time.monotonic() - began:.0f} s. To use it:
@@ -71,12 +74,20 @@ floating IP, with the key pair of this cloud:
   ssh -i {settings.SSH_KEY} root@{address}
 
   users        admin and demo (env demo), also in {settings.CLOUDS_YAML}
-  APIs         {settings.AUTH_URL} and its catalog, on 127.0.0.1 only
+  APIs         {settings.AUTH_URL} and its catalog, on 127.0.0.1 only{horizon}
   networks     private 10.20.0.0/24 and fd20::/64; public {settings.PUBLIC_CIDR}
   servers      at most 10 of a project (its quota), and 16 VCPUs per CPU of this host
-  engine       {engine.host()}
+  engine       {engine.host()}{_stacks()}
   logs         {settings.LOG}"""
     )
+
+
+def _stacks() -> str:
+    """Return the line of the summary about Heat, if the cloud has it."""
+    if not parts.has("heat"):
+        return ""
+    template = settings.SOURCE / "doc/source/user/examples/stack.yaml"
+    return f"\n  stacks       openstack stack create --wait -t {template} web"
 
 
 def env(user: str) -> None:

@@ -13,15 +13,20 @@ from cloud.state import state
 USERS = ("admin", "demo")
 
 # "service" is shared by the services' users in Keystone; "metadata" is the secret
-# that Neutron's agent and Nova's metadata API share.
-PASSWORDS = ("database", "rabbitmq", "admin", "demo", "service", "metadata")
+# that Neutron's agent and Nova's metadata API share; "heat" encrypts credentials in
+# Heat's database, and must have 32 characters.
+PASSWORDS = ("database", "rabbitmq", "admin", "demo", "service", "metadata", "heat")
 
 
 def passwords() -> dict[str, str]:
-    """Return the cloud's passwords by name; the first call generates them."""
-    found = state.get("secrets")
-    if found is None:
-        found = {name: secrets.token_hex(12) for name in PASSWORDS}
+    """Return the cloud's passwords by name, and generate those that are missing.
+
+    An earlier version, which may have created the cloud, knew fewer of them.
+    """
+    found = state.get("secrets", {})
+    missing = [name for name in PASSWORDS if name not in found]
+    if missing:
+        found |= {name: secrets.token_hex(16) for name in missing}
         state.set("secrets", found)
     return found
 

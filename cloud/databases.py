@@ -23,6 +23,7 @@ NAMES = (
     "keystone",
     "placement",
     "glance",
+    "heat",
     "neutron",
     "nova_api",
     "nova_cell0",
@@ -87,6 +88,10 @@ def sync_placement() -> None:
 
 def sync_glance() -> None:
     _once_per_release("glance", lambda: _manage("glance", "db_sync"))
+
+
+def sync_heat() -> None:
+    _once_per_release("heat", lambda: _manage("heat", "db_sync"))
 
 
 def load_metadefs() -> None:

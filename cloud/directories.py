@@ -47,6 +47,8 @@ OWNERS = {
     DATA / "nova-fake": _NOVA,
     DATA / "fernet": _NOVA,
     DATA / "glance": _NOVA,
+    DATA / "horizon": _NOVA,
+    DATA / "horizon/sessions": _NOVA,
     DATA / "ovn": _NOVA,
     # nova-compute's privsep daemons, which may lack CAP_DAC_OVERRIDE, follow the links.
     VOLUMES: _NOVA_THROUGH,

@@ -15,6 +15,10 @@ ALL = {
     "gvisor": "also install gVisor (Debian's runsc), for servers of the flavor "
     "docker.small.gvisor; servers that run keep running, and the cloud keeps it until "
     "it is purged",
+    "heat": "also install Heat, which creates servers and networks from a template; "
+    "the cloud keeps it until it is purged",
+    "horizon": "also install Horizon, the dashboard, and serve it on 127.0.0.1; the "
+    "cloud keeps it until it is purged",
 }
 
 

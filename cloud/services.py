@@ -14,6 +14,7 @@ from dataclasses import field
 
 from cloud import databases
 from cloud import engine
+from cloud import horizon
 from cloud import open_vswitch
 from cloud import ovn
 from cloud import parts
@@ -76,8 +77,13 @@ class Service:
 
 def services() -> list[Service]:
     """Return all services of this cloud."""
-    found = [*infrastructure(), *openstack()]
-    return [*found, fake_compute()] if state.get("fake_compute") else found
+    return [
+        *infrastructure(),
+        *openstack(),
+        *(heat() if parts.has("heat") else []),
+        *([dashboard()] if parts.has("horizon") else []),
+        *([fake_compute()] if state.get("fake_compute") else []),
+    ]
 
 
 def infrastructure() -> list[Service]:
@@ -265,6 +271,36 @@ def openstack() -> list[Service]:
     ]
 
 
+def heat() -> list[Service]:
+    """Return Heat's services."""
+    files = ("heat/heat.conf",)
+    version = python_packages.heat_revision()
+    return [
+        api(
+            "heat-api",
+            "heat.wsgi.api",
+            {},
+            files,
+            version=version,
+            # Heat has no environment variable for the path of its configuration.
+            arguments=files[:1],
+        ),
+        worker("heat-engine", files, version=version),
+    ]
+
+
+def dashboard() -> Service:
+    """Return Horizon, which also serves its static files."""
+    return api(
+        "horizon",
+        "openstack_dashboard.wsgi",
+        {},
+        (horizon.SETTINGS,),
+        version=horizon.revision(),
+        options=f"--static-map /static={horizon.STATIC}",
+    )
+
+
 def fake_compute() -> Service:
     """Return a nova-compute with Nova's fake driver, for benchmarks."""
     files = ("nova/nova.conf", "nova/fake-compute.conf")
@@ -280,11 +316,13 @@ def api(
     version: str = "",
     processes: int = 1,
     arguments: Sequence[str] = (),
+    options: str = "",
 ) -> Service:
     """Return the service that runs a WSGI application in uWSGI.
 
     :param arguments: configuration files below ``settings.ETC`` that the application
         reads from its command line
+    :param options: more options of uWSGI
     """
     port = PORTS[name]
     return Service(
@@ -292,7 +330,8 @@ def api(
         f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
         f" --module {module}:application --procname-prefix {name}:"
         f" --processes {processes}"
-        + "".join(f" --pyargv=--config-file={ETC}/{name}" for name in arguments),
+        + "".join(f" --pyargv=--config-file={ETC}/{name}" for name in arguments)
+        + (f" {options}" if options else ""),
         functools.partial(probes.http_answers, port),
         user=settings.USER,
         port=port,

@@ -46,11 +46,14 @@ PORTS = {
     "nova-api": 8774,
     "nova-metadata": 8775,
     "nova-serialproxy": 6083,
+    "heat-api": 8004,
+    "horizon": 8080,
     "rabbitmq": 5679,
     "rabbitmq-dist": 25679,
     "epmd": 4379,
 }
 AUTH_URL = f"http://127.0.0.1:{PORTS['keystone']}/v3"
+HORIZON_URL = f"http://127.0.0.1:{PORTS['horizon']}/"
 
 INTEGRATION_BRIDGE = "br-int"
 PUBLIC_BRIDGE = "br-ex"

@@ -19,6 +19,7 @@ from cloud import databases
 from cloud import directories
 from cloud import engine
 from cloud import firewall
+from cloud import horizon
 from cloud import images
 from cloud import kernel_limits
 from cloud import open_vswitch
@@ -135,7 +136,30 @@ def steps(*, fake_compute: bool) -> list[Step]:
         # Volumes come last: the first server does not wait for them.
         Step("schema-cinder", "Database of cinder", databases.sync_cinder, ("server",)),
         Step("cinder", "Cinder", start_cinder, ("schema-cinder",)),
+        *(heat() if parts.has("heat") else []),
+        *([HORIZON] if parts.has("horizon") else []),
         *([FAKE_COMPUTE] if fake_compute else []),
+    ]
+
+
+def heat() -> list[Step]:
+    """Return the steps for Heat, which nothing else needs."""
+    return [
+        # After the project, whose installation uses the same environment.
+        Step("heat-pypi", "Heat from PyPI", python_packages.install_heat, ("project",)),
+        Step(
+            "schema-heat",
+            "Database of heat",
+            databases.sync_heat,
+            ("heat-pypi", "mariadb"),
+        ),
+        Step("heat-users", "Domain of stacks", resources("stacks"), ("users",)),
+        Step(
+            "heat",
+            "Heat",
+            start_heat,
+            ("schema-heat", "heat-users", "rabbitmq"),
+        ),
     ]
 
 
@@ -227,6 +251,19 @@ def start_compute() -> None:
 def start_cinder() -> None:
     start("cinder", "cinder-scheduler", "cinder-volume")()
     resources("volume-types")()
+
+
+def start_heat() -> None:
+    start("heat-api", "heat-engine")()
+    resources("heat-engine")()
+
+
+def start_horizon() -> None:
+    horizon.install()
+    start("horizon")()
+
+
+HORIZON = Step("horizon", "Horizon", start_horizon, ("project", "users"))
 
 
 def start_fake_compute() -> None:

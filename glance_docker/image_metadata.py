@@ -89,6 +89,7 @@ def described(image: Mapping[str, Any]) -> dict[str, str]:
         "docker_entrypoint": _json(config.get("Entrypoint")),
         "docker_cmd": _json(config.get("Cmd")),
         "docker_labels": _json(config.get("Labels")),
+        "docker_volumes": _json(sorted(config.get("Volumes") or ())),
     }
     return {
         name: value

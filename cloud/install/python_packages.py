@@ -27,6 +27,8 @@ TOOLS = ("supervisor==4.3.0", "setuptools>=77.0.3,<81", "bindep")
 
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
 TEMPEST = settings.SOURCE / "cloud/tempest/requirements.txt"
+HEAT = settings.SOURCE / "cloud/requirements-heat.txt"
+HORIZON = settings.SOURCE / "cloud/requirements-horizon.txt"
 
 _PROJECT_REQUIREMENTS = (
     "requirements.txt",
@@ -47,6 +49,7 @@ PROJECT_FILES = (
     "lib",
     "nova_docker",
     "nova_docker.pth",
+    "nova_docker_dashboard",
     "pyproject.toml",
     *_PROJECT_REQUIREMENTS,
     "setup.py",
@@ -86,6 +89,30 @@ def install_openstack() -> None:
         check=False,
     )
     state.set("openstack_revision", revision)
+
+
+def heat_revision() -> str:
+    """Return a hash that changes when Heat must be installed again."""
+    return digest([HEAT, CONSTRAINTS])
+
+
+def install_heat() -> None:
+    """Install Heat, which only ``./quickstart up --heat`` needs."""
+    if state.get("heat_revision") != heat_revision():
+        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={HEAT}")
+        state.set("heat_revision", heat_revision())
+
+
+def horizon_revision() -> str:
+    """Return a hash that changes when Horizon must be installed again."""
+    return digest([HORIZON, CONSTRAINTS])
+
+
+def install_horizon() -> None:
+    """Install Horizon, which only ``./quickstart up --horizon`` needs."""
+    if state.get("horizon_revision") != horizon_revision():
+        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={HORIZON}")
+        state.set("horizon_revision", horizon_revision())
 
 
 def install_tempest() -> None:

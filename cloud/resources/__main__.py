@@ -11,6 +11,7 @@ from cloud.resources import fake_compute
 from cloud.resources import identity
 from cloud.resources import image
 from cloud.resources import network
+from cloud.resources import orchestration
 from cloud.resources import server
 from cloud.resources import volume
 
@@ -21,6 +22,8 @@ PARTS = {
     "networks": network.create_networks,
     "flavors": compute.create_flavors,
     "compute": compute.wait_until_ready,
+    "stacks": orchestration.create_domain,
+    "heat-engine": orchestration.wait_until_ready,
     "server": server.boot_first_server,
     "volume-types": volume.create_types,
     "fake-compute": fake_compute.create,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from cloud import credentials
+from cloud import parts
 from cloud.resources.connection import connect
 from cloud.resources.connection import find_or_create
 from cloud.settings import PORTS
@@ -17,6 +18,7 @@ SERVICES = {
     "nova": ("compute", "nova-api", "/v2.1"),
     "cinder": ("block-storage", "cinder", "/v3"),
 }
+HEAT = {"heat": ("orchestration", "heat-api", "/v1/$(project_id)s")}
 
 
 def create_users() -> None:
@@ -27,7 +29,8 @@ def create_users() -> None:
     service = find_or_create(identity.find_project, identity.create_project, "service")
     if "service" not in roles:
         roles["service"] = identity.create_role(name="service")
-    for name, (kind, port, path) in SERVICES.items():
+    services = SERVICES | (HEAT if parts.has("heat") else {})
+    for name, (kind, port, path) in services.items():
         user = find_or_create(
             identity.find_user,
             identity.create_user,

@@ -13,7 +13,10 @@ import openstack
 import openstack.config
 import psutil
 
-QUICKSTART = pathlib.Path(__file__).parents[2] / "quickstart"
+ROOT = pathlib.Path(__file__).parents[2]
+QUICKSTART = ROOT / "quickstart"
+# What the user pages show
+EXAMPLES = ROOT / "doc/source/user/examples"
 
 
 def up(*options: str) -> None:
@@ -41,6 +44,29 @@ def environment() -> dict[str, str]:
 def directory() -> pathlib.Path:
     """Return the directory of the cloud's state."""
     return pathlib.Path(environment()["OS_CLIENT_CONFIG_FILE"]).parent
+
+
+def ssh(address: str, command: str) -> str | None:
+    """Run a command by SSH as root, with the key pair ``quickstart``.
+
+    :returns: its output, or None if it fails or the server does not answer
+    """
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": "5",
+        "IdentityFile": directory() / "quickstart.key",
+        "StrictHostKeyChecking": "no",
+        "UserKnownHostsFile": "/dev/null",
+    }
+    words = (word for pair in options.items() for word in ("-o", "{}={}".format(*pair)))
+    found = subprocess.run(
+        ["ssh", "-q", "-F", "/dev/null", *words, f"root@{address}", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return found.stdout if found.returncode == 0 else None
 
 
 def connect(user: str = "admin") -> Any:

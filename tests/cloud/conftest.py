@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import socket
@@ -142,6 +143,35 @@ class Volume:
         return VOLUMES / "devices" / f"volume-{self.id}"
 
 
+class OpenStackClient:
+    """Calls openstackclient as demo."""
+
+    def __init__(self, at_end: contextlib.ExitStack) -> None:
+        self._at_end = at_end
+
+    def __call__(self, command: str, *more: str) -> Any:
+        """Run a command; return its output, parsed if it is JSON.
+
+        :param more: words that may contain spaces
+        """
+        shell = 'eval "$("$0" env demo)" && exec openstack "$@"'
+        done = subprocess.run(
+            ["bash", "-c", shell, str(cloud.QUICKSTART), *command.split(), *more],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        with contextlib.suppress(json.JSONDecodeError):
+            return json.loads(done.stdout)
+        return done.stdout
+
+    def later(self, command: str, *more: str) -> None:
+        """Run a command when the test ends."""
+        self._at_end.callback(self, command, *more)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def the_cloud() -> None:
     cloud.up()
@@ -155,6 +185,12 @@ def admin(the_cloud: None) -> Any:
 @pytest.fixture(scope="session")
 def demo(the_cloud: None) -> Any:
     return cloud.connect("demo")
+
+
+@pytest.fixture
+def openstack(nothing_is_left: None) -> Iterator[OpenStackClient]:
+    with contextlib.ExitStack() as at_end:
+        yield OpenStackClient(at_end)
 
 
 @pytest.fixture(scope="session")

@@ -42,29 +42,12 @@ def pings(address):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def ssh(address, command):
-    """Run a command by SSH; returns its output, or None if that does not work."""
-    key = cloud.directory() / "quickstart.key"
-    options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
-    found = subprocess.run(
-        [
-            *("ssh", "-q", "-i", key, "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"),
-            *(word for option in options for word in ("-o", option)),
-            *(f"root@{address}", command),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout if found.returncode == 0 else None
-
-
 def test_a_server_answers_ping_and_ssh_at_its_floating_ip(boot, floating_ip):
     server = boot(images.DEBIAN, flavor=FLAVOR, key_name="quickstart")
     assert is_in_gvisor(server)
     address = floating_ip(server)
     assert eventually(lambda: pings(address))
-    version = eventually(lambda: ssh(address, "cat /proc/version"))
+    version = eventually(lambda: cloud.ssh(address, "cat /proc/version"))
     assert version == server.run("cat /proc/version")
     assert server.console()
 

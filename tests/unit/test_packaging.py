@@ -24,7 +24,8 @@ import nova_docker.driver
 
 ROOT = pathlib.Path(nova_docker.__file__).parent.parent
 
-# The requirements file of each package; docker_engine's is for the others, too.
+# The requirements file of each package that has one; docker_engine's is for the
+# others, too.
 FILES = {
     "docker_engine": "requirements.txt",
     "nova_docker": "requirements-compute.txt",
@@ -131,6 +132,13 @@ def test_every_requirement_is_imported(package):
     assert _required(FILES[package]) <= used
 
 
+def test_the_dashboard_needs_nothing_but_horizon_and_what_that_requires():
+    required = map(Requirement, metadata.requires("horizon"))
+    known = {"horizon", *(canonicalize_name(each.name) for each in required)}
+    imported = _imported("nova_docker_dashboard")
+    assert all(owners & known for owners in imported.values()), imported
+
+
 @pytest.mark.parametrize("extra", ["nova_docker", "glance_docker"])
 def test_an_extra_repeats_no_common_requirement(extra):
     assert not _required(FILES[extra]) & _required(FILES["docker_engine"])
@@ -158,5 +166,5 @@ def _imported(package):
     distributions = metadata.packages_distributions()
     return {
         name: {canonicalize_name(owner) for owner in distributions.get(name, ())}
-        for name in names - sys.stdlib_module_names - set(FILES)
+        for name in names - sys.stdlib_module_names - {*FILES, package}
     }

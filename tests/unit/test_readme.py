@@ -9,7 +9,13 @@ import re
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).parents[2]
-PACKAGES = ("cloud", "docker_engine", "glance_docker", "nova_docker")
+PACKAGES = (
+    "cloud",
+    "docker_engine",
+    "glance_docker",
+    "nova_docker",
+    "nova_docker_dashboard",
+)
 
 
 def named() -> Iterator[str]:

@@ -13,10 +13,12 @@ import pytest
 
 from cloud import __main__ as quickstart
 from cloud import operating
+from cloud import parts
 from cloud import settings
 
 ROOT = pathlib.Path(__file__).parents[3]
 
+NO_PARTS = dict.fromkeys(parts.ALL, False)
 VERBS = (
     "up",
     "status",
@@ -65,8 +67,17 @@ def test_unexpected_words_are_refused(capsys, words, error):
     ("words", "expected"),
     [
         ([], {"action": quickstart.up}),
-        (["up"], {"action": quickstart.up, "gvisor": False}),
-        (["up", "--gvisor"], {"action": quickstart.up, "gvisor": True}),
+        (
+            ["up"],
+            {"action": quickstart.up, **NO_PARTS},
+        ),
+        *(
+            (
+                ["up", f"--{part}"],
+                {"action": quickstart.up, **NO_PARTS, part: True},
+            )
+            for part in parts.ALL
+        ),
         (["status"], {"action": operating.status, "as_json": False}),
         (["status", "--json"], {"action": operating.status, "as_json": True}),
         (
@@ -133,7 +144,9 @@ def test_an_unknown_service_is_refused_with_those_that_exist(monkeypatch, verb):
         (["./quickstart", "st"], ["status"]),
         (["./quickstart", "logs", "glance-"], ["glance-docker-sync"]),
         (["./quickstart", "env", "d"], ["demo"]),
-        (["./quickstart", "up", ""], ["--gvisor"]),
+        (["./quickstart", "up", ""], [f"--{part}" for part in parts.ALL]),
+        (["./quickstart", "up", "--g"], ["--gvisor"]),
+        (["./quickstart", "up", "--hor"], ["--horizon"]),
     ],
 )
 def test_bash_completes_verbs_and_their_arguments(monkeypatch, capsys, line, expected):

@@ -47,3 +47,12 @@ def test_passwords_are_generated_once(tmp_path, monkeypatch):
     assert set(first) == set(credentials.PASSWORDS)
     assert credentials.passwords() == first
     assert State(tmp_path / "memory.json").get("secrets") == first
+
+
+def test_a_cloud_of_an_earlier_version_keeps_its_passwords(tmp_path, monkeypatch):
+    earlier = State(tmp_path / "memory.json")
+    earlier.set("secrets", {"database": "old"})
+    monkeypatch.setattr(credentials, "state", earlier)
+    found = credentials.passwords()
+    assert found.pop("database") == "old"
+    assert set(found) == set(credentials.PASSWORDS) - {"database"}

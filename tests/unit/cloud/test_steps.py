@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from cloud import parts
 from cloud import settings
 from cloud import step_runner
 from cloud import steps
@@ -29,6 +30,22 @@ def test_the_steps_of_up_form_a_graph_without_gaps_or_cycles(fake_compute):
     found = steps.steps(fake_compute=fake_compute)
     assert ("fake-compute" in {step.name for step in found}) == fake_compute
     step_runner.sort(found)
+
+
+@pytest.mark.parametrize("part", parts.ALL)
+def test_each_part_fits_into_the_graph(monkeypatch, part):
+    monkeypatch.setattr(parts, "has", lambda name: name == part)
+    step_runner.sort(steps.steps(fake_compute=False))
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_horizon_is_a_step_only_if_it_is_wanted(monkeypatch, wanted):
+    monkeypatch.setattr(steps.parts, "has", lambda part: wanted and part == "horizon")
+    found = steps.steps(fake_compute=False)
+    assert ("horizon" in {step.name for step in found}) == wanted
+    step_runner.sort(found)
+    # The first server waits for nothing of it.
+    assert not any("horizon" in step.after for step in found)
 
 
 @pytest.mark.parametrize("fake_compute", [False, True])

@@ -75,11 +75,13 @@ class TestProperties:
                 "Entrypoint": None,
                 "Cmd": ["echo", "grüße 🐳"],
                 "Labels": {"b": "🐳", "a": ""},
+                "Volumes": {"/b": {}, "/a": {}},
             },
         )
         assert "docker_entrypoint" not in found
         assert json.loads(found["docker_cmd"]) == ["echo", "grüße 🐳"]
         assert found["docker_labels"] == r'{"a": "", "b": "\ud83d\udc33"}'
+        assert found["docker_volumes"] == '["/a", "/b"]'
         assert found["docker_created"] == "2026-01-01T00:00:00Z"
         assert all(value.isascii() for value in found.values())
 
