@@ -17,7 +17,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Nova's default, and the properties of the engine's image
 NOT_INHERITED = (
     "cache_in_nova,bittorrent,docker_cmd,docker_created,docker_digest,docker_engine,"
-    "docker_entrypoint,docker_image_id,docker_labels,docker_serial,docker_tag"
+    "docker_entrypoint,docker_image_id,docker_labels,docker_serial,docker_tag,"
+    "docker_volumes"
 )
 
 # A program that records its name and arguments.
