@@ -32,6 +32,9 @@ def example(monkeypatch):
 def test_a_server_lives_its_life_in_the_sdks_hands(example):
     demo = example.connect()
     with contextlib.ExitStack() as later:
+        network = demo.create_network("sdk")
+        later.callback(demo.delete_network, network.id)
+        demo.create_subnet(network.id, cidr="10.78.0.0/24")
         server = example.create(demo, "sdk", images.DEBIAN)
         later.callback(example.delete, demo, server)
         assert server.status == "ACTIVE"
@@ -49,9 +52,6 @@ def test_a_server_lives_its_life_in_the_sdks_hands(example):
         ) as console:
             assert console.connected
 
-        network = demo.create_network("sdk")
-        later.callback(demo.delete_network, network.id)
-        demo.create_subnet(network.id, cidr="10.78.0.0/24")
         example.attach(demo, server, "sdk")
         assert eventually(
             lambda: "10.78.0." in ssh(address, "ip -4 address show dev eth1 || true")
