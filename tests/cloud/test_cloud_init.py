@@ -97,6 +97,19 @@ def test_a_nic_has_its_requested_tag(boot, demo):
     assert served(server)["devices"] == [device]
 
 
+def test_an_attached_volume_has_its_tag(volume, boot):
+    disk, server = volume(), boot()
+    server.user.compute.create_volume_attachment(
+        server.id, volume_id=disk.id, tag="database"
+    )
+    disk.until("in-use")
+    # Nova's metadata service keeps its answers for a while.
+    assert eventually(
+        lambda: [d for d in served(server)["devices"] if d["serial"] == disk.id],
+        interval=2,
+    )[0]["tags"] == ["database"]
+
+
 def test_an_attached_nic_has_its_tag_until_it_is_detached(boot, demo):
     server = boot()
     demo.compute.create_server_interface(
