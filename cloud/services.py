@@ -297,7 +297,9 @@ def dashboard() -> Service:
         {},
         (horizon.SETTINGS,),
         version=horizon.revision(),
-        options=f"--static-map /static={horizon.STATIC}",
+        # A browser keeps up to 6 connections open, some of them without a request.
+        # Such a connection blocks a thread for seconds, so that pages seem to hang.
+        options=f"--threads 16 --static-map /static={horizon.STATIC}",
     )
 
 

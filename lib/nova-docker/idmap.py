@@ -65,6 +65,16 @@ class Stage:
         """
         return self._shift(source, self._place(source))
 
+    def shift_mount(self, mount):
+        """Shift the source of a bind mount of an OCI spec."""
+        place = self.shift(mount["source"])
+        mount["source"] = place
+        # runc changes the flags of a read-only mount to those in the spec. In a user
+        # namespace the kernel refuses that if one of these is missing; elsewhere the
+        # mount would lose it.
+        kept = [flag for flag in mount_at(place)[0].split(",") if flag in MS_FLAGS]
+        mount["options"] = mount.get("options", []) + kept
+
     def shift_root(self, source):
         """Shift the root file system, as :meth:`shift` does."""
         return self._shift(source, source if self.userns is None else ROOT)

@@ -45,7 +45,7 @@ def join(spec, path):
             if mount["destination"] in ENGINE_FILES:
                 mount["source"] = stage.copy(mount["source"])
             elif is_bind(mount):
-                mount["source"] = stage.shift(mount["source"])
+                stage.shift_mount(mount)
         return stage
     finally:
         os.close(fd)

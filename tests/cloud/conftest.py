@@ -259,6 +259,7 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
     def create(
         image: str | None = images.BUSYBOX,
         *,
+        name: str = "test",
         flavor: str = "docker.tiny",
         networks: Any = None,
         until: str | None = "ACTIVE",
@@ -269,7 +270,7 @@ def boot(demo: Any, nothing_is_left: None) -> Iterator[Callable[..., Server]]:
             if networks is None:
                 networks = [{"uuid": demo.network.find_network("private").id}]
             existing = demo.compute.create_server(
-                name="test",
+                name=name,
                 image_id=image
                 and demo.image.find_image(image, ignore_missing=False).id,
                 flavor_id=demo.compute.find_flavor(flavor, ignore_missing=False).id,

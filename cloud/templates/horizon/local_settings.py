@@ -20,6 +20,14 @@ OPENSTACK_KEYSTONE_DEFAULT_ROLE = "member"
 CONSOLE_TYPE = "SERIAL"
 X_FRAME_OPTIONS = "SAMEORIGIN"
 
+# Servers have no other boot sources: a container cannot boot from a volume.
+LAUNCH_INSTANCE_DEFAULTS = {
+    "create_volume": False,
+    "hide_create_volume": True,
+    "disable_volume": True,
+    "disable_volume_snapshot": True,
+}
+
 # Users choose no theme: compressing a second one takes as long as the first.
 AVAILABLE_THEMES = [("default", "Default", "themes/default")]
 # `./quickstart up` collects and compresses the static files.

@@ -13,6 +13,7 @@ from nova import objects
 from nova.compute import vm_states
 from os_brick.initiator.connector import InitiatorConnector
 
+from nova_docker import config_drive
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.driver import CONF
@@ -20,6 +21,7 @@ from nova_docker.privsep import devices
 from nova_docker.privsep import loops as privileged_loops
 from tests import samples
 from tests.functional import loops
+from tests.functional.conftest import CONFIG_DRIVE
 from tests.unit.nova_docker import fake_volumes
 
 LEVELS = (isolation.USER, isolation.SHARED)
@@ -81,6 +83,13 @@ def test_a_running_server_gets_a_volume_and_loses_it(driver, boot, flavor, volum
     driver.detach_volume(None, connection_info, server.instance, "/dev/vdb")
     assert not has(server)
     assert server.pid == pid
+
+
+def test_no_device_can_be_opened_on_a_read_only_mount(boot, flavor, monkeypatch):
+    monkeypatch.setattr(config_drive, "_contents", lambda *args: CONFIG_DRIVE)
+    server = boot(flavor=flavor, config_drive="True")
+    flags = server.run("grep /seed/config_drive /proc/mounts").split()[3].split(",")
+    assert {"ro", "nodev"} <= set(flags)
 
 
 def test_data_moves_to_another_server(driver, boot, volume):

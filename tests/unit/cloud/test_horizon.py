@@ -43,6 +43,22 @@ def test_horizon_serves_this_machine_only(monkeypatch, local_settings):
     assert local_settings["DEBUG"] is False
 
 
+def test_idle_connections_of_a_browser_do_not_block_horizon():
+    words = services.dashboard().command.split()
+    per_host_in_browsers = 6
+    assert int(words[words.index("--threads") + 1]) > 2 * per_host_in_browsers
+
+
+def test_the_wizard_does_not_boot_a_server_from_a_volume(local_settings):
+    from openstack_dashboard import defaults
+
+    found = local_settings["LAUNCH_INSTANCE_DEFAULTS"]
+    # Horizon ignores names that it does not know.
+    assert found.keys() <= defaults.LAUNCH_INSTANCE_DEFAULTS.keys()
+    assert found["create_volume"] is False
+    assert found["disable_volume"] and found["disable_volume_snapshot"]
+
+
 def test_a_cloud_has_no_horizon_unless_it_is_wanted(monkeypatch):
     monkeypatch.setattr(parts, "has", lambda part: False)
     assert "horizon" not in {service.name for service in services.services()}
