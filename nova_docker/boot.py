@@ -69,12 +69,9 @@ class Boot:
         self._checked: set[tuple[str, ...]] = set()
         # UUIDs of deleted servers
         self._unanswering: set[str] = set()
-        # Only for NICs, which no container that does not answer can delay.
+        # Only for NICs, which no container that does not answer can delay. It is not
+        # shut down, because Nova ends operations after it has called cleanup_host().
         self._pool = futures.ThreadPoolExecutor(thread_name_prefix="docker")
-
-    def close(self) -> None:
-        """Wait for NICs that are being plugged or unplugged; accept no others."""
-        self._pool.shutdown()
 
     def check(
         self,

@@ -126,7 +126,6 @@ class DockerDriver(driver.ComputeDriver):
         self._reboots.stop()
         self._events.stop()
         self._consoles.stop()
-        self._boot.close()
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
         return [CONF.host]

@@ -325,9 +325,7 @@ def test_a_reboot_while_nova_compute_was_down_is_made_up_for(
     driver, make_driver, rebooting
 ):
     server = rebooting("sleep 1000 & wait")
-    # As cleanup_host() does, but the driver must still delete the server.
-    driver._reboots.stop()
-    driver._events.stop()
+    driver.cleanup_host("test-host")
     with contextlib.suppress(subprocess.CalledProcessError):
         server.run("busybox reboot -f")
     assert eventually(lambda: not server.inspect()["State"]["Running"])

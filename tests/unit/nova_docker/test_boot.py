@@ -122,9 +122,7 @@ def boot(client, host, images, nics, monkeypatch, tmp_path):
             "openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}'
         },
     )
-    made = Boot(client, host, images, nics)
-    yield made
-    made.close()
+    yield Boot(client, host, images, nics)
     CONF.clear_override("state_path")
 
 

@@ -126,6 +126,13 @@ def test_a_power_off_is_logged(driver, server, logged):
     assert logged() == ["Instance shutdown successfully after 0 seconds."]
 
 
+def test_nova_can_delete_servers_after_it_has_stopped_the_driver(driver, server):
+    """As it does with those whose deletion began before."""
+    driver.cleanup_host("host")
+    driver.destroy(None, server, samples.nics())
+    assert driver.list_instance_uuids() == []
+
+
 def test_a_destroy_is_logged(driver, server, logged):
     driver.destroy(None, server, samples.nics())
     assert logged() == ["Instance destroyed successfully."]
