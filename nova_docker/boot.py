@@ -31,6 +31,7 @@ from nova_docker.container import init as inits
 from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.container import naming
+from nova_docker.container import quota
 from nova_docker.container import spec
 from nova_docker.errors import EngineTimeout
 from nova_docker.guest import Guest
@@ -84,14 +85,15 @@ class Boot:
     ) -> None:
         """Refuse a server that cannot be a container, before anything is done for it.
 
-        :raises InvalidInput: for hardware or disks that a container cannot have, and
-            for isolation or an init that the host does not have
+        :raises InvalidInput: for hardware, disks or limits that a container cannot
+            have, and for isolation or an init that the host does not have
         :raises ImageUnacceptable: if the image's properties show that it cannot boot
         :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
         """
         unsupported.refuse(instance.flavor, image_meta)
         self._host.isolation.refuse(instance.flavor)
         disks.refuse(block_device_info, level_of(instance))
+        quota.refuse(instance.flavor, level_of(instance), self._host.disk_device)
         properties.command(image_meta)
         # The image may have another one, which is known when it is fetched.
         if init := properties.init(instance, image_meta):
@@ -216,6 +218,7 @@ class Boot:
                 limits={
                     **self._host.limits(instance.flavor, level),
                     **limits.storage(disk_gb),
+                    **quota.disk(instance.flavor, self._host.disk_device),
                 },
                 mounts=[*mounts, *image_volumes.placeholders(volume_paths, mounts)],
                 image_healthcheck=CONF.docker.image_healthcheck,

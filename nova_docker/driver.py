@@ -493,6 +493,7 @@ class DockerDriver(driver.ComputeDriver):
                 flavor,
                 dest,
                 disk_quota=self._host.disk_quota,
+                disk_device=self._host.disk_device,
                 level=self._guest(instance).namespaces().level,
             )
             with self._volumes.withdrawn(

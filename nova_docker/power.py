@@ -151,9 +151,11 @@ class Power:
         if stops:
             self.stop(instance, timeout)
         try:
+            self._nics.limit(instance, network_info, flavor)
             guest.limit(self._limits(flavor, found.level))
-        except exception.NovaException:
+        except Exception:
             with excutils.save_and_reraise_exception():
+                self._nics.limit(instance, network_info, instance.flavor)
                 if stops:
                     self.start(instance, network_info)
 

@@ -16,6 +16,8 @@ from typing import Any
 from nova import exception
 from nova import objects
 
+from nova_docker.container import quota
+
 # Image properties with this prefix describe hardware. The exceptions can be fulfilled:
 # Nova's scheduler has checked the first two, and the driver needs no guest agent.
 _IMAGE = "hw_"
@@ -27,7 +29,7 @@ _FULFILLED = {
 }
 _FIRMWARE = "os_secure_boot"
 
-# Extra specs that request hardware, and limits that the driver does not support yet
+# Extra specs that request hardware, or limits; the driver has some of the latter
 _EXTRA_SPECS = ("hw:", "os:secure_boot", "pci_passthrough:", "accel:", "quota:")
 
 # Values that request nothing
@@ -48,7 +50,11 @@ def refuse(flavor: objects.Flavor, image_meta: objects.ImageMeta) -> None:
 
 def _of_flavor(flavor: objects.Flavor) -> Iterable[str]:
     for name, value in sorted(flavor.extra_specs.items()):
-        if name.startswith(_EXTRA_SPECS) and _requested(value):
+        if (
+            name.startswith(_EXTRA_SPECS)
+            and name not in quota.NAMES
+            and _requested(value)
+        ):
             yield f"{name}={value} (flavor)"
 
 

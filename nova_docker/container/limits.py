@@ -7,10 +7,7 @@ from typing import Any
 
 from oslo_utils import units
 
-_CPU_PERIOD = 100_000  # microseconds: the kernel's default
-_SHARES_PER_VCPU = 1024
-_MAX_SHARES = 262_144  # the kernel's maximum
-
+from nova_docker.container import quota
 
 # The engine's runtime needs about ten threads to start a container.
 _FEWEST_PIDS = 32
@@ -51,6 +48,7 @@ def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
 
     :param flavor: ``memory_mb`` and ``swap`` are in MiB
     :param pids: maximum number of processes and threads
+    :raises InvalidInput: if :func:`quota.cpu` does
     :returns: part of HostConfig, and the body of POST /containers/{id}/update
     """
     memory = flavor.memory_mb * units.Mi
@@ -58,9 +56,7 @@ def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
         "Memory": memory,
         # The engine's value is the sum of memory and swap.
         "MemorySwap": memory + (flavor.swap or 0) * units.Mi,
-        "CpuShares": min(flavor.vcpus * _SHARES_PER_VCPU, _MAX_SHARES),
-        "CpuPeriod": _CPU_PERIOD,
-        "CpuQuota": flavor.vcpus * _CPU_PERIOD,
+        **quota.cpu(flavor),
         "PidsLimit": pids,
     }
 

@@ -27,6 +27,7 @@ from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.host import cgroup
 from nova_docker.host import cpu
+from nova_docker.host import disk
 from nova_docker.host import kernel
 from nova_docker.host.isolation import Isolation
 from nova_docker.storage.space import DiskSpace
@@ -122,6 +123,11 @@ class Host:
         return driver in _QUOTA_DRIVERS or (
             driver == "overlay2" and _has_project_quota(self._info["DockerRootDir"])
         )
+
+    @functools.cached_property
+    def disk_device(self) -> str | None:
+        """The block device below the engine's data, None if its I/O has no limits."""
+        return disk.device_of(self.data_root) if cgroup.limits_io() else None
 
     @property
     def checkpoints(self) -> bool:
@@ -298,12 +304,6 @@ def _program(name: str) -> str | None:
 
 def _has_project_quota(path: str) -> bool:
     """Return whether a directory is on a file system mounted with project quota."""
-    mounts = [
-        part
-        for part in psutil.disk_partitions(all=True)
-        if os.path.commonpath([path, part.mountpoint]) == part.mountpoint
-    ]
-    if not mounts:
-        return False
-    options = max(mounts, key=lambda part: len(part.mountpoint)).opts.split(",")
+    mount = disk.mount_of(path)
+    options = mount.opts.split(",") if mount else ()
     return "prjquota" in options or "pquota" in options

@@ -13,6 +13,7 @@ from nova import objects
 
 from nova_docker import unsupported
 from nova_docker.container import isolation
+from nova_docker.container import quota
 
 CONF = nova_conf.CONF
 
@@ -23,6 +24,7 @@ def refuse(
     dest: str,
     *,
     disk_quota: bool,
+    disk_device: str | None,
     level: str,
 ) -> None:
     """Refuse a resize that the driver cannot do.
@@ -30,11 +32,12 @@ def refuse(
     :param flavor: the new flavor
     :param dest: address of the destination, as ComputeDriver.get_host_ip_addr returns
     :param disk_quota: whether the engine limits the root disk
+    :param disk_device: the block device below the engine's data, None if there is none
     :param level: the server's, of :mod:`nova_docker.container.isolation`
     :raises MigrationPreCheckError: if the destination is another host
     :raises ResizeError: if a disk or the isolation would have to change
-    :raises InvalidInput: if :func:`unsupported.refuse` does, or the new flavor requests
-        an unknown isolation
+    :raises InvalidInput: if :func:`unsupported.refuse` or :func:`quota.refuse` does, or
+        the new flavor requests an unknown isolation
     """
     if dest != CONF.my_ip:
         raise exception.MigrationPreCheckError(
@@ -43,6 +46,8 @@ def refuse(
         )
     unsupported.refuse(flavor, instance.image_meta)
     isolation.refuse_change(instance.flavor, flavor, CONF.docker.isolation, level)
+    quota.refuse(flavor, level, disk_device)
+    quota.refuse_change(instance.flavor, flavor)
     old, new = instance.flavor.root_gb, flavor.root_gb
     if new < old:
         raise exception.ResizeError(

@@ -37,6 +37,7 @@ class Host:
     """A stand-in for :class:`nova_docker.host.host.Host`."""
 
     disk_quota = False
+    disk_device: str | None = None
     isolation = Isolation()
     missing_inits: typing.ClassVar[dict[str, str]] = {}
 
@@ -228,6 +229,15 @@ def test_the_root_disk_is_limited_if_the_engine_can(
     run(boot, instance)
     found = client.inspect_container(naming.name_of(instance.uuid))["HostConfig"]
     assert found.get("StorageOpt", {}).get("size") == limit
+
+
+def test_the_io_of_the_root_disk_is_limited(client, host, boot):
+    host.disk_device = "/dev/vda"
+    specs = {"quota:disk_read_iops_sec": "7"}
+    instance = samples.instance(flavor=samples.flavor(extra_specs=specs))
+    run(boot, instance)
+    found = client.inspect_container(naming.name_of(instance.uuid))["HostConfig"]
+    assert found["BlkioDeviceReadIOps"] == [{"Path": "/dev/vda", "Rate": 7}]
 
 
 @contextlib.contextmanager

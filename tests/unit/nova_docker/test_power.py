@@ -218,6 +218,15 @@ def test_a_limit_that_cannot_be_set_does_not_keep_nics_from_being_plugged(
     assert "Failed to limit the server to 1000 processes" in caplog.text
 
 
+def test_a_resize_that_is_refused_restores_the_limits_of_the_nics(server, mocker):
+    mocker.patch.object(server.client, "container_stats", side_effect=FAILED)
+    old, new = server.instance.flavor, samples.flavor(vcpus=2)
+    with pytest.raises(exception.NovaException):
+        server.power.limit(server.instance, [], new, 0)
+    limited = [call.args[2] for call in server.nics.limit.mock_calls]
+    assert limited == [new, old]
+
+
 def test_a_server_is_held_for_the_duration_of_a_snapshot(server):
     with server.power.held(server.instance):
         assert (server.status, server.connected) == ("paused", True)

@@ -49,7 +49,9 @@ def test_hardware_properties_of_an_image_are_refused_by_name(properties):
         {"os:secure_boot": "required"},
         {"pci_passthrough:alias": "gpu:1"},
         {"accel:device_profile": "fpga"},
-        {"quota:cpu_shares": "2048"},
+        {"quota:disk_total_bytes_sec": "1000"},
+        {"quota:disk_write_iops_sec": "1000"},
+        {"quota:memory_limit": "100"},
     ],
 )
 def test_hardware_extra_specs_of_a_flavor_are_refused_by_name(extra_specs):
@@ -78,6 +80,8 @@ def test_requests_that_a_container_fulfils_are_accepted():
         extra_specs={
             "hw:cpu_policy": "shared",
             "hw_rng:allowed": "True",
+            "quota:cpu_shares": "2048",
+            "quota:disk_total_iops_sec": "0",
             "trait:CUSTOM_FAST": "required",
             "resources:VCPU": "1",
         }
