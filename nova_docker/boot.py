@@ -32,6 +32,7 @@ from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.container import naming
 from nova_docker.container import quota
+from nova_docker.container import settings
 from nova_docker.container import spec
 from nova_docker.errors import EngineTimeout
 from nova_docker.guest import Guest
@@ -94,6 +95,8 @@ class Boot:
         self._host.isolation.refuse(instance.flavor)
         disks.refuse(block_device_info, level_of(instance))
         quota.refuse(instance.flavor, level_of(instance), self._host.disk_device)
+        settings.refuse(instance.flavor, level_of(instance))
+        properties.settings(instance, image_meta)
         properties.command(image_meta)
         # The image may have another one, which is known when it is fetched.
         if init := properties.init(instance, image_meta):
@@ -201,6 +204,8 @@ class Boot:
         :raises InstancePowerOnFailure: if the image has files that block the engine
         """
         image, init = self.fetch(context, instance, image_meta, level, rescue=rescue)
+        wanted = properties.settings(instance, image_meta)
+        mounts = [*mounts, *settings.in_memory(wanted)]
         addresses = network_info.fixed_ips() if network_info else []
         # The volumes of the image are part of the root file system.
         volume_paths = configuration.volumes(image)
@@ -219,7 +224,9 @@ class Boot:
                     **self._host.limits(instance.flavor, level),
                     **limits.storage(disk_gb),
                     **quota.disk(instance.flavor, self._host.disk_device),
+                    **settings.host_config(wanted),
                 },
+                read_only=wanted.read_only,
                 mounts=[*mounts, *image_volumes.placeholders(volume_paths, mounts)],
                 image_healthcheck=CONF.docker.image_healthcheck,
                 runtime=_runtime_of(level),

@@ -25,6 +25,7 @@ from docker_engine.client import DockerClient
 from nova_docker.container import init
 from nova_docker.container import isolation
 from nova_docker.container import limits
+from nova_docker.container import settings
 from nova_docker.host import cgroup
 from nova_docker.host import cpu
 from nova_docker.host import disk
@@ -218,7 +219,7 @@ class Host:
             flavor.memory_mb,
             budget=kernel.processes_of_servers(),
             servers_memory_mb=self._memory_mb * self._memory_ratio,
-            most=CONF.docker.pids_limit,
+            most=settings.pids(flavor, CONF.docker.pids_limit),
             gvisor=level == isolation.GVISOR,
         )
         return limits.limits(flavor, pids=pids)

@@ -14,6 +14,7 @@ from nova import objects
 from nova_docker import unsupported
 from nova_docker.container import isolation
 from nova_docker.container import quota
+from nova_docker.container import settings
 
 CONF = nova_conf.CONF
 
@@ -48,6 +49,8 @@ def refuse(
     isolation.refuse_change(instance.flavor, flavor, CONF.docker.isolation, level)
     quota.refuse(flavor, level, disk_device)
     quota.refuse_change(instance.flavor, flavor)
+    settings.refuse(flavor, level)
+    settings.refuse_change(instance.flavor, flavor)
     old, new = instance.flavor.root_gb, flavor.root_gb
     if new < old:
         raise exception.ResizeError(

@@ -240,6 +240,20 @@ def test_the_io_of_the_root_disk_is_limited(client, host, boot):
     assert found["BlkioDeviceReadIOps"] == [{"Path": "/dev/vda", "Rate": 7}]
 
 
+def test_a_server_is_set_up_as_its_flavor_and_its_image_say(client, boot):
+    specs = {"docker:tmpfs": "/run:8", "docker:ulimit_core": "0"}
+    instance = samples.instance(
+        flavor=samples.flavor(extra_specs=specs),
+        system_metadata={"image_os_read_only": "true"},
+    )
+    run(boot, instance)
+    found = client.inspect_container(naming.name_of(instance.uuid))
+    config = found["HostConfig"]
+    assert config["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
+    assert [mount["Target"] for mount in config["Mounts"]] == ["/run"]
+    assert "NOVA_READ_ONLY=1" in found["Config"]["Env"]
+
+
 @contextlib.contextmanager
 def ports_fail(*args):
     yield
@@ -351,6 +365,8 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
         ({}, {}, {"ephemerals": ["disk"]}, "InvalidInput"),
         ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
+        ({"extra_specs": {"docker:shm_size_mb": "x"}}, {}, {}, "InvalidInput"),
+        ({"extra_specs": {"quota:cpu_quota": "1"}}, {}, {}, "InvalidInput"),
         ({}, {"min_disk": 2}, {}, "FlavorDiskSmallerThanImage"),
     ],
 )
