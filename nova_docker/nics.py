@@ -240,7 +240,7 @@ class Nics:
             keep=gvisor,
             renew=(isolated or gvisor) and renew,
         )
-        if any(quota.rates(instance.flavor)):
+        if quota.sending(instance.flavor):
             self.limit(instance, network_info, instance.flavor)
         for vif in vifs:
             _switch(os_vif.plug, vif, info)
@@ -286,12 +286,10 @@ class Nics:
 
         A NIC that does not exist is left out: plugging it applies its limits.
         """
-        found = quota.rates(flavor)
         network.shape(
             naming.name_of(instance.uuid),
             [_host_dev(vif) for vif in network_info or []],
-            inbound=_shapers(found.inbound),
-            outbound=_shapers(found.outbound),
+            _shapers(quota.sending(flavor)),
         )
 
     def detach(self, instance: objects.Instance, vif: model.VIF) -> None:

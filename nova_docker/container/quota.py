@@ -43,19 +43,16 @@ _DISK = {
 }
 _MAX = {_CPU_PERIOD_SPEC: 1_000_000, _CPU_SHARES: _MAX_SHARES}
 _MIN = {_CPU_PERIOD_SPEC: 1_000, _CPU_QUOTA: 1_000, _CPU_SHARES: 2}
-_DIRECTIONS = ("inbound", "outbound")
-_VIF = [
-    f"quota:vif_{direction}_{value}"
-    for direction in _DIRECTIONS
-    for value in ("average", "peak", "burst")
-]
+# What a server receives is shaped at the host's end of its NIC, where Open vSwitch
+# removes any shaper that is not its own when it adds the port.
+_VIF = [f"quota:vif_outbound_{value}" for value in ("average", "peak", "burst")]
 
 #: The extra specs that this module knows
 NAMES = frozenset([_CPU_SHARES, _CPU_PERIOD_SPEC, _CPU_QUOTA, *_DISK, *_VIF])
 
 
 class Rate(NamedTuple):
-    """A limit on one direction of a NIC.
+    """A limit on what a NIC sends.
 
     :ivar average: bytes per second
     :ivar peak: bytes per second during a burst, 0 for no limit of its own
@@ -67,13 +64,6 @@ class Rate(NamedTuple):
     peak: int
     burst: int
     queue: int
-
-
-class Rates(NamedTuple):
-    """The limits of each NIC of a server; None for no limit."""
-
-    inbound: Rate | None
-    outbound: Rate | None
 
 
 def cpu(flavor: Any) -> dict[str, int]:
@@ -112,22 +102,15 @@ def disk(flavor: Any, device: str | None) -> dict[str, Any]:
     return {key: [{"Path": device, "Rate": rate}] for key, rate in limits.items()}
 
 
-def rates(flavor: Any) -> Rates:
-    """Return the limits on each NIC.
+def sending(flavor: Any) -> Rate | None:
+    """Return the limit on what each NIC sends, None for no limit.
 
-    As in libvirt, averages and peaks are in kB/s and bursts in KiB, and *inbound* is
-    what the server receives.
+    As in libvirt, averages and peaks are in kB/s and bursts in KiB.
 
     :raises InvalidInput: if a value is malformed
     """
-    return Rates(*(_rate(flavor, direction) for direction in _DIRECTIONS))
-
-
-def _rate(flavor: Any, direction: str) -> Rate | None:
-    name = f"quota:vif_{direction}"
-    average, peak, burst = (
-        _value(flavor, f"{name}_{value}") for value in ("average", "peak", "burst")
-    )
+    name = "quota:vif_outbound"
+    average, peak, burst = (_value(flavor, spec) for spec in _VIF)
     if not average:
         if peak or burst:
             raise _malformed(f"{name}_peak and {name}_burst need {name}_average")
@@ -159,11 +142,7 @@ def refuse(flavor: Any, level: str, device: str | None) -> None:
     """
     cpu(flavor)
     disk(flavor, device)
-    if (
-        rates(flavor).outbound
-        and level == isolation.USER
-        and isolation.has_net_admin(flavor)
-    ):
+    if sending(flavor) and level == isolation.USER and isolation.has_net_admin(flavor):
         raise exception.InvalidInput(
             reason="the flavor's quota:vif_outbound_* needs docker:net_admin=false or "
             "another docker:isolation: root in the server could remove the limit; use "

@@ -42,8 +42,7 @@ _LOOPBACK = 1  # interface index in every namespace
 # The kernel's names of the features that `ethtool -K … tx off` switches off on a veth.
 _TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
 
-# Handles of qdiscs. Open vSwitch takes one with the handle 1: for its own, and leaves
-# all others in place.
+# Handles of qdiscs
 _SHAPERS = (0x6E6F0000, 0x6E700000)
 
 _HOST_USERNS = "/proc/thread-self/ns/user"
@@ -145,22 +144,15 @@ def join_bridge(device: str, bridge: str) -> None:
 
 @netns_admin.entrypoint
 def shape(
-    netns: str,
-    devices: Sequence[str],
-    *,
-    inbound: Sequence[Mapping[str, int]],
-    outbound: Sequence[Mapping[str, int]],
+    netns: str, devices: Sequence[str], shapers: Sequence[Mapping[str, int]]
 ) -> None:
-    """Limit the rates of a namespace's NICs; those that do not exist are left out.
+    """Limit what a namespace's NICs send; those that do not exist are left out.
 
-    Both ends shape what they send: what a server receives is limited outside of its
-    reach, and before the virtual switch sees what it sends. Open vSwitch receives
-    from the host end before its ingress qdisc would act, and replaces that qdisc.
+    It is shaped at the NIC itself. Open vSwitch receives from the host end before an
+    ingress qdisc there would act, and replaces that qdisc.
 
     :param devices: the NICs' ends on the host
-    :param inbound: arguments of TBF for what the server receives; each shaper feeds
-        the one before; empty for no limit
-    :param outbound: for what the server sends
+    :param shapers: arguments of TBF; each feeds the one before; empty for no limit
     """
     with netns_names.opened(netns) as found, IPRoute() as host:
         if found is None:
@@ -170,12 +162,11 @@ def shape(
             with _unless_gone():
                 [link] = host.link("get", ifname=device)
                 if _is_in(host, link, found):
-                    _shape(host, link["index"], inbound)
                     peers.append(link.get("link"))
     with netns_names.inside(netns), IPRoute() as inner:
         for index in peers:
             with _unless_gone():
-                _shape(inner, index, outbound)
+                _shape(inner, index, shapers)
 
 
 @netns_admin.entrypoint

@@ -6,10 +6,8 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import time
 
 import pytest
-from nova import exception
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -56,31 +54,6 @@ def elsewhere():
     for process in started:
         process.kill()
         process.wait()
-
-
-@attack(
-    "More of the network than the flavor allows",
-    tried="Root removes all shapers and queues of its NIC, gives it another name and "
-    "sets it down and up",
-    held_by="What a server receives is shaped at the host's end of the NIC; what it "
-    "sends has limits only in flavors that take NET_ADMIN away",
-)
-def test_root_in_a_server_cannot_remove_the_limits_of_its_nic(boot):
-    specs = {"quota:vif_inbound_average": "500", "quota:vif_inbound_burst": "32"}
-    server = boot(flavor=samples.flavor(extra_specs=specs))
-    other = boot()
-    server.as_root("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
-    ip(server, "link set eth0 down")
-    ip(server, "link set eth0 name mine")
-    ip(server, "link set mine up")
-    other.run("head -c 1048576 /dev/zero > /file; httpd -p 80 -h /")
-    fetch = "printf 'GET /file HTTP/1.0\\r\\n\\r\\n' | nc -w 20 192.0.2.11 80 | wc -c"
-    began = time.monotonic()
-    assert int(server.run(fetch)) > 2**20
-    assert time.monotonic() - began > 1.7
-    sending = {"quota:vif_outbound_average": "500"}
-    with pytest.raises(exception.InvalidInput, match="docker:net_admin=false"):
-        boot(flavor=samples.flavor(extra_specs=sending))
 
 
 def ip(server, command):

@@ -52,6 +52,7 @@ def test_hardware_properties_of_an_image_are_refused_by_name(properties):
         {"quota:disk_total_bytes_sec": "1000"},
         {"quota:disk_write_iops_sec": "1000"},
         {"quota:memory_limit": "100"},
+        {"quota:vif_inbound_average": "1000"},
     ],
 )
 def test_hardware_extra_specs_of_a_flavor_are_refused_by_name(extra_specs):
