@@ -31,6 +31,7 @@ from nova_docker.container import init as inits
 from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.container import naming
+from nova_docker.container import pinning
 from nova_docker.container import quota
 from nova_docker.container import settings
 from nova_docker.container import spec
@@ -92,6 +93,7 @@ class Boot:
         :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
         """
         unsupported.refuse(instance.flavor, image_meta)
+        pinning.refuse(instance.flavor, image_meta, instance.numa_topology)
         self._host.isolation.refuse(instance.flavor)
         disks.refuse(block_device_info, level_of(instance))
         quota.refuse(instance.flavor, level_of(instance), self._host.disk_device)
@@ -221,7 +223,7 @@ class Boot:
                 level=level,
                 init=init,
                 limits={
-                    **self._host.limits(instance.flavor, level),
+                    **self._host.limits(instance.flavor, level, instance.numa_topology),
                     **limits.storage(disk_gb),
                     **quota.disk(instance.flavor, self._host.disk_device),
                     **settings.host_config(wanted),

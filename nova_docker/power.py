@@ -27,6 +27,7 @@ from docker_engine.client import DockerClient
 from nova_docker import frozen
 from nova_docker.container import isolation
 from nova_docker.container import naming
+from nova_docker.container import pinning
 from nova_docker.guest import Guest
 from nova_docker.guest import Namespaces
 from nova_docker.nics import Nics
@@ -53,7 +54,7 @@ class Power:
         self,
         client: DockerClient,
         nics: Nics,
-        limits: Callable[[Any, str], dict[str, Any]],
+        limits: Callable[[Any, str, Any], dict[str, Any]],
     ) -> None:
         """
         :param limits: :meth:`nova_docker.host.host.Host.limits`
@@ -89,7 +90,7 @@ class Power:
         allocation ratio, which Nova tells the driver only later.
         """
         name = naming.name_of(instance.uuid)
-        wanted = self._limits(instance.flavor, level)["PidsLimit"]
+        wanted = self._limits(instance.flavor, level, None)["PidsLimit"]
         try:
             found = self._client.inspect_container(name, timeout=_CALL_SECONDS)
             current = found["HostConfig"].get("PidsLimit") or -1
@@ -152,7 +153,8 @@ class Power:
             self.stop(instance, timeout)
         try:
             self._nics.limit(instance, network_info, flavor)
-            guest.limit(self._limits(flavor, found.level))
+            topology = pinning.topology_of(instance, flavor)
+            guest.limit(self._limits(flavor, found.level, topology))
         except Exception:
             with excutils.save_and_reraise_exception():
                 self._nics.limit(instance, network_info, instance.flavor)

@@ -13,6 +13,7 @@ from nova import objects
 
 from nova_docker import unsupported
 from nova_docker.container import isolation
+from nova_docker.container import pinning
 from nova_docker.container import quota
 from nova_docker.container import settings
 
@@ -46,6 +47,7 @@ def refuse(
             f"{dest} is another host; set [DEFAULT]allow_resize_to_same_host"
         )
     unsupported.refuse(flavor, instance.image_meta)
+    pinning.refuse(flavor, instance.image_meta, pinning.topology_of(instance, flavor))
     isolation.refuse_change(instance.flavor, flavor, CONF.docker.isolation, level)
     quota.refuse(flavor, level, disk_device)
     quota.refuse_change(instance.flavor, flavor)

@@ -41,7 +41,7 @@ class Host:
     isolation = Isolation()
     missing_inits: typing.ClassVar[dict[str, str]] = {}
 
-    def limits(self, flavor, level):
+    def limits(self, flavor, level, topology):
         return {"PidsLimit": 256 if level == isolation.GVISOR else 100}
 
 

@@ -44,7 +44,7 @@ class Server:
         self.client.create_container(self.name, {"Image": "image", "Labels": {}})
         self.client.start_container(self.name)
 
-    def _limits_of(self, flavor, level):
+    def _limits_of(self, flavor, level, topology):
         return {**self.limits, "PidsLimit": 256} if level == GVISOR else self.limits
 
     def _connect(self, connected):

@@ -90,5 +90,10 @@ def test_a_larger_ephemeral_disk_is_refused(refuse):
 
 
 def test_a_flavor_that_no_container_can_have_is_refused(refuse):
-    with pytest.raises(exception.InvalidInput, match="hw:cpu_policy=dedicated"):
+    with pytest.raises(exception.InvalidInput, match="hw:numa_nodes=2"):
+        refuse({}, {"extra_specs": {"hw:numa_nodes": "2"}})
+
+
+def test_dedicated_cpus_that_nova_has_not_chosen_are_refused(refuse):
+    with pytest.raises(exception.InvalidInput, match="hw:cpu_policy=dedicated needs"):
         refuse({}, {"extra_specs": {"hw:cpu_policy": "dedicated"}})
