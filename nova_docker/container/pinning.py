@@ -86,9 +86,7 @@ def refuse(
 
 
 def _dedicated(topology: objects.InstanceNUMATopology) -> set[int]:
-    return {
-        cpu for cell in topology.cells for cpu in (cell.cpu_pinning or {}).values()
-    }
+    return {cpu for cell in topology.cells for cpu in (cell.cpu_pinning or {}).values()}
 
 
 def _cpuset(cpus: Collection[int], nodes: Collection[int]) -> dict[str, str]:

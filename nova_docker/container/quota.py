@@ -92,7 +92,7 @@ def disk(flavor: Any, device: str | None) -> dict[str, Any]:
     :param device: the block device below the engine's data, None if there is none
     :raises InvalidInput: if a value is malformed, or there is no device to limit
     """
-    limits = {_DISK[name]: rate for name in _DISK if (rate := _value(flavor, name))}
+    limits = reads(flavor)
     if limits and device is None:
         raise exception.InvalidInput(
             reason="this host cannot limit disk I/O as the flavor's quota:disk_* "
@@ -100,6 +100,14 @@ def disk(flavor: Any, device: str | None) -> dict[str, Any]:
             "kernel has no I/O throttling; use another flavor or host"
         )
     return {key: [{"Path": device, "Rate": rate}] for key, rate in limits.items()}
+
+
+def reads(flavor: Any) -> dict[str, int]:
+    """Return the limits on reading each disk and volume, by their keys in HostConfig.
+
+    :raises InvalidInput: if a value is malformed
+    """
+    return {_DISK[name]: rate for name in _DISK if (rate := _value(flavor, name))}
 
 
 def sending(flavor: Any) -> Rate | None:

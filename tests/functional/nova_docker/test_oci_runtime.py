@@ -681,6 +681,23 @@ def test_a_server_gets_the_devices_that_are_recorded(runtime, namespace, node):
     assert one["source"] != two["source"]
 
 
+def test_devices_have_the_limits_of_the_root_disk(runtime, namespace, node):
+    node("vdb", 1)
+    node("vdc", 2)
+    made = spec(f"NOVA_NETNS={namespace}")
+    limit = {"major": 8, "minor": 0, "rate": 7}
+    made["linux"]["resources"] = {"blockIO": {"throttleReadIOPSDevice": [limit]}}
+    code, error, _ = runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    assert code == 0, error
+    assert created(runtime)["linux"]["resources"]["blockIO"] == {
+        "throttleReadIOPSDevice": [
+            limit,
+            {"major": 240, "minor": 1, "rate": 7},
+            {"major": 240, "minor": 2, "rate": 7},
+        ]
+    }
+
+
 def test_gvisor_starts_no_server_with_devices(runtime, namespace, node):
     node("vdb", 1)
     made = spec(f"NOVA_NETNS={namespace}", "NOVA_ISOLATION=gvisor")

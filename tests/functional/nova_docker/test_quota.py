@@ -13,6 +13,7 @@ from nova import exception
 
 from nova_docker.driver import CONF
 from tests import samples
+from tests.functional import loops
 
 RATE = 500  # kB/s
 LEVELS = {
@@ -99,6 +100,43 @@ def test_disk_limits_stay_when_a_server_starts_again(driver, boot):
     driver.power_off(server.instance)
     driver.power_on(None, server.instance, server.network_info)
     assert re.search("7$", kernels())
+
+
+@pytest.fixture
+def volume(tmp_path):
+    with loops.made(tmp_path / "volume") as made:
+        yield made
+
+
+READ_VOLUME = "dd if=/dev/vdb of=/dev/null bs=256k count=8 iflag=direct 2>&1"
+
+
+def throttle(server, volume):
+    """Return a server's limit on reading a volume, as the kernel has it."""
+    limits = cgroup_file(server, "blkio", "blkio.throttle.read_bps_device", "io.max")
+    [found] = [line for line in limits.splitlines() if line.startswith(volume.number)]
+    return found
+
+
+@pytest.mark.parametrize("level", ["user", "shared"])
+def test_reads_of_a_volume_are_limited(driver, boot, volume, level):
+    limited = flavor(LEVELS[level], disk_read_bytes_sec=2**20)
+    server = boot(flavor=limited)
+    driver.attach_volume(None, volume.connection_info(), server.instance, "/dev/vdb")
+    assert "1048576" in throttle(server, volume)
+    assert 1.5 <= seconds(lambda: server.run(READ_VOLUME)) < 5
+    driver.power_off(server.instance)
+    attached = loops.info(volume.mapping("/dev/vdb"))
+    driver.power_on(None, server.instance, server.network_info, attached)
+    assert "1048576" in throttle(server, volume)
+    assert 1.5 <= seconds(lambda: server.run(READ_VOLUME)) < 5
+    driver.detach_volume(None, volume.connection_info(), server.instance, "/dev/vdb")
+
+
+def test_a_volume_of_a_flavor_without_a_limit_is_read_at_once(driver, boot, volume):
+    server = boot(block_device_info=loops.info(volume.mapping("/dev/vdb")))
+    assert seconds(lambda: server.run(READ_VOLUME)) < 1
+    driver.detach_volume(None, volume.connection_info(), server.instance, "/dev/vdb")
 
 
 def transfer(sender, receiver, address):
