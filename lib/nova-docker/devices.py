@@ -32,7 +32,7 @@ def forbid_others(spec, stage):
     spec["root"]["path"] = stage.shift_root(spec["root"]["path"])
     for mount in spec.get("mounts", []):
         if userns.is_bind(mount):
-            mount["source"] = stage.shift(mount["source"])
+            userns.shift(mount, stage)
 
 
 def add(spec, nodes, stage):

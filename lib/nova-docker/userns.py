@@ -45,10 +45,22 @@ def join(spec, path):
             if mount["destination"] in ENGINE_FILES:
                 mount["source"] = stage.copy(mount["source"])
             elif is_bind(mount):
-                mount["source"] = stage.shift(mount["source"])
+                shift(mount, stage)
         return stage
     finally:
         os.close(fd)
+
+
+def shift(mount, stage):
+    """Let a mount of the OCI spec take its files from the stage.
+
+    The stage forbids devices. If runc before 1.2 makes the mount read-only, it removes
+    the flags that it does not know of, which the kernel refuses in a user namespace.
+    """
+    mount["source"] = stage.shift(mount["source"])
+    flags = idmap.mount_at(mount["source"])[0].split(",")
+    kept = [flag for flag in ("ro", *idmap.MS_FLAGS) if flag in flags]
+    mount["options"] = [*mount.get("options", ()), *kept]
 
 
 def limit_ping_groups(linux):

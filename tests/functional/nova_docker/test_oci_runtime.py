@@ -172,17 +172,14 @@ def share(namespace):
 def test_what_is_mounted_for_a_server_is_bound_and_nothing_else(
     runtime, namespace, share
 ):
-    source = share("data")
+    share("data")
     share("interrupted", mount=False)
     made = spec(f"NOVA_NETNS={namespace}")
     runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
     [added] = created(runtime)["mounts"][len(MOUNTS) :]
-    assert added == {
-        "type": "bind",
-        "source": source,
-        "destination": "/mnt/shares/data",
-        "options": ["bind", "rprivate", "nosuid", "nodev"],
-    }
+    assert added["source"].startswith("/run/nova-docker/stage/")
+    assert added["destination"] == "/mnt/shares/data"
+    assert {"bind", "rprivate", "nosuid", "nodev"} <= set(added["options"])
 
 
 def test_a_server_does_not_start_with_a_share_that_nova_cannot_have_named(
