@@ -89,6 +89,19 @@ def test_a_resize_moves_a_running_server(driver, boot):
     assert server.pid == process
 
 
+def test_servers_that_run_already_keep_to_the_shared_cpus(make_driver, boot):
+    CONF.clear_override("cpu_shared_set", "compute")
+    CONF.clear_override("cpu_dedicated_set", "compute")
+    server = boot()
+    process = server.pid
+    assert allowed(server)[0] == f"{SHARED}-{DEDICATED}"
+    CONF.set_override("cpu_shared_set", str(SHARED), "compute")
+    CONF.set_override("cpu_dedicated_set", str(DEDICATED), "compute")
+    make_driver().plug_vifs(server.instance, server.network_info)
+    assert allowed(server) == (str(SHARED), "0")
+    assert server.pid == process
+
+
 def test_a_server_for_which_nova_has_chosen_no_cpu_is_refused(boot):
     with pytest.raises(exception.InvalidInput, match="cpu_dedicated_set"):
         boot(flavor=flavor("dedicated"))
