@@ -38,7 +38,8 @@ _MAX_LINKS = 10
 # Each costs a call. Servers of earlier versions have a volume for each that their image
 # declares, and no version limited that.
 _MAX_MOUNTS = 2 * configuration.MAX_VOLUMES + 8
-# With VOLUMES_IN_ROOT, a tmpfs elsewhere stands for a volume of the image.
+# With VOLUMES_IN_ROOT, a tmpfs elsewhere stands for a volume of the image, unless the
+# flavor gives it a size.
 _KERNEL_DIRECTORIES = ("/dev", "/proc", "/sys")
 
 # Bits of Go's FileMode: a regular file has none of them.
@@ -127,11 +128,17 @@ def _mounted(found: Mapping[str, Any]) -> list[str]:
     :param found: the response of GET /containers/{id}/json
     """
     left_out = VOLUMES_IN_ROOT in (found["Config"]["Env"] or ())
+    in_memory = {
+        mount["Target"]
+        for mount in found["HostConfig"].get("Mounts") or ()
+        if mount.get("TmpfsOptions")
+    }
     return [
         mount["Destination"]
         for mount in found["Mounts"]
         if not left_out
         or mount["Type"] != "tmpfs"
+        or mount["Destination"] in in_memory
         or any(is_below(mount["Destination"], top) for top in _KERNEL_DIRECTORIES)
     ]
 

@@ -31,6 +31,9 @@ from nova_docker.container import init as inits
 from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.container import naming
+from nova_docker.container import pinning
+from nova_docker.container import quota
+from nova_docker.container import settings
 from nova_docker.container import spec
 from nova_docker.errors import EngineTimeout
 from nova_docker.guest import Guest
@@ -81,14 +84,18 @@ class Boot:
     ) -> None:
         """Refuse a server that cannot be a container, before anything is done for it.
 
-        :raises InvalidInput: for hardware or disks that a container cannot have, and
-            for isolation or an init that the host does not have
+        :raises InvalidInput: for hardware, disks or limits that a container cannot
+            have, and for isolation or an init that the host does not have
         :raises ImageUnacceptable: if the image's properties show that it cannot boot
         :raises FlavorDiskSmallerThanImage: if the image does not fit the root disk
         """
         unsupported.refuse(instance.flavor, image_meta)
+        pinning.refuse(instance.flavor, image_meta, instance.numa_topology)
         self._host.isolation.refuse(instance.flavor)
         disks.refuse(block_device_info, level_of(instance))
+        quota.refuse(instance.flavor, level_of(instance), self._host.disk_device)
+        settings.refuse(instance.flavor, level_of(instance))
+        properties.settings(instance, image_meta)
         properties.command(image_meta)
         # The image may have another one, which is known when it is fetched.
         if init := properties.init(instance, image_meta):
@@ -196,6 +203,8 @@ class Boot:
         :raises InstancePowerOnFailure: if the image has files that block the engine
         """
         image, init = self.fetch(context, instance, image_meta, level, rescue=rescue)
+        wanted = properties.settings(instance, image_meta)
+        mounts = [*mounts, *settings.in_memory(wanted)]
         addresses = network_info.fixed_ips() if network_info else []
         # The volumes of the image are part of the root file system.
         volume_paths = configuration.volumes(image)
@@ -211,9 +220,12 @@ class Boot:
                 level=level,
                 init=init,
                 limits={
-                    **self._host.limits(instance.flavor, level),
+                    **self._host.limits(instance.flavor, level, instance.numa_topology),
                     **limits.storage(disk_gb),
+                    **quota.disk(instance.flavor, self._host.disk_device),
+                    **settings.host_config(wanted),
                 },
+                read_only=wanted.read_only,
                 mounts=[*mounts, *image_volumes.placeholders(volume_paths, mounts)],
                 image_healthcheck=CONF.docker.image_healthcheck,
                 runtime=_runtime_of(level),

@@ -71,6 +71,7 @@ class DockerDriver(driver.ComputeDriver):
         # Nova's API attaches shares only to hosts with the traits of these two, which
         # are named after what libvirt needs for it.
         "supports_mem_backing_file": True,
+        "supports_pcpus": True,
         "supports_tagged_attach_interface": True,
         "supports_tagged_attach_volume": True,
         "supports_trusted_certs": True,
@@ -492,6 +493,7 @@ class DockerDriver(driver.ComputeDriver):
                 flavor,
                 dest,
                 disk_quota=self._host.disk_quota,
+                disk_device=self._host.disk_device,
                 level=self._guest(instance).namespaces().level,
             )
             with self._volumes.withdrawn(

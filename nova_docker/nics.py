@@ -38,6 +38,7 @@ from nova_docker import id_ranges
 from nova_docker import ovn
 from nova_docker.container import isolation
 from nova_docker.container import naming
+from nova_docker.container import quota
 from nova_docker.privsep import network
 from nova_docker.privsep import userns
 
@@ -125,6 +126,20 @@ def nameservers(network_info: model.NetworkInfo) -> list[str]:
 
 def _host_dev(vif: model.VIF) -> str:
     return vif["devname"] or ("nic" + vif["id"])[: model.NIC_NAME_LEN]
+
+
+def _shapers(rate: quota.Rate | None) -> list[dict[str, int]]:
+    """Return the arguments of the kernel's shapers, each of which feeds the one before.
+
+    The first one keeps the average, with a bucket for bursts, and the second the peak.
+    """
+    if rate is None:
+        return []
+    shapers = [{"rate": rate.average, "burst": rate.burst, "limit": rate.queue}]
+    if rate.peak:
+        bucket = min(rate.burst, quota.MIN_BUCKET)
+        shapers.append({"rate": rate.peak, "burst": bucket, "limit": rate.queue})
+    return shapers
 
 
 def _addresses(vif: model.VIF) -> list[tuple[str, int]]:
@@ -225,6 +240,8 @@ class Nics:
             keep=gvisor,
             renew=(isolated or gvisor) and renew,
         )
+        if quota.sending(instance.flavor):
+            self.limit(instance, network_info, instance.flavor)
         for vif in vifs:
             _switch(os_vif.plug, vif, info)
             if isinstance(vif, osvif.VIFBridge):
@@ -261,6 +278,19 @@ class Nics:
             raise exception.InterfaceAttachFailed(
                 instance_uuid=instance.uuid
             ) from error
+
+    def limit(
+        self, instance: objects.Instance, network_info: Any, flavor: objects.Flavor
+    ) -> None:
+        """Give a server's NICs the limits of a flavor, or no limits.
+
+        A NIC that does not exist is left out: plugging it applies its limits.
+        """
+        network.shape(
+            naming.name_of(instance.uuid),
+            [_host_dev(vif) for vif in network_info or []],
+            _shapers(quota.sending(flavor)),
+        )
 
     def detach(self, instance: objects.Instance, vif: model.VIF) -> None:
         """Remove a NIC, or whatever exists of it.

@@ -26,7 +26,9 @@ from docker_engine import errors
 from docker_engine.client import DockerClient
 from nova_docker import frozen
 from nova_docker.container import isolation
+from nova_docker.container import limits
 from nova_docker.container import naming
+from nova_docker.container import pinning
 from nova_docker.guest import Guest
 from nova_docker.guest import Namespaces
 from nova_docker.nics import Nics
@@ -53,20 +55,20 @@ class Power:
         self,
         client: DockerClient,
         nics: Nics,
-        limits: Callable[[Any, str], dict[str, Any]],
+        limits_of: Callable[[Any, str, Any], dict[str, Any]],
     ) -> None:
         """
-        :param limits: :meth:`nova_docker.host.host.Host.limits`
+        :param limits_of: :meth:`nova_docker.host.host.Host.limits`
         """
         self._client = client
         self._nics = nics
-        self._limits = limits
+        self._limits = limits_of
 
     def plug(self, instance: objects.Instance, network_info: Any) -> None:
         """Plug a server's NICs, connected if it runs. Serves ComputeDriver.plug_vifs.
 
         Nova calls it for every server of the host when nova-compute starts. A server of
-        an earlier release gets the limit of processes that its flavor has now.
+        an earlier release or configuration gets the limits that it lacks.
 
         :raises VirtualInterfacePlugException: if a NIC cannot be plugged
         """
@@ -80,27 +82,22 @@ class Power:
         )
         # gVisor has read its limits when it started.
         if not (found.level == isolation.GVISOR and found.in_use):
-            self._limit_processes(instance, found.level)
+            self._renew_limits(instance, found.level)
 
-    def _limit_processes(self, instance: objects.Instance, level: str) -> None:
-        """Lower a server's limit of processes to its flavor's; log a failure.
-
-        It is never raised: what it was may be lower because Placement has a higher
-        allocation ratio, which Nova tells the driver only later.
-        """
+    def _renew_limits(self, instance: objects.Instance, level: str) -> None:
+        """Give a server the limits that it lacks; log a failure."""
         name = naming.name_of(instance.uuid)
-        wanted = self._limits(instance.flavor, level)["PidsLimit"]
+        wanted = self._limits(instance.flavor, level, instance.numa_topology)
         try:
             found = self._client.inspect_container(name, timeout=_CALL_SECONDS)
-            current = found["HostConfig"].get("PidsLimit") or -1
-            if not 0 < current <= wanted:
-                self._client.update_container(name, {"PidsLimit": wanted})
+            if lacking := limits.lacking(found["HostConfig"], wanted):
+                self._client.update_container(name, lacking)
         except errors.ContainerNotFound:
             pass
         except errors.DockerError as error:
             LOG.warning(
-                "Failed to limit the server to %d processes; a hard reboot does: %s",
-                wanted,
+                "Failed to limit the server's processes and CPUs; a hard reboot does: "
+                "%s",
                 error,
                 instance=instance,
             )
@@ -151,9 +148,12 @@ class Power:
         if stops:
             self.stop(instance, timeout)
         try:
-            guest.limit(self._limits(flavor, found.level))
-        except exception.NovaException:
+            self._nics.limit(instance, network_info, flavor)
+            topology = pinning.topology_of(instance, flavor)
+            guest.limit(self._limits(flavor, found.level, topology))
+        except Exception:
             with excutils.save_and_reraise_exception():
+                self._nics.limit(instance, network_info, instance.flavor)
                 if stops:
                     self.start(instance, network_info)
 

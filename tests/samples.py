@@ -52,6 +52,8 @@ def instance(**values: Any) -> objects.Instance:
             "config_drive": "",
             "launched_at": None,
             "trusted_certs": None,
+            "numa_topology": None,
+            "migration_context": None,
             "os_type": None,
             "key_data": None,
         }

@@ -72,8 +72,9 @@ class Stage:
         # runc changes the flags of a read-only mount to those in the spec. In a user
         # namespace the kernel refuses that if one of these is missing; elsewhere the
         # mount would lose it.
-        kept = [flag for flag in mount_at(place)[0].split(",") if flag in MS_FLAGS]
-        mount["options"] = mount.get("options", []) + kept
+        flags = mount_at(place)[0].split(",")
+        kept = [flag for flag in ("ro", *MS_FLAGS) if flag in flags]
+        mount["options"] = [*mount.get("options", ()), *kept]
 
     def shift_root(self, source):
         """Shift the root file system, as :meth:`shift` does."""

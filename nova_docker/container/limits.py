@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from oslo_utils import units
 
-_CPU_PERIOD = 100_000  # microseconds: the kernel's default
-_SHARES_PER_VCPU = 1024
-_MAX_SHARES = 262_144  # the kernel's maximum
+from nova_docker.container import quota
 
+_PIDS = "PidsLimit"
+_CPUSET = ("CpusetCpus", "CpusetMems")
 
 # The engine's runtime needs about ten threads to start a container.
 _FEWEST_PIDS = 32
@@ -51,6 +52,7 @@ def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
 
     :param flavor: ``memory_mb`` and ``swap`` are in MiB
     :param pids: maximum number of processes and threads
+    :raises InvalidInput: if :func:`quota.cpu` does
     :returns: part of HostConfig, and the body of POST /containers/{id}/update
     """
     memory = flavor.memory_mb * units.Mi
@@ -58,10 +60,8 @@ def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
         "Memory": memory,
         # The engine's value is the sum of memory and swap.
         "MemorySwap": memory + (flavor.swap or 0) * units.Mi,
-        "CpuShares": min(flavor.vcpus * _SHARES_PER_VCPU, _MAX_SHARES),
-        "CpuPeriod": _CPU_PERIOD,
-        "CpuQuota": flavor.vcpus * _CPU_PERIOD,
-        "PidsLimit": pids,
+        **quota.cpu(flavor),
+        _PIDS: pids,
     }
 
 
@@ -71,3 +71,19 @@ def storage(disk_gb: int) -> dict[str, Any]:
     :param disk_gb: GiB, 0 for no limit
     """
     return {"StorageOpt": {"size": f"{disk_gb}G"}} if disk_gb else {}
+
+
+def lacking(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the limits that a server of an earlier release or configuration lacks.
+
+    Those of the number of processes and of the CPUs protect other servers. The former
+    is only lowered: it may be lower because Placement has a higher allocation ratio,
+    which Nova tells the driver only after it has started.
+
+    :param found: the container's HostConfig
+    :param wanted: as :meth:`nova_docker.host.host.Host.limits` returns them
+    """
+    names = {name for name in _CPUSET if found.get(name) != wanted.get(name)}
+    if not 0 < (found.get(_PIDS) or -1) <= wanted[_PIDS]:
+        names.add(_PIDS)
+    return {name: wanted[name] for name in names if name in wanted}

@@ -20,8 +20,16 @@ _ENGINE_NETWORK = "NOVA_ENGINE_NETWORK"
 _ROOT_VOLUMES = "NOVA_ROOT_VOLUMES"
 _ISOLATION = "NOVA_ISOLATION"
 _INIT = "NOVA_INIT"
+_READ_ONLY = "NOVA_READ_ONLY"
 #: Variables of one server, which an image made from it must not inherit
-OWN_ENVIRONMENT = (_NETNS, _ENGINE_NETWORK, _ROOT_VOLUMES, _ISOLATION, _INIT)
+OWN_ENVIRONMENT = (
+    _NETNS,
+    _ENGINE_NETWORK,
+    _ROOT_VOLUMES,
+    _ISOLATION,
+    _INIT,
+    _READ_ONLY,
+)
 #: With this variable, the runtime leaves out the mounts that stand for volumes
 VOLUMES_IN_ROOT = f"{_ROOT_VOLUMES}=1"
 
@@ -41,6 +49,7 @@ def specification(
     level: str,
     init: str = inits.NONE,
     limits: Mapping[str, Any],
+    read_only: bool = False,
     mounts: Sequence[Mapping[str, Any]] = (),
     image_healthcheck: bool = False,
     runtime: str,
@@ -55,6 +64,7 @@ def specification(
     :param level: as :func:`nova_docker.container.isolation.level_of` returns it
     :param init: as :func:`nova_docker.container.init.of_image` returns it
     :param limits: as :mod:`nova_docker.container.limits` returns them
+    :param read_only: whether the root file system is
     :param mounts: as :mod:`nova_docker.storage.mounts` returns them
     :param image_healthcheck: whether the engine runs the image's health check
     :raises ImageUnacceptable: if :func:`properties.command` does
@@ -68,6 +78,7 @@ def specification(
         VOLUMES_IN_ROOT,
         f"{_ISOLATION}={level}",
         f"{_INIT}={inits.SYSTEMD if init == inits.SYSTEMD else ''}",
+        f"{_READ_ONLY}={int(read_only)}",
         _PRODUCT,
     ]
     body: dict[str, Any] = {

@@ -55,6 +55,14 @@ def why_no_hot_devices(info: Mapping[str, Any]) -> str | None:
     return None
 
 
+def limits_io() -> bool:
+    """Return whether the kernel limits the I/O of control groups by block device."""
+    v2 = ROOT / "cgroup.controllers"
+    if v2.exists():
+        return "io" in v2.read_text().split()
+    return (ROOT / "blkio/blkio.throttle.read_bps_device").exists()
+
+
 def stats(pid: int) -> dict[str, Any]:
     """Return a process's control group's usage: the sections for memory and CPU.
 

@@ -25,9 +25,13 @@ from docker_engine.client import DockerClient
 from nova_docker.container import init
 from nova_docker.container import isolation
 from nova_docker.container import limits
+from nova_docker.container import pinning
+from nova_docker.container import settings
 from nova_docker.host import cgroup
 from nova_docker.host import cpu
+from nova_docker.host import disk
 from nova_docker.host import kernel
+from nova_docker.host import numa
 from nova_docker.host.isolation import Isolation
 from nova_docker.storage.space import DiskSpace
 
@@ -62,8 +66,8 @@ class Host:
 
         :param runtime: name of the OCI runtime that must be registered
         :raises NovaException: if the engine is unreachable, denies access, is too old
-            or does not have the runtime, or if the host cannot isolate servers as
-            configured
+            or does not have the runtime, or if the host cannot isolate servers, or
+            divide its CPUs, as configured
         """
         try:
             self._info = self._client.info()
@@ -78,6 +82,7 @@ class Host:
                 "set [docker]runtime to the name under which it is registered"
             )
         self.isolation.connect(self._info, self._info["Runtimes"][runtime])
+        numa.cpu_sets()
         if not self.disk_quota:
             LOG.warning(
                 "The Docker engine's storage driver %s cannot limit the size of root "
@@ -122,6 +127,11 @@ class Host:
         return driver in _QUOTA_DRIVERS or (
             driver == "overlay2" and _has_project_quota(self._info["DockerRootDir"])
         )
+
+    @functools.cached_property
+    def disk_device(self) -> str | None:
+        """The block device below the engine's data, None if its I/O has no limits."""
+        return disk.device_of(self.data_root) if cgroup.limits_io() else None
 
     @property
     def checkpoints(self) -> bool:
@@ -181,8 +191,9 @@ class Host:
         """Return what ComputeDriver.get_available_resource does, in MiB and GiB."""
         memory = psutil.virtual_memory()
         disk = self._disk()
+        sets = numa.cpu_sets()
         return {
-            "vcpus": self._info["NCPU"],
+            "vcpus": len(sets.shared) if sets.configured else self._info["NCPU"],
             "memory_mb": self._memory_mb,
             "local_gb": disk.total // units.Gi,
             # Nova's resource tracker adds up what servers use.
@@ -199,23 +210,32 @@ class Host:
             "supported_instances": [
                 (self.architecture, fields.HVType.DOCKER, fields.VMMode.EXE)
             ],
-            "numa_topology": None,
+            "numa_topology": numa.topology(sets)._to_json(),
         }
 
-    def limits(self, flavor: Any, level: str) -> dict[str, Any]:
+    def limits(self, flavor: Any, level: str, topology: Any = None) -> dict[str, Any]:
         """Return a flavor's limits on this host, except that of the root disk.
 
         :param level: the server's, of :mod:`nova_docker.container.isolation`
-        :returns: as :func:`nova_docker.container.limits.limits` returns them
+        :param topology: what Nova has chosen for a server with dedicated CPUs
+        :returns: as :func:`nova_docker.container.limits.limits` returns them, with the
+            CPUs on which the server runs if the configuration divides them
         """
         pids = limits.pids(
             flavor.memory_mb,
             budget=kernel.processes_of_servers(),
             servers_memory_mb=self._memory_mb * self._memory_ratio,
-            most=CONF.docker.pids_limit,
+            most=settings.pids(flavor, CONF.docker.pids_limit),
             gvisor=level == isolation.GVISOR,
         )
-        return limits.limits(flavor, pids=pids)
+        return limits.limits(flavor, pids=pids) | self._cpuset(topology)
+
+    def _cpuset(self, topology: Any) -> dict[str, str]:
+        sets = numa.cpu_sets()
+        if not sets.configured:
+            return {}
+        shared = {cell.id: cell.cpuset for cell in numa.topology(sets).cells}
+        return pinning.pinned(topology, shared) or pinning.floating(sets.shared, shared)
 
     def inventory(self, ratios: dict[str, float], disk_reserved: int) -> dict[str, Any]:
         """Return the host's inventory for Placement, by resource class.
@@ -226,8 +246,11 @@ class Host:
         :param disk_reserved: GiB that are not available to servers
         """
         self._memory_ratio = ratios[orc.MEMORY_MB]
+        sets = numa.cpu_sets()
+        vcpus = len(sets.shared) if sets.configured else self._info["NCPU"]
         amounts = {
-            orc.VCPU: (self._info["NCPU"], CONF.reserved_host_cpus),
+            orc.VCPU: (vcpus, CONF.reserved_host_cpus),
+            orc.PCPU: (len(sets.dedicated), 0),
             orc.MEMORY_MB: (self._memory_mb, CONF.reserved_host_memory_mb),
             orc.DISK_GB: (self._disk().total // units.Gi, disk_reserved),
         }
@@ -237,7 +260,8 @@ class Host:
                 "min_unit": 1,
                 "max_unit": total,
                 "step_size": 1,
-                "allocation_ratio": ratios[resource],
+                # Nobody shares a dedicated CPU.
+                "allocation_ratio": ratios.get(resource, 1.0),
                 "reserved": reserved,
             }
             for resource, (total, reserved) in amounts.items()
@@ -298,12 +322,6 @@ def _program(name: str) -> str | None:
 
 def _has_project_quota(path: str) -> bool:
     """Return whether a directory is on a file system mounted with project quota."""
-    mounts = [
-        part
-        for part in psutil.disk_partitions(all=True)
-        if os.path.commonpath([path, part.mountpoint]) == part.mountpoint
-    ]
-    if not mounts:
-        return False
-    options = max(mounts, key=lambda part: len(part.mountpoint)).opts.split(",")
+    mount = disk.mount_of(path)
+    options = mount.opts.split(",") if mount else ()
     return "prjquota" in options or "pquota" in options

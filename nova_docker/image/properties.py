@@ -9,6 +9,9 @@ from nova import exception
 from nova import objects
 
 from nova_docker.container.init import INITS
+from nova_docker.container.settings import Settings
+from nova_docker.container.settings import lessened
+from nova_docker.container.settings import of
 
 _INIT = "os_init"
 
@@ -31,18 +34,41 @@ def command(image_meta: objects.ImageMeta) -> list[str] | None:
         ) from error
 
 
-def init(instance: objects.Instance, image_meta: objects.ImageMeta) -> str | None:
-    """Return the init in the property ``os_init``.
+def own(
+    instance: objects.Instance, image_meta: objects.ImageMeta, name: str
+) -> str | None:
+    """Return a property that Nova does not know, None if the image has none.
 
     Nova passes only the properties that it knows itself to a driver, and stores the
     others of a server's image with the server; those of a rescue image it drops.
+    """
+    if image_meta.id != instance.image_ref:
+        return None
+    value: str | None = instance.system_metadata.get(f"image_{name}")
+    return value
+
+
+def settings(instance: objects.Instance, image_meta: objects.ImageMeta) -> Settings:
+    """Return what a server is set up with: what its flavor has, or less.
+
+    The properties are ``os_read_only`` and ``os_shm_size_mb``.
+
+    :raises InvalidInput: if the flavor's settings are malformed
+    :raises ImageUnacceptable: if a property is malformed or asks for more
+    """
+    read_only, shm_mb = (
+        own(instance, image_meta, name) for name in ("os_read_only", "os_shm_size_mb")
+    )
+    return lessened(of(instance.flavor), image_meta.id, read_only, shm_mb)
+
+
+def init(instance: objects.Instance, image_meta: objects.ImageMeta) -> str | None:
+    """Return the init in the property ``os_init``.
 
     :returns: one of :data:`nova_docker.container.init.INITS`, None if there is none
     :raises ImageUnacceptable: if there is no such init
     """
-    if image_meta.id != instance.image_ref:
-        return None
-    value = instance.system_metadata.get(f"image_{_INIT}")
+    value = own(instance, image_meta, _INIT)
     if value and value not in INITS:
         raise exception.ImageUnacceptable(
             image_id=image_meta.id,

@@ -13,6 +13,9 @@ from nova import objects
 
 from nova_docker import unsupported
 from nova_docker.container import isolation
+from nova_docker.container import pinning
+from nova_docker.container import quota
+from nova_docker.container import settings
 
 CONF = nova_conf.CONF
 
@@ -23,6 +26,7 @@ def refuse(
     dest: str,
     *,
     disk_quota: bool,
+    disk_device: str | None,
     level: str,
 ) -> None:
     """Refuse a resize that the driver cannot do.
@@ -30,11 +34,12 @@ def refuse(
     :param flavor: the new flavor
     :param dest: address of the destination, as ComputeDriver.get_host_ip_addr returns
     :param disk_quota: whether the engine limits the root disk
+    :param disk_device: the block device below the engine's data, None if there is none
     :param level: the server's, of :mod:`nova_docker.container.isolation`
     :raises MigrationPreCheckError: if the destination is another host
     :raises ResizeError: if a disk or the isolation would have to change
-    :raises InvalidInput: if :func:`unsupported.refuse` does, or the new flavor requests
-        an unknown isolation
+    :raises InvalidInput: if :func:`unsupported.refuse` or :func:`quota.refuse` does, or
+        the new flavor requests an unknown isolation
     """
     if dest != CONF.my_ip:
         raise exception.MigrationPreCheckError(
@@ -42,7 +47,12 @@ def refuse(
             f"{dest} is another host; set [DEFAULT]allow_resize_to_same_host"
         )
     unsupported.refuse(flavor, instance.image_meta)
+    pinning.refuse(flavor, instance.image_meta, pinning.topology_of(instance, flavor))
     isolation.refuse_change(instance.flavor, flavor, CONF.docker.isolation, level)
+    quota.refuse(flavor, level, disk_device)
+    quota.refuse_change(instance.flavor, flavor)
+    settings.refuse(flavor, level)
+    settings.refuse_change(instance.flavor, flavor)
     old, new = instance.flavor.root_gb, flavor.root_gb
     if new < old:
         raise exception.ResizeError(

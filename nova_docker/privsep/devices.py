@@ -20,6 +20,7 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterator
+from collections.abc import Mapping
 
 from nova_docker.privsep import child
 from nova_docker.privsep import mount_api
@@ -28,13 +29,19 @@ from nova_docker.privsep.contexts import devices_admin
 
 # The OCI runtime reads it.
 _DIRECTORY = pathlib.Path("/run/nova-docker/devices")
-_CGROUPS = pathlib.Path("/sys/fs/cgroup/devices")
+# Of version 1: with version 2, no server that runs gets a device.
+_CGROUPS = pathlib.Path("/sys/fs/cgroup")
 _PROC = pathlib.Path("/proc")
 _BLOCK = pathlib.Path("/sys/dev/block")
 
 _READ_WRITE, _READ_ONLY = 0o600, 0o400
 _UMOUNT_NOFOLLOW = 8
 _MOST_USERS = 5
+# By the keys of HostConfig, which the engine writes for other devices
+_THROTTLES = {
+    "BlkioDeviceReadBps": "blkio.throttle.read_bps_device",
+    "BlkioDeviceReadIOps": "blkio.throttle.read_iops_device",
+}
 _PIECE = 4 << 20  # bytes
 
 
@@ -95,11 +102,14 @@ def owners(number: str) -> list[str]:
 
 
 @devices_admin.entrypoint
-def insert(server: str, device: str, pid: int, container: str) -> None:
+def insert(
+    server: str, device: str, pid: int, container: str, limits: Mapping[str, int]
+) -> None:
     """Give a device that is recorded to a server that runs, unless it has it.
 
     :param pid: of its first process
     :param container: the engine's id of its container
+    :param limits: as :func:`nova_docker.container.quota.reads` returns them
     :raises ProcessLookupError: if that is no process of the container, or no longer
     :raises FileExistsError: if something else has the name in the server
     :raises OSError: if the kernel refuses
@@ -117,6 +127,7 @@ def insert(server: str, device: str, pid: int, container: str) -> None:
         )
         access = "r" if found.st_mode & 0o777 == _READ_ONLY else "rw"
         number = _number(found.st_rdev)
+        _limit(process, number, limits)
         _change_group(process, "allow", number, access)
         try:
             with _closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
@@ -244,26 +255,49 @@ def _process(pid: int, container: str) -> Iterator[int]:
         raise gone from None
     with _closing(fd):
         # The kernel tells the host's view: the server has no influence on the path.
-        if container not in _group(fd):
+        if container not in _group(fd, "devices"):
             raise gone
         yield fd
 
 
-def _group(process: int) -> str:
-    """Return a process's device cgroup; with cgroup v2, its only one."""
+def _group(process: int, controller: str) -> str:
+    """Return a process's cgroup of a controller; with cgroup v2, its only one."""
     fd = os.open("cgroup", os.O_RDONLY, dir_fd=process)
     with os.fdopen(fd) as lines:
         found: dict[str, str] = {}
         for line in lines:
             _, controllers, path = line.rstrip("\n").split(":", 2)
             found |= dict.fromkeys(controllers.split(","), path)
-    return found.get("devices") or found.get("", "")
+    return found.get(controller) or found.get("", "")
 
 
 def _change_group(process: int, verb: str, number: str, access: str = "rwm") -> None:
     """Allow or deny the processes of a server to open a device."""
-    file = _CGROUPS / _group(process).lstrip("/") / f"devices.{verb}"
-    file.write_text(f"b {number} {access}")
+    _write(process, "devices", f"devices.{verb}", f"b {number} {access}")
+
+
+def _limit(process: int, number: str, limits: Mapping[str, int]) -> None:
+    """Limit what the processes of a server read from a device.
+
+    It keeps the limits when it loses the device, which may be on the same disk as
+    another one.
+    """
+    for key, rate in limits.items():
+        _write(process, "blkio", _THROTTLES[key], f"{_disk_of(number)} {rate}")
+
+
+def _disk_of(number: str) -> str:
+    """Return the number of the whole disk of a device: the kernel limits no parts."""
+    found = (_BLOCK / number).resolve()
+    if (found / "partition").exists():
+        return (found.parent / "dev").read_text().strip()
+    return number
+
+
+def _write(process: int, controller: str, name: str, text: str) -> None:
+    """Write to a file of a process's control group."""
+    group = _group(process, controller).lstrip("/")
+    (_CGROUPS / controller / group / name).write_text(text)
 
 
 # What follows runs in a child, which makes system calls only.

@@ -29,6 +29,7 @@ from pyroute2 import IPRoute
 from pyroute2 import netns as pr2_netns
 from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import TC_H_ROOT
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
 
 from nova_docker.privsep import child
@@ -40,6 +41,9 @@ _LOOPBACK = 1  # interface index in every namespace
 
 # The kernel's names of the features that `ethtool -K … tx off` switches off on a veth.
 _TX_CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-sctp")
+
+# Handles of qdiscs
+_SHAPERS = (0x6E6F0000, 0x6E700000)
 
 _HOST_USERNS = "/proc/thread-self/ns/user"
 _DEVICES = "/sys/class/net"
@@ -136,6 +140,33 @@ def join_bridge(device: str, bridge: str) -> None:
     with IPRoute() as host:
         master = host.link_lookup(ifname=bridge)[0]
         host.link("set", ifname=device, master=master)
+
+
+@netns_admin.entrypoint
+def shape(
+    netns: str, devices: Sequence[str], shapers: Sequence[Mapping[str, int]]
+) -> None:
+    """Limit what a namespace's NICs send; those that do not exist are left out.
+
+    It is shaped at the NIC itself. Open vSwitch receives from the host end before an
+    ingress qdisc there would act, and replaces that qdisc.
+
+    :param devices: the NICs' ends on the host
+    :param shapers: arguments of TBF; each feeds the one before; empty for no limit
+    """
+    with netns_names.opened(netns) as found, IPRoute() as host:
+        if found is None:
+            return
+        peers = []
+        for device in devices:
+            with _unless_gone():
+                [link] = host.link("get", ifname=device)
+                if _is_in(host, link, found):
+                    peers.append(link.get("link"))
+    with netns_names.inside(netns), IPRoute() as inner:
+        for index in peers:
+            with _unless_gone():
+                _shape(inner, index, shapers)
 
 
 @netns_admin.entrypoint
@@ -236,6 +267,18 @@ def _unless_gone() -> Iterator[None]:
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
+
+
+def _shape(space: IPRoute, index: int, shapers: Sequence[Mapping[str, int]]) -> None:
+    """Replace what shapes the traffic that a device sends."""
+    # Deleting what is not there is an error of its own, EINVAL or ENOENT.
+    with contextlib.suppress(NetlinkError):
+        space.tc("del", index=index, parent=TC_H_ROOT)
+    parent = TC_H_ROOT
+    for handle, shaper in zip(_SHAPERS, shapers, strict=False):
+        space.tc("add", "tbf", index, handle=handle, parent=parent, **shaper)
+        # The only class of a TBF
+        parent = handle | 1
 
 
 def _set_host_ends(netns: str, state: str) -> None:

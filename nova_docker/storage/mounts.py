@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from oslo_utils import units
+
 Mount = dict[str, Any]
 
 
@@ -32,6 +34,21 @@ def left_out(target: str) -> Mount:
     :param target: absolute path in the container
     """
     return {"Type": "tmpfs", "Target": target}
+
+
+def in_memory(target: str, size_mb: int) -> Mount:
+    """Return a mount of a file system in the server's memory.
+
+    The size tells it from :func:`left_out`.
+
+    :param target: absolute path in the container
+    :param size_mb: in MiB
+    """
+    return {
+        "Type": "tmpfs",
+        "Target": target,
+        "TmpfsOptions": {"SizeBytes": size_mb * units.Mi, "Mode": 0o1777},
+    }
 
 
 def existing_volume(name: str, target: str) -> Mount:

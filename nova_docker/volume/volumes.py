@@ -25,6 +25,7 @@ from oslo_utils import excutils
 from docker_engine.client import DockerClient
 from docker_engine.printable import printable
 from nova_docker.container import naming
+from nova_docker.container import quota
 from nova_docker.guest import Guest
 from nova_docker.power import Power
 from nova_docker.privsep import devices
@@ -366,7 +367,9 @@ class Volumes:
                 self._take(instance, disk.device, before)
             if process:
                 with contextlib.suppress(ProcessLookupError):
-                    devices.insert(name, disk.device, *process)
+                    devices.insert(
+                        name, disk.device, *process, limits=quota.reads(instance.flavor)
+                    )
         except Exception:
             with excutils.save_and_reraise_exception():
                 devices.forget(name, disk.device)

@@ -396,7 +396,7 @@ class _Steps:
 
         Transport.request = watched  # type: ignore
         for module, names in (
-            (network, ("plug", "unplug", "cut", "names", "describe")),
+            (network, ("plug", "unplug", "cut", "names", "describe", "shape")),
             (userns, ("pin", "release")),
             (os_vif, ("plug", "unplug")),
             (config_drive, ("write", "remove")),

@@ -221,6 +221,7 @@ def test_an_image_cannot_set_the_variables_of_the_runtime(boot, image):
         "NOVA_ROOT_VOLUMES": "0",
         "NOVA_ISOLATION": "shared",
         "NOVA_INIT": "systemd",
+        "NOVA_READ_ONLY": "1",
     }
     assert set(values) == set(spec.OWN_ENVIRONMENT)
     hostile = [
@@ -274,3 +275,51 @@ def test_what_an_image_cannot_set(boot, image):
     assert found["Config"]["Hostname"] == "web-1"
     assert not found["HostConfig"]["Privileged"]
     assert not found["Config"].get("MacAddress")
+
+
+# What an image might try, as Nova stores its properties with the server
+MORE = {
+    "docker:isolation": "shared",
+    "docker:pids": "100000",
+    "docker:read_only": "false",
+    "docker:shm_size_mb": "4096",
+    "docker:sysctl.kernel.core_pattern": "|/bin/sh",
+    "docker:sysctl.net.core.somaxconn": "77",
+    "docker:tmpfs": "/etc:1",
+    "docker:ulimit_core": "1",
+    "os_pids": "100000",
+    "os_tmpfs": "/etc:1",
+    "os_ulimit_core": "1",
+    "quota:cpu_quota": "-1",
+}
+
+
+@attack(
+    "More than the flavor allows",
+    tried="An image with a property for each extra spec of flavors, and with larger "
+    "values of those that images may have",
+    held_by="Only os_read_only and os_shm_size_mb are read, and a value that asks for "
+    "more than the flavor refuses the image",
+)
+@pytest.mark.parametrize(
+    "asked",
+    [{"os_shm_size_mb": "17"}, {"os_read_only": "false"}, {"os_shm_size_mb": "-1"}],
+)
+def test_an_image_cannot_ask_for_more(boot, image, asked):
+    specs = {"docker:read_only": "true", "docker:shm_size_mb": "16"}
+    flavor = samples.flavor(extra_specs=specs)
+    meta = image()
+
+    def start(properties):
+        metadata = {f"image_{name}": value for name, value in properties.items()}
+        return boot(
+            meta, image_ref=meta.id, flavor=flavor, system_metadata=metadata
+        ).inspect()
+
+    with pytest.raises(exception.ImageUnacceptable, match="os_"):
+        start(asked)
+    plain, hostile = start({}), start(MORE)
+    own = ("HostConfig", "Mounts", "AppArmorProfile")
+    for container in (plain, hostile):
+        del container["HostConfig"]["ExtraHosts"]
+    assert [hostile[key] for key in own] == [plain[key] for key in own]

@@ -87,7 +87,7 @@ seen["recorded"] = devices.recorded(name) == {"vdb": number}
 seen["owners"] = name in devices.owners(number)
 seen["any"] = devices.has_any(name)
 for _ in range(2):
-    devices.insert(name, "vdb", pid, container)
+    devices.insert(name, "vdb", pid, container, {"BlkioDeviceReadIOps": 7})
 seen["users"] = devices.users(number, container)
 with open(f"/proc/{pid}/root/dev/vdb", "rb"):
     try:
@@ -97,7 +97,7 @@ with open(f"/proc/{pid}/root/dev/vdb", "rb"):
 for _ in range(2):
     devices.remove(name, "vdb", number, pid, container)
 try:
-    devices.insert(name, "vdb", pid, "0" * 64)
+    devices.insert(name, "vdb", pid, "0" * 64, {})
 except ProcessLookupError as error:
     seen["other"] = type(error).__name__
 devices.copy(path, path)

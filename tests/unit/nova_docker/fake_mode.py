@@ -35,6 +35,7 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.privsep.userns.owned_by": lambda owner: [],
             "nova_docker.privsep.network.warm_up": mock.Mock(),
             "nova_docker.privsep.network.plug": mock.Mock(),
+            "nova_docker.privsep.network.shape": mock.Mock(),
             "nova_docker.privsep.network.cut": mock.Mock(),
             "nova_docker.privsep.network.reconnect": mock.Mock(),
             "nova_docker.privsep.network.names": lambda netns: {},

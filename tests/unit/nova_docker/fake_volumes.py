@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import Any
 
 # Exists on every host; nothing reads or writes it.
@@ -58,12 +59,14 @@ class Devices:
     :ivar records: numbers by server and device
     :ivar inside: what each running server sees, as (server, device, number)
     :ivar open: numbers of the devices that are open
+    :ivar limits: those of the last device that a running server got
     """
 
     def __init__(self) -> None:
         self.records: dict[str, dict[str, str]] = {}
         self.inside: list[tuple[str, str, str]] = []
         self.open: set[str] = set()
+        self.limits: dict[str, int] = {}
         self.copies: list[tuple[str, str]] = []
         self.error: OSError | None = None
 
@@ -84,9 +87,17 @@ class Devices:
         found = self.records.items()
         return [server for server, has in found if number in has.values()]
 
-    def insert(self, server: str, device: str, pid: int, container: str) -> None:
+    def insert(
+        self,
+        server: str,
+        device: str,
+        pid: int,
+        container: str,
+        limits: Mapping[str, int],
+    ) -> None:
         if self.error:
             raise self.error
+        self.limits = dict(limits)
         self.inside.append((server, device, self.records[server][device]))
 
     def remove(

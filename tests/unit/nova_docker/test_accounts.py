@@ -10,6 +10,7 @@ import pytest
 
 from docker_engine import errors
 from nova_docker import accounts
+from nova_docker.storage import mounts
 
 DIRECTORY, LINK, DEVICE, PIPE, SOCKET = (1 << bit for bit in (31, 27, 26, 25, 24))
 
@@ -26,6 +27,7 @@ class Engine:
         self.mounts = mounts
         self.kind = kind
         self.env = env
+        self.requested = None
         self.looks = 0
 
     def inspect_container(self, ref):
@@ -33,6 +35,7 @@ class Engine:
             "Id": "1",
             "State": self.state,
             "Config": {"Env": list(self.env) or None},
+            "HostConfig": {"Mounts": self.requested},
             "Mounts": [{"Type": self.kind, "Destination": m} for m in self.mounts],
         }
 
@@ -135,6 +138,13 @@ def test_a_mount_that_stands_for_a_volume_of_the_image_hides_nothing(
         if refused
         else contextlib.nullcontext()
     ):
+        accounts.check(engine, "nova-1")
+
+
+def test_a_file_system_in_memory_that_the_flavor_asks_for_hides_what_is_below():
+    engine = Engine(mounts=["/etc"], kind="tmpfs", env=["NOVA_ROOT_VOLUMES=1"])
+    engine.requested = [mounts.in_memory("/etc", 8)]
+    with pytest.raises(accounts.Unreadable, match="hidden by a mount"):
         accounts.check(engine, "nova-1")
 
 

@@ -37,10 +37,11 @@ class Host:
     """A stand-in for :class:`nova_docker.host.host.Host`."""
 
     disk_quota = False
+    disk_device: str | None = None
     isolation = Isolation()
     missing_inits: typing.ClassVar[dict[str, str]] = {}
 
-    def limits(self, flavor, level):
+    def limits(self, flavor, level, topology):
         return {"PidsLimit": 256 if level == isolation.GVISOR else 100}
 
 
@@ -228,6 +229,29 @@ def test_the_root_disk_is_limited_if_the_engine_can(
     assert found.get("StorageOpt", {}).get("size") == limit
 
 
+def test_the_io_of_the_root_disk_is_limited(client, host, boot):
+    host.disk_device = "/dev/vda"
+    specs = {"quota:disk_read_iops_sec": "7"}
+    instance = samples.instance(flavor=samples.flavor(extra_specs=specs))
+    run(boot, instance)
+    found = client.inspect_container(naming.name_of(instance.uuid))["HostConfig"]
+    assert found["BlkioDeviceReadIOps"] == [{"Path": "/dev/vda", "Rate": 7}]
+
+
+def test_a_server_is_set_up_as_its_flavor_and_its_image_say(client, boot):
+    specs = {"docker:tmpfs": "/run:8", "docker:ulimit_core": "0"}
+    instance = samples.instance(
+        flavor=samples.flavor(extra_specs=specs),
+        system_metadata={"image_os_read_only": "true"},
+    )
+    run(boot, instance)
+    found = client.inspect_container(naming.name_of(instance.uuid))
+    config = found["HostConfig"]
+    assert config["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
+    assert [mount["Target"] for mount in config["Mounts"]] == ["/run"]
+    assert "NOVA_READ_ONLY=1" in found["Config"]["Env"]
+
+
 @contextlib.contextmanager
 def ports_fail(*args):
     yield
@@ -339,6 +363,8 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
         ({}, {}, {"ephemerals": ["disk"]}, "InvalidInput"),
         ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
+        ({"extra_specs": {"docker:shm_size_mb": "x"}}, {}, {}, "InvalidInput"),
+        ({"extra_specs": {"quota:cpu_quota": "1"}}, {}, {}, "InvalidInput"),
         ({}, {"min_disk": 2}, {}, "FlavorDiskSmallerThanImage"),
     ],
 )

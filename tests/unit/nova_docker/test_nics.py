@@ -168,6 +168,41 @@ def test_a_nic_whose_port_is_gone_is_unplugged_before_the_server_starts(
     assert [nic["name"] for nic in planned] == expected
 
 
+@pytest.fixture
+def shaped(mocker):
+    """Plugs a NIC of a flavor; returns the calls, and what the kernel is told."""
+    for name in ("userns.pin", "network.plug", "network.shape"):
+        mocker.patch(f"nova_docker.privsep.{name}")
+    mocker.patch("nova_docker.privsep.network.names", return_value={})
+    switch = mocker.patch("os_vif.plug")
+    mocker.patch("os_vif.unplug")
+
+    def plug(**quotas):
+        specs = {f"quota:vif_{name}": str(value) for name, value in quotas.items()}
+        instance = samples.instance(flavor=samples.flavor(extra_specs=specs))
+        vif = samples.vif()
+        calls = mocker.Mock()
+        calls.attach_mock(nics.network.shape, "shape")
+        calls.attach_mock(switch, "switch")
+        nics.Nics(None).plug(instance, samples.nics(vif), level="user")
+        return [name for name, _, _ in calls.mock_calls], nics.network.shape.call_args
+
+    return plug
+
+
+def test_a_nic_has_its_limits_before_the_switch_has_the_nic(shaped):
+    names, told = shaped(outbound_average=1000, outbound_peak=3000, outbound_burst=64)
+    assert names == ["shape", "switch"]
+    average, peak = told.args[2]
+    assert (average["rate"], average["burst"]) == (1_000_000, 64 * 1024)
+    assert (peak["rate"], peak["burst"]) == (3_000_000, 16 * 1024)
+
+
+def test_a_flavor_without_limits_costs_a_boot_nothing(shaped):
+    names, _ = shaped()
+    assert names == ["switch"]
+
+
 def test_the_namespace_is_removed_even_if_the_switch_refuses(mocker):
     mocker.patch("nova_docker.privsep.network.describe", return_value=("engine", []))
     remove_namespace = mocker.patch("nova_docker.privsep.network.unplug")

@@ -44,7 +44,7 @@ class Server:
         self.client.create_container(self.name, {"Image": "image", "Labels": {}})
         self.client.start_container(self.name)
 
-    def _limits_of(self, flavor, level):
+    def _limits_of(self, flavor, level, topology):
         return {**self.limits, "PidsLimit": 256} if level == GVISOR else self.limits
 
     def _connect(self, connected):
@@ -189,6 +189,15 @@ def test_a_server_of_an_earlier_release_gets_the_limit_of_processes(
     assert "Memory" not in config
 
 
+def test_a_server_of_an_earlier_configuration_gets_its_cpus(server):
+    server.client.update_container(server.name, {"PidsLimit": 1000})
+    server.limits |= {"CpusetCpus": "0-1", "CpusetMems": "0"}
+    server.power.plug(server.instance, [])
+    config = server.client.inspect_container(server.name)["HostConfig"]
+    assert (config["CpusetCpus"], config["CpusetMems"]) == ("0-1", "0")
+    assert "Memory" not in config
+
+
 @pytest.mark.parametrize("verb", ["plug", "limit"])
 def test_a_server_gets_the_limits_of_its_own_level(server, verb):
     """The default level of the host may have changed since the server was created."""
@@ -215,7 +224,16 @@ def test_a_limit_that_cannot_be_set_does_not_keep_nics_from_being_plugged(
     server.connected = False
     server.power.plug(server.instance, [])
     assert server.connected
-    assert "Failed to limit the server to 1000 processes" in caplog.text
+    assert "Failed to limit the server's processes" in caplog.text
+
+
+def test_a_resize_that_is_refused_restores_the_limits_of_the_nics(server, mocker):
+    mocker.patch.object(server.client, "container_stats", side_effect=FAILED)
+    old, new = server.instance.flavor, samples.flavor(vcpus=2)
+    with pytest.raises(exception.NovaException):
+        server.power.limit(server.instance, [], new, 0)
+    limited = [call.args[2] for call in server.nics.limit.mock_calls]
+    assert limited == [new, old]
 
 
 def test_a_server_is_held_for_the_duration_of_a_snapshot(server):

@@ -24,7 +24,6 @@ from tests import samples
         {"hw_disk_bus": "virtio"},
         {"hw_vif_model": "e1000"},
         {"hw_video_model": "virtio"},
-        {"hw_cpu_policy": "dedicated"},
         {"hw_mem_page_size": "large"},
         {"hw_numa_nodes": "2"},
         {"hw_watchdog_action": "reset"},
@@ -41,7 +40,7 @@ def test_hardware_properties_of_an_image_are_refused_by_name(properties):
 @pytest.mark.parametrize(
     "extra_specs",
     [
-        {"hw:cpu_policy": "dedicated"},
+        {"hw:cpu_realtime": "yes"},
         {"hw:mem_page_size": "large"},
         {"hw:numa_nodes": "1"},
         {"hw:tpm_version": "2.0"},
@@ -49,7 +48,10 @@ def test_hardware_properties_of_an_image_are_refused_by_name(properties):
         {"os:secure_boot": "required"},
         {"pci_passthrough:alias": "gpu:1"},
         {"accel:device_profile": "fpga"},
-        {"quota:cpu_shares": "2048"},
+        {"quota:disk_total_bytes_sec": "1000"},
+        {"quota:disk_write_iops_sec": "1000"},
+        {"quota:memory_limit": "100"},
+        {"quota:vif_inbound_average": "1000"},
     ],
 )
 def test_hardware_extra_specs_of_a_flavor_are_refused_by_name(extra_specs):
@@ -65,7 +67,7 @@ def test_requests_that_a_container_fulfils_are_accepted():
             "hw_architecture": "x86_64",
             "hw_vm_mode": "exe",
             "hw_qemu_guest_agent": "yes",
-            "hw_cpu_policy": "shared",
+            "hw_cpu_policy": "dedicated",
             "hw_watchdog_action": "disabled",
             "hw_boot_menu": "false",
             "os_secure_boot": "optional",
@@ -76,8 +78,12 @@ def test_requests_that_a_container_fulfils_are_accepted():
     )
     flavor = samples.flavor(
         extra_specs={
-            "hw:cpu_policy": "shared",
+            "hw:cpu_policy": "dedicated",
+            "hw:cpu_dedicated_mask": "0",
+            "hw:cpu_thread_policy": "require",
             "hw_rng:allowed": "True",
+            "quota:cpu_shares": "2048",
+            "quota:disk_total_iops_sec": "0",
             "trait:CUSTOM_FAST": "required",
             "resources:VCPU": "1",
         }

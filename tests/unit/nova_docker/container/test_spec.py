@@ -95,6 +95,7 @@ def test_a_server_has_no_network_of_the_engine_by_default():
         "NOVA_ROOT_VOLUMES=1",
         "NOVA_ISOLATION=user",
         "NOVA_INIT=",
+        "NOVA_READ_ONLY=0",
         "product_name=OpenStack Nova",
     ]
 

@@ -16,6 +16,7 @@ from docker_engine import errors
 from docker_engine.mock.client import MockDockerClient
 from nova_docker.host import host
 from nova_docker.host import kernel
+from nova_docker.host import numa
 from tests import samples
 
 
@@ -94,6 +95,39 @@ def test_an_inventory_has_ratios_and_reserved_amounts(connected_host, monkeypatc
         "reserved": host.CONF.reserved_host_cpus,
     }
     assert inventory["DISK_GB"]["reserved"] == 10
+
+
+@pytest.fixture
+def divided(monkeypatch):
+    """The configuration gives CPUs 0 and 1 to all, and 2 to 7 to one server each."""
+    sets = numa.CpuSets(frozenset({0, 1}), frozenset(range(2, 8)), configured=True)
+    node = objects.NUMATopology(cells=[objects.NUMACell(id=0, cpuset={0, 1})])
+    monkeypatch.setattr(numa, "cpu_sets", lambda: sets)
+    monkeypatch.setattr(numa, "topology", lambda sets: node)
+
+
+@pytest.mark.usefixtures("divided")
+def test_dedicated_cpus_are_an_inventory_of_their_own(connected_host):
+    ratios = {"VCPU": 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
+    inventory = connected_host.inventory(ratios, disk_reserved=0)
+    assert (inventory["VCPU"]["total"], inventory["PCPU"]["total"]) == (2, 6)
+    assert inventory["PCPU"]["allocation_ratio"] == 1.0
+
+
+def test_a_host_that_divides_no_cpus_has_no_dedicated_ones(connected_host):
+    ratios = {"VCPU": 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
+    assert "PCPU" not in connected_host.inventory(ratios, disk_reserved=0)
+    assert "CpusetCpus" not in connected_host.limits(samples.flavor(), "user")
+
+
+@pytest.mark.usefixtures("divided")
+def test_servers_without_dedicated_cpus_keep_to_the_shared_ones(connected_host):
+    found = connected_host.limits(samples.flavor(), "user")
+    assert (found["CpusetCpus"], found["CpusetMems"]) == ("0-1", "0")
+    cell = objects.InstanceNUMACell(id=0, cpuset=set(), cpu_pinning={0: 5})
+    topology = objects.InstanceNUMATopology(cells=[cell])
+    found = connected_host.limits(samples.flavor(), "user", topology)
+    assert (found["CpusetCpus"], found["CpusetMems"]) == ("5", "0")
 
 
 def test_uptime_has_the_format_of_the_command(connected_host):

@@ -19,7 +19,7 @@ conf.register_opts(CONF)
 def refuse():
     """Checks a resize, by default on this host and without a disk quota."""
 
-    def check(old, new, *, dest=None, disk_quota=False, level="user"):
+    def check(old, new, *, dest=None, disk_quota=False, level="user", device=None):
         instance = samples.instance(flavor=samples.flavor(**old))
         flavor = samples.flavor(**new)
         resize.refuse(
@@ -27,6 +27,7 @@ def refuse():
             flavor,
             dest or CONF.my_ip,
             disk_quota=disk_quota,
+            disk_device=device,
             level=level,
         )
 
@@ -48,6 +49,23 @@ def test_limits_and_an_unenforced_root_disk_can_change(refuse, old, new):
 def test_the_isolation_cannot_change(refuse):
     with pytest.raises(exception.ResizeError, match="docker:isolation of the new"):
         refuse({}, {"extra_specs": {"docker:isolation": "shared"}})
+
+
+def test_limits_of_the_flavor_that_the_host_cannot_keep_are_refused(refuse):
+    with pytest.raises(
+        exception.InvalidInput, match="cpu_period=5 is not in the range"
+    ):
+        refuse({}, {"extra_specs": {"quota:cpu_period": "5"}})
+
+
+def test_limits_on_cpus_change_and_those_on_the_disk_stay(refuse):
+    refuse({}, {"extra_specs": {"quota:cpu_shares": "10"}})
+    limited = {"extra_specs": {"quota:disk_read_iops_sec": "10"}}
+    refuse(limited, limited, device="/dev/vda")
+    with pytest.raises(exception.ResizeError, match="disk_read_iops_sec of the new"):
+        refuse({}, limited, device="/dev/vda")
+    with pytest.raises(exception.ResizeError, match="disk_read_iops_sec of the new"):
+        refuse(limited, {}, device="/dev/vda")
 
 
 def test_another_host_is_refused(refuse):
@@ -72,5 +90,10 @@ def test_a_larger_ephemeral_disk_is_refused(refuse):
 
 
 def test_a_flavor_that_no_container_can_have_is_refused(refuse):
-    with pytest.raises(exception.InvalidInput, match="hw:cpu_policy=dedicated"):
+    with pytest.raises(exception.InvalidInput, match="hw:numa_nodes=2"):
+        refuse({}, {"extra_specs": {"hw:numa_nodes": "2"}})
+
+
+def test_dedicated_cpus_that_nova_has_not_chosen_are_refused(refuse):
+    with pytest.raises(exception.InvalidInput, match="hw:cpu_policy=dedicated needs"):
         refuse({}, {"extra_specs": {"hw:cpu_policy": "dedicated"}})

@@ -311,6 +311,14 @@ def test_a_resize_does_not_stop_a_server_without_volumes(volumes, server, client
         assert is_running(client, server)
 
 
+def test_a_running_server_gets_a_volume_with_the_limits_of_its_flavor(
+    volumes, server, devices
+):
+    server.flavor = samples.flavor(extra_specs={"quota:disk_read_iops_sec": "7"})
+    volumes.attach(None, volume(), server, "/dev/vdb")
+    assert devices.limits == {"BlkioDeviceReadIOps": 7}
+
+
 def test_a_swap_copies_and_disconnects_the_old_volume(
     volumes, server, devices, connector
 ):
