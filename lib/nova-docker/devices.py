@@ -11,6 +11,9 @@ import stat
 import userns
 
 DIRECTORY = "/run/nova-docker/devices"
+BLOCK = "/sys/dev/block"
+# The kinds of limits that a flavor may have
+THROTTLES = ("throttleReadBpsDevice", "throttleReadIOPSDevice")
 
 
 def of(server):
@@ -61,3 +64,23 @@ def add(spec, nodes, stage):
                 "access": "rw" if mode & 0o200 else "r",
             }
         )
+    limit(spec, nodes.values())
+
+
+def limit(spec, nodes):
+    """Give each device the limits that the root disk has: they are for each disk."""
+    limits = spec["linux"]["resources"].get("blockIO") or {}
+    for throttle in THROTTLES:
+        if of_root := limits.get(throttle):
+            rate = of_root[0]["rate"]
+            for major, minor in sorted({disk_of(node.st_rdev) for node in nodes}):
+                of_root.append({"major": major, "minor": minor, "rate": rate})
+
+
+def disk_of(number):
+    """Return the number of the whole disk of a device: the kernel limits no parts."""
+    path = os.path.realpath(f"{BLOCK}/{os.major(number)}:{os.minor(number)}")
+    if not os.path.exists(f"{path}/partition"):
+        return os.major(number), os.minor(number)
+    with open(f"{os.path.dirname(path)}/dev") as disk:
+        return tuple(map(int, disk.read().split(":")))
