@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ SCREENSHOTS = os.environ.get("NOVA_DOCKER_SCREENSHOTS")
 
 @contextlib.contextmanager
 def chromium() -> Iterator[webdriver.Chrome]:
-    """Start Debian's Chromium, and end it."""
+    """Start Debian's Chromium, and end it. It leaves files in its TMPDIR."""
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     for argument in (
@@ -39,12 +40,15 @@ def chromium() -> Iterator[webdriver.Chrome]:
         f"--window-size={WIDTH},{HEIGHT}",
     ):
         options.add_argument(argument)
-    service = webdriver.ChromeService("/usr/bin/chromedriver")
-    browser = webdriver.Chrome(options, service)
-    try:
-        yield browser
-    finally:
-        browser.quit()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        service = webdriver.ChromeService(
+            "/usr/bin/chromedriver", env=os.environ | {"TMPDIR": directory}
+        )
+        browser = webdriver.Chrome(options, service)
+        try:
+            yield browser
+        finally:
+            browser.quit()
 
 
 class Dashboard:
