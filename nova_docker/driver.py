@@ -233,7 +233,7 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
     ) -> None:
         self._boot.check(instance, image_meta, block_device_info)
-        with self._volumes.connected(context, instance, block_device_info):
+        with self._volumes.connected(instance, block_device_info):
             self._boot.run(
                 context,
                 instance,
@@ -287,9 +287,7 @@ class DockerDriver(driver.ComputeDriver):
             LOG.info("Instance destroyed successfully.", instance=instance)
         else:
             self._reboots.settle(instance)
-            self._volumes.withdraw(
-                context, instance, block_device_info, CONF.shutdown_timeout
-            )
+            self._volumes.withdraw(instance, block_device_info, CONF.shutdown_timeout)
 
     def cleanup(
         self,
@@ -304,7 +302,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         self._reboots.settle(instance)
         self._boot.undo(instance, network_info, unplug=destroy_vifs)
-        self._volumes.release(context, instance, block_device_info)
+        self._volumes.release(instance, block_device_info)
         shares.release(instance.uuid)
 
     def reboot(
@@ -362,10 +360,11 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
         share_info: Any = None,
     ) -> None:
-        self._checkpoints.discard(instance)
-        self._volumes.restore(context, instance, block_device_info)
-        with shares.bound(context, instance, share_info, self._power.is_running):
-            self._power.start(instance, network_info)
+        with self._reboots.held_off(instance):
+            self._checkpoints.discard(instance)
+            self._volumes.restore(instance, block_device_info)
+            with shares.bound(context, instance, share_info, self._power.is_running):
+                self._power.start(instance, network_info)
 
     def pause(self, instance: objects.Instance) -> None:
         self._power.freeze(instance)
@@ -462,7 +461,13 @@ class DockerDriver(driver.ComputeDriver):
                 mounts,
                 rescue=True,
             )
-            self.power_on(context, instance, network_info, share_info=share_info)
+            self.power_on(
+                context,
+                instance,
+                network_info,
+                block_device_info,
+                share_info=share_info,
+            )
         password.inject(self._guest(instance), instance, image_meta, rescue_password)
 
     def unrescue(self, context: Any, instance: objects.Instance) -> None:
@@ -497,7 +502,7 @@ class DockerDriver(driver.ComputeDriver):
                 level=self._guest(instance).namespaces().level,
             )
             with self._volumes.withdrawn(
-                context, instance, network_info, block_device_info, timeout
+                instance, network_info, block_device_info, timeout
             ):
                 self._power.limit(instance, network_info, flavor, timeout)
         return ""
@@ -588,10 +593,10 @@ class DockerDriver(driver.ComputeDriver):
         device_type: str | None = None,
         encryption: dict[str, Any] | None = None,
     ) -> None:
-        with self._reboots.held_off(instance):
-            self._volumes.attach(
-                context, connection_info, instance, mountpoint, encryption
-            )
+        with (
+            self._reboots.held_off(instance),
+            self._volumes.attached(connection_info, instance, mountpoint),
+        ):
             config_drive.note_devices(context, instance)
 
     def detach_volume(
@@ -603,9 +608,7 @@ class DockerDriver(driver.ComputeDriver):
         encryption: dict[str, Any] | None = None,
     ) -> None:
         with self._reboots.held_off(instance):
-            self._volumes.detach(
-                context, connection_info, instance, mountpoint, encryption
-            )
+            self._volumes.detach(connection_info, instance, mountpoint)
 
     def extend_volume(
         self,
@@ -614,7 +617,7 @@ class DockerDriver(driver.ComputeDriver):
         instance: objects.Instance,
         requested_size: int,
     ) -> None:
-        self._volumes.extend(context, connection_info)
+        self._volumes.extend(connection_info)
 
     def swap_volume(
         self,
@@ -627,7 +630,7 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         with self._reboots.held_off(instance):
             self._volumes.swap(
-                context, old_connection_info, new_connection_info, instance, mountpoint
+                old_connection_info, new_connection_info, instance, mountpoint
             )
 
     def get_all_volume_usage(

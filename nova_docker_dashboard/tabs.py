@@ -50,6 +50,7 @@ class ContainerTab(tabs.Tab):
         try:
             return glance.glanceclient(self.request).images.get(image["id"])
         except (
+            glance_exceptions.BaseException,  # of connections
             glance_exceptions.ClientException,
             exceptions.ServiceCatalogException,
         ):

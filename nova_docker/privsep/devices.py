@@ -46,13 +46,12 @@ _PIECE = 4 << 20  # bytes
 
 
 @devices_admin.entrypoint
-def record(server: str, device: str, path: str, *, read_only: bool = False) -> str:
+def record(server: str, device: str, path: str, *, read_only: bool = False) -> None:
     """Note that a server has a device, instead of another one of this name.
 
     :param server: its name, as that of its network namespace
     :param device: its name in the server's /dev
     :param path: of the block device on the host
-    :returns: its number, ``<major>:<minor>``
     :raises OSError: if there is no such block device
     """
     found = os.stat(path)
@@ -70,7 +69,6 @@ def record(server: str, device: str, path: str, *, read_only: bool = False) -> s
     new.unlink(missing_ok=True)
     os.mknod(new, mode | stat.S_IFBLK, found.st_rdev)
     new.rename(directory / device)
-    return _number(found.st_rdev)
 
 
 @devices_admin.entrypoint
@@ -128,15 +126,16 @@ def insert(
         access = "r" if found.st_mode & 0o777 == _READ_ONLY else "rw"
         number = _number(found.st_rdev)
         _limit(process, number, limits)
-        _change_group(process, "allow", number, access)
-        try:
-            with _closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
-                child.run(
-                    functools.partial(_mount, namespace, t, device, found.st_rdev, root)
-                )
-        except OSError:
-            _change_group(process, "deny", number)
-            raise
+        with _closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
+            child.run(
+                functools.partial(_mount, namespace, t, device, found.st_rdev, root)
+            )
+            try:
+                # Last: a server must not open the device at a place of its choice.
+                _change_group(process, "allow", number, access)
+            except OSError:
+                child.run(functools.partial(_unmount, namespace, device, root))
+                raise
 
 
 @devices_admin.entrypoint
@@ -197,6 +196,14 @@ def copy(source: str, target: str) -> None:
 def has_any(server: str) -> bool:
     """Return whether a server has devices. Needs no privileges."""
     return (_DIRECTORY / server).exists()
+
+
+def number_of(path: str) -> str:
+    """Return the number of a device, ``<major>:<minor>``. Needs no privileges.
+
+    :raises OSError: if there is no such file
+    """
+    return _number(os.stat(path).st_rdev)
 
 
 def path_of(number: str) -> str:
@@ -309,6 +316,9 @@ def _mount(namespace: int, tree: int, device: str, number: int, root: int) -> No
     :param root: the host's id of the server's root
     """
     with _closing(_enter(namespace)) as dev:
+        if not os.statvfs("/").f_flag & os.ST_NODEV:
+            # It could detach a loop device from its file, too.
+            raise OSError(errno.EPERM, "an earlier release has started the server")
         _act_as(root)
         with contextlib.suppress(FileExistsError):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
@@ -322,6 +332,13 @@ def _mount(namespace: int, tree: int, device: str, number: int, root: int) -> No
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EEXIST, f"/dev/{device} exists in the server")
             mount_api.move_onto(tree, place)
+        # The server may have renamed the file before: it could not be found to be
+        # unmounted. From now on, the kernel lets nobody rename it.
+        with _closing(_open(dev, device)) as place:
+            found = os.fstat(place)
+            if not stat.S_ISBLK(found.st_mode) or found.st_rdev != number:
+                mount_api.change(tree, set=mount_api.NODEV)
+                raise OSError(errno.EEXIST, f"the server has moved its /dev/{device}")
 
 
 def _unmount(namespace: int, device: str, root: int) -> None:

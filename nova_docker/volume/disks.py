@@ -95,6 +95,8 @@ def refuse(block_device_info: Mapping[str, Any] | None, level: str) -> None:
         )
     if volumes:
         refuse_level(level)
+    for volume in volumes:
+        _refuse_name(volume.get("mount_device"))
 
 
 def refuse_level(level: str) -> None:
@@ -107,3 +109,10 @@ def refuse_level(level: str) -> None:
             reason="a server with docker:isolation=gvisor cannot have volumes, because "
             "gVisor's kernel has no block devices; use a flavor with another isolation"
         )
+
+
+def _refuse_name(mountpoint: str | None) -> None:
+    try:
+        device_of(mountpoint or "")
+    except exception.InvalidDevicePath as error:
+        raise exception.InvalidInput(reason=error.format_message()) from error

@@ -50,14 +50,15 @@ class Volumes:
         self._client = client
         self._power = power
         self._why_not_hot = why_not_hot
+        # By UUID of the server and of the volume: the device of one that was attached,
+        # None for one that was detached
+        self._changed: dict[str, dict[str, str | None]] = {}
 
     def attach(
         self,
-        context: Any,
         connection_info: dict[str, Any],
         instance: objects.Instance,
         mountpoint: str,
-        encryption: dict[str, Any] | None = None,
     ) -> None:
         """Connect a volume and give it to a server. Calling it again has no effect.
 
@@ -76,16 +77,33 @@ class Volumes:
                     volume_id=disk.volume_id,
                     reason=f"{reason}; stop the server before you attach it",
                 )
-            with self._connected(context, instance, disk, encryption) as path:
+            with self._connected(instance, disk) as path:
                 self._give(instance, disk, path, process)
+            self._note(instance, disk, disk.device)
 
-    def detach(
+    @contextlib.contextmanager
+    def attached(
         self,
-        context: Any,
         connection_info: dict[str, Any],
         instance: objects.Instance,
         mountpoint: str,
-        encryption: dict[str, Any] | None = None,
+    ) -> Iterator[None]:
+        """Attach a volume as :meth:`attach` does, and detach it if the block fails."""
+        self.attach(connection_info, instance, mountpoint)
+        try:
+            yield
+        except Exception:
+            with excutils.save_and_reraise_exception():
+                try:
+                    self.detach(connection_info, instance, mountpoint)
+                except Exception:
+                    LOG.exception("Failed to detach a volume", instance=instance)
+
+    def detach(
+        self,
+        connection_info: dict[str, Any],
+        instance: objects.Instance,
+        mountpoint: str,
     ) -> None:
         """Take a volume from a server and disconnect it, unless that has been done.
 
@@ -100,20 +118,18 @@ class Volumes:
             if number:
                 self._take(instance, disk.device, number)
                 devices.forget(name, disk.device)
-            self._disconnect(
-                context, disk, number or connections.number(connection_info), encryption
-            )
+            self._disconnect(disk, number or connections.number(connection_info))
+            self._note(instance, disk, None)
 
-    def extend(self, context: Any, connection_info: dict[str, Any]) -> None:
+    def extend(self, connection_info: dict[str, Any]) -> None:
         """Let a server see the new size of a volume.
 
         :raises VolumeExtendFailed: if the host does not see it
         """
-        connections.extend(context, connection_info)
+        connections.extend(connection_info)
 
     def swap(
         self,
-        context: Any,
         old: dict[str, Any],
         new: dict[str, Any],
         instance: objects.Instance,
@@ -138,20 +154,32 @@ class Volumes:
         source = devices.path_of(number)
         with _lock(before, after):
             process = self._process(instance)
-            with self._connected(context, instance, after, None) as path:
+            with self._connected(instance, after) as path:
                 self._take(instance, before.device, number)
                 try:
-                    devices.copy(source, path)
+                    # One at a time: each takes a thread of the daemon for its length.
+                    with lockutils.lock("docker-volume-copy"):
+                        devices.copy(source, path)
                     self._give(instance, after, path, process)
                 except Exception as error:
                     LOG.exception("Failed to copy a volume", instance=instance)
                     self._give(instance, before, source, process)
                     raise exception.VolumeRebaseFailed(reason=str(error)) from error
-            self._disconnect(context, before, number)
+            self._note(instance, before, None)
+            self._note(instance, after, after.device)
+            try:
+                self._disconnect(before, number)
+            except Exception:
+                # The server has the other one: Nova must not undo that.
+                LOG.exception(
+                    "Failed to disconnect volume %s",
+                    before.volume_id,
+                    instance=instance,
+                )
 
     @contextlib.contextmanager
     def connected(
-        self, context: Any, instance: objects.Instance, block_device_info: Any
+        self, instance: objects.Instance, block_device_info: Any
     ) -> Iterator[None]:
         """Give a server its volumes before it is created in the block.
 
@@ -160,9 +188,10 @@ class Volumes:
         :param block_device_info: as ComputeDriver.spawn receives it
         :raises VolumeAttachFailed: if one cannot be connected
         """
+        self._changed.pop(instance.uuid, None)
         try:
             for disk in disks.of(block_device_info):
-                self._reconnect(context, instance, disk)
+                self._reconnect(instance, disk)
             yield
         except exception.InstanceExists:
             # The volumes belong to the server that exists.
@@ -170,16 +199,14 @@ class Volumes:
         except Exception:
             with excutils.save_and_reraise_exception():
                 try:
-                    self.release(context, instance, block_device_info)
+                    self.release(instance, block_device_info)
                 except Exception:
                     LOG.exception(
                         "Failed to disconnect volumes after a failed boot",
                         instance=instance,
                     )
 
-    def restore(
-        self, context: Any, instance: objects.Instance, block_device_info: Any
-    ) -> None:
+    def restore(self, instance: objects.Instance, block_device_info: Any) -> None:
         """Give a server the volumes that Nova says it has, before it starts.
 
         One that runs stays as it is.
@@ -194,14 +221,23 @@ class Volumes:
             return
         if self._process(instance):
             return
+        # Nova locks nothing here: it may have asked its database before a volume was
+        # attached or detached.
+        changed = self._changed.get(instance.uuid, {})
+        wanted = [disk for disk in wanted if changed.get(disk.volume_id, disk.device)]
         for disk in wanted:
-            self._reconnect(context, instance, disk)
-        for device in devices.recorded(name).keys() - {disk.device for disk in wanted}:
+            self._reconnect(instance, disk)
+        kept = {disk.device for disk in wanted} | set(changed.values())
+        for device in devices.recorded(name).keys() - kept:
+            LOG.warning(
+                "The server has a volume as /dev/%s that Nova does not know of; it is "
+                "taken away, and the host may stay connected to it",
+                device,
+                instance=instance,
+            )
             devices.forget(name, device)
 
-    def release(
-        self, context: Any, instance: objects.Instance, block_device_info: Any
-    ) -> None:
+    def release(self, instance: objects.Instance, block_device_info: Any) -> None:
         """Disconnect the volumes of a server that is gone.
 
         One that cannot be disconnected is left, with a warning, as in libvirt's driver:
@@ -210,6 +246,7 @@ class Volumes:
         :param block_device_info: as ComputeDriver.destroy receives it
         :raises InstanceTerminationFailure: if the server's container exists
         """
+        self._changed.pop(instance.uuid, None)
         name = naming.name_of(instance.uuid)
         wanted = disks.of(block_device_info)
         if not (wanted or devices.has_any(name)):
@@ -220,12 +257,11 @@ class Volumes:
                 reason="the Docker engine has not removed the server's container, so "
                 "its volumes stay connected; delete the server again when it has"
             )
-        self._forget_all(context, instance, wanted)
+        self._forget_all(instance, wanted)
 
     @contextlib.contextmanager
     def withdrawn(
         self,
-        context: Any,
         instance: objects.Instance,
         network_info: Any,
         block_device_info: Any,
@@ -240,17 +276,16 @@ class Volumes:
         """
         ran = bool(self._process(instance))
         try:
-            self.withdraw(context, instance, block_device_info, timeout)
+            self.withdraw(instance, block_device_info, timeout)
             yield
         except Exception:
             with excutils.save_and_reraise_exception():
-                self.restore(context, instance, block_device_info)
+                self.restore(instance, block_device_info)
                 if ran:
                     self._power.start(instance, network_info)
 
     def withdraw(
         self,
-        context: Any,
         instance: objects.Instance,
         block_device_info: Any,
         timeout: int,
@@ -264,7 +299,7 @@ class Volumes:
         wanted = disks.of(block_device_info)
         if wanted:
             self._power.stop(instance, timeout)
-            self._forget_all(context, instance, wanted)
+            self._forget_all(instance, wanted)
 
     def has_any(self, instance: objects.Instance) -> bool:
         """Return whether a server has volumes."""
@@ -287,6 +322,10 @@ class Volumes:
             )
         ]
 
+    def _note(self, instance: objects.Instance, disk: Disk, device: str | None) -> None:
+        """Remember that a volume was attached as a device, or detached."""
+        self._changed.setdefault(instance.uuid, {})[disk.volume_id] = device
+
     def _process(self, instance: objects.Instance) -> tuple[int, str] | None:
         """Return the first process of a server and its container; None if stopped."""
         try:
@@ -294,36 +333,29 @@ class Volumes:
         except exception.InstanceNotFound:
             return None
 
-    def _reconnect(self, context: Any, instance: objects.Instance, disk: Disk) -> None:
+    def _reconnect(self, instance: objects.Instance, disk: Disk) -> None:
         """Give a volume to a server that does not run."""
         with (
             _lock(disk),
             _failing(disk),
-            self._connected(context, instance, disk, None) as path,
+            self._connected(instance, disk) as path,
         ):
             self._give(instance, disk, path, None)
             disk.save()
 
     @contextlib.contextmanager
-    def _connected(
-        self,
-        context: Any,
-        instance: objects.Instance,
-        disk: Disk,
-        encryption: dict[str, Any] | None,
-    ) -> Iterator[str]:
+    def _connected(self, instance: objects.Instance, disk: Disk) -> Iterator[str]:
         """Connect a volume, and disconnect it if the block fails.
 
         :yields: the path of its block device
         """
-        path = connections.connect(context, disk.connection_info, encryption)
+        path = connections.connect(disk.connection_info)
         try:
             yield path
         except Exception:
             with excutils.save_and_reraise_exception():
                 try:
-                    number = connections.number(disk.connection_info)
-                    self._disconnect(context, disk, number, encryption)
+                    self._disconnect(disk, connections.number(disk.connection_info))
                 except Exception:
                     LOG.exception(
                         "Failed to disconnect volume %s",
@@ -331,13 +363,7 @@ class Volumes:
                         instance=instance,
                     )
 
-    def _disconnect(
-        self,
-        context: Any,
-        disk: Disk,
-        number: str | None,
-        encryption: dict[str, Any] | None = None,
-    ) -> None:
+    def _disconnect(self, disk: Disk, number: str | None) -> None:
         """Disconnect a volume that no server of this host has.
 
         :param number: of its block device, None if it is unknown
@@ -345,7 +371,7 @@ class Volumes:
         if number and (others := devices.owners(number)):
             LOG.info("Volume %s stays connected: %s has it", disk.volume_id, others[0])
             return
-        connections.disconnect(context, disk.connection_info, encryption)
+        connections.disconnect(disk.connection_info)
 
     def _give(
         self,
@@ -360,11 +386,11 @@ class Volumes:
         """
         name = naming.name_of(instance.uuid)
         before = devices.recorded(name).get(disk.device)
-        number = devices.record(name, disk.device, path, read_only=disk.read_only)
+        if before not in (None, devices.number_of(path)):
+            # An attempt to detach it was interrupted.
+            self._take(instance, disk.device, before)
+        devices.record(name, disk.device, path, read_only=disk.read_only)
         try:
-            if before not in (None, number):
-                # An attempt to detach it was interrupted.
-                self._take(instance, disk.device, before)
             if process:
                 with contextlib.suppress(ProcessLookupError):
                     devices.insert(
@@ -402,9 +428,7 @@ class Volumes:
                 ),
             ) from error
 
-    def _forget_all(
-        self, context: Any, instance: objects.Instance, wanted: list[Disk]
-    ) -> None:
+    def _forget_all(self, instance: objects.Instance, wanted: list[Disk]) -> None:
         """Disconnect all volumes of a server that does not run."""
         name = naming.name_of(instance.uuid)
         numbers = devices.recorded(name)
@@ -415,7 +439,7 @@ class Volumes:
             number = number or connections.number(disk.connection_info)
             try:
                 with _lock(disk):
-                    self._disconnect(context, disk, number)
+                    self._disconnect(disk, number)
             except Exception:
                 LOG.warning(
                     "Failed to disconnect volume %s",

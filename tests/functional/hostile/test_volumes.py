@@ -15,6 +15,7 @@ from nova import exception
 
 from nova_docker.container import isolation
 from nova_docker.privsep import devices
+from nova_docker.privsep import mount_api
 from tests import archives
 from tests import samples
 from tests.attacks import attack
@@ -118,6 +119,51 @@ def test_a_server_reaches_no_device_but_its_own(driver, boot, flavor, volume, ot
         with pytest.raises(subprocess.CalledProcessError):
             server.run(command)
     assert reads(server, "/dev/vdb")
+
+
+@attack(
+    "The next volume of the host in place of one's own",
+    tried="root in a server detaches the loop device of its volume from the file, so "
+    "that the host uses the device for another server's volume",
+    held_by="a seccomp filter refuses all requests to loop devices",
+)
+def test_a_loop_device_stays_with_its_file(driver, boot, flavor, volume):
+    server = boot(flavor=flavor)
+    attach(driver, server, volume)
+    for command in "losetup -d /dev/vdb", "losetup /dev/vdb /etc/passwd":
+        with pytest.raises(subprocess.CalledProcessError):
+            server.run(f"busybox {command}")
+    assert loops.losetup("--associated", str(volume.file)).startswith(volume.path)
+
+
+@attack(
+    "A volume that cannot be detached",
+    tried="root in a server renames its /dev/vdb while the volume is attached, to have "
+    "the device where nobody looks for it",
+    held_by="the device is allowed only once it is where it belongs",
+)
+def test_a_device_that_has_been_moved_cannot_be_opened(
+    driver, boot, flavor, volume, monkeypatch
+):
+    server = boot(flavor=flavor)
+    move_onto = mount_api.move_onto
+
+    def late(tree, target):
+        os.rename("/dev/vdb", "/dev/mine")
+        move_onto(tree, target)
+
+    # The child that mounts the device is in the server's mount namespace.
+    monkeypatch.setattr(mount_api, "move_onto", late)
+    with pytest.raises(exception.VolumeAttachFailed, match="moved its /dev/vdb"):
+        attach(driver, server, volume)
+    assert server.run("test -b /dev/mine && echo there")
+    assert not reads(server, "/dev/mine")
+    assert devices.owners(volume.number) == []
+    monkeypatch.undo()
+    attach(driver, server, volume)
+    # The node forbids devices, whatever the control group allows.
+    assert reads(server, "/dev/vdb")
+    assert not reads(server, "/dev/mine")
 
 
 @attack(

@@ -705,3 +705,59 @@ def test_gvisor_starts_no_server_with_devices(runtime, namespace, node):
     assert code != 0
     assert calls == []
     assert "gVisor has no block devices" in error
+
+
+def allows(profile, request):
+    """Tell whether a seccomp profile allows a request to a device."""
+    actions = {
+        rule["action"]
+        for rule in profile["syscalls"]
+        if "ioctl" in rule["names"]
+        and all(
+            (arg["index"], arg["op"]) == (1, "SCMP_CMP_MASKED_EQ")
+            and request & arg["value"] == arg["valueTwo"]
+            for arg in rule.get("args") or ()
+        )
+    }
+    if "SCMP_ACT_ERRNO" in actions:
+        return False
+    return bool(actions) or profile["defaultAction"] == "SCMP_ACT_ALLOW"
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        None,
+        {"defaultAction": "SCMP_ACT_ALLOW"},
+        {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [
+                {"names": ["read", "ioctl"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW"},
+            ],
+        },
+    ],
+)
+def test_servers_cannot_change_loop_devices(runtime, namespace, profile):
+    made = spec(f"NOVA_NETNS={namespace}")
+    if profile:
+        made["linux"]["seccomp"] = profile
+    code, error, _ = runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)
+    assert code == 0, error
+    found = created(runtime)["linux"]["seccomp"]
+    for request in 0x4C00, 0x4C01, 0x4C0A, 0x4CFF, 1 << 32 | 0x4C01, 0x10004C01:
+        assert not allows(found, request), hex(request)
+    for request in 0x5401, 0x4B00, 0x4D01, 0x0C01, 0xCC01, 0x1260, 0x80081272:
+        assert allows(found, request), hex(request)
+    read = {rule["action"] for rule in found["syscalls"] if "read" in rule["names"]}
+    assert read == ({"SCMP_ACT_ALLOW"} if profile and "syscalls" in profile else set())
+
+
+def test_a_profile_that_forbids_ioctl_stays_as_it_is(runtime, namespace):
+    made = spec(f"NOVA_NETNS={namespace}")
+    made["linux"]["seccomp"] = profile = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}],
+    }
+    assert runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)[0] == 0
+    assert created(runtime)["linux"]["seccomp"] == profile

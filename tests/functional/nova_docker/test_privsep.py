@@ -82,7 +82,8 @@ pid = int(pid)
 seen = {}
 path = loops.attach(file)
 seen["again"] = loops.attach(file) == path
-number = devices.record(name, "vdb", path)
+devices.record(name, "vdb", path)
+number = devices.number_of(path)
 seen["recorded"] = devices.recorded(name) == {"vdb": number}
 seen["owners"] = name in devices.owners(number)
 seen["any"] = devices.has_any(name)

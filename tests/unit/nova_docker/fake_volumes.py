@@ -72,10 +72,8 @@ class Devices:
 
     def record(
         self, server: str, device: str, path: str, *, read_only: bool = False
-    ) -> str:
-        number = number_of(path)
-        self.records.setdefault(server, {})[device] = number
-        return number
+    ) -> None:
+        self.records.setdefault(server, {})[device] = self.number_of(path)
 
     def forget(self, server: str, device: str) -> None:
         self.records.get(server, {}).pop(device, None)
@@ -115,6 +113,9 @@ class Devices:
         if self.error:
             raise self.error
         self.copies.append((source, target))
+
+    def number_of(self, path: str) -> str:
+        return number_of(path)
 
     def path_of(self, number: str) -> str:
         return DEVICE

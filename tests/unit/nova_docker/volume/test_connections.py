@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections to volumes, with fakes of os-brick's connectors and encryptors."""
+"""Connections to volumes, with fakes of os-brick's connectors."""
 
 from __future__ import annotations
 
@@ -34,11 +34,6 @@ NFS = {
     "driver_volume_type": "nfs",
     "data": {"export": "192.0.2.1:/share", "name": "volume-1", "format": "raw"},
 }
-ENCRYPTION = {
-    "provider": "luks",
-    "control_location": "front-end",
-    "encryption_key_id": "key-1",
-}
 
 
 def info(like):
@@ -54,41 +49,6 @@ def connector(monkeypatch):
     return fake
 
 
-class Encryptor:
-    """An encryptor of os-brick."""
-
-    def __init__(self):
-        self.calls = []
-        self.error = None
-
-    def make(self, **arguments):
-        self.arguments = arguments
-        return self
-
-    def attach_volume(self, context, **encryption):
-        self.calls.append("attach")
-        if self.error:
-            raise self.error
-
-    def detach_volume(self, **encryption):
-        self.calls.append("detach")
-
-    def extend_volume(self, context, **encryption):
-        self.calls.append("extend")
-        return 1
-
-
-@pytest.fixture
-def encryptor(monkeypatch, tmp_path):
-    """The encryptor, on a host that has what encryption needs."""
-    fake = Encryptor()
-    monkeypatch.setattr("os_brick.encryptors.get_volume_encryptor", fake.make)
-    monkeypatch.setattr("castellan.key_manager.API", lambda conf: None)
-    monkeypatch.setattr("shutil.which", lambda name: f"/sbin/{name}")
-    monkeypatch.setattr(connections, "_MAPPER", tmp_path)
-    return fake
-
-
 @pytest.mark.parametrize(
     "like",
     [ISCSI, FIBRE_CHANNEL, RBD, NFS],
@@ -97,7 +57,7 @@ def encryptor(monkeypatch, tmp_path):
 def test_a_volume_is_connected_by_the_connector_of_its_protocol(connector, like):
     connection_info = info(like)
     for _ in range(2):
-        assert connections.connect(None, connection_info) == fake_volumes.DEVICE
+        assert connections.connect(connection_info) == fake_volumes.DEVICE
     protocol, arguments = connector.made[0]
     assert protocol == like["driver_volume_type"]
     # RBD is a device of the kernel, and shares are mounted below a directory.
@@ -105,14 +65,14 @@ def test_a_volume_is_connected_by_the_connector_of_its_protocol(connector, like)
     assert arguments["conn"]["mount_point_base"].endswith("/mnt")
     assert len(connector.connected) == 1
     assert connections.number(connection_info) == fake_volumes.number_of("/dev/null")
-    connections.disconnect(None, connection_info)
+    connections.disconnect(connection_info)
     assert connector.connected == []
 
 
 def test_what_is_needed_to_disconnect_is_kept(connector):
     connector.more = {"multipath_id": "mpath-1"}
     connection_info = info(ISCSI)
-    connections.connect(None, connection_info)
+    connections.connect(connection_info)
     assert connection_info["data"]["device_path"] == fake_volumes.DEVICE
     assert connection_info["data"]["multipath_id"] == "mpath-1"
 
@@ -120,7 +80,7 @@ def test_what_is_needed_to_disconnect_is_kept(connector):
 def test_a_connection_that_fails_is_not_undone(connector):
     connector.error = brick_exception.VolumeDeviceNotFound(device="x")
     with pytest.raises(brick_exception.VolumeDeviceNotFound):
-        connections.connect(None, info(ISCSI))
+        connections.connect(info(ISCSI))
     # os-brick undoes its own steps.
     assert connector.calls == ["connect"]
 
@@ -130,11 +90,11 @@ def test_a_volume_that_is_disconnected_already_is_no_failure(connector, monkeypa
         raise brick_exception.VolumeDeviceNotFound(device="x")
 
     monkeypatch.setattr(connector, "disconnect_volume", disconnect)
-    connections.disconnect(None, info(ISCSI))
+    connections.disconnect(info(ISCSI))
 
 
 def test_an_attachment_that_failed_early_needs_no_disconnection(connector):
-    connections.disconnect(None, {})
+    connections.disconnect({})
     assert connector.calls == []
 
 
@@ -157,12 +117,12 @@ def loops(mocker):
 def test_a_file_gets_a_loop_device(connector, file, loops, mode, read_only):
     connection_info = info(NFS)
     connection_info["data"]["access_mode"] = mode
-    assert connections.connect(None, connection_info) == "/dev/null"
+    assert connections.connect(connection_info) == "/dev/null"
     loops.attach.assert_called_once_with(file, read_only=read_only)
-    connections.extend(None, connection_info)
+    connections.extend(connection_info)
     loops.refresh.assert_called_once_with(file)
     assert connections.number(connection_info) == "1:3"
-    connections.disconnect(None, connection_info)
+    connections.disconnect(connection_info)
     loops.detach.assert_called_once_with(file)
     assert connector.connected == []
 
@@ -171,57 +131,24 @@ def test_a_file_in_another_format_is_refused_and_disconnected(connector, file, l
     connection_info = info(NFS)
     connection_info["data"]["format"] = "qcow2"
     with pytest.raises(exception.VolumeAttachFailed, match="format qcow2"):
-        connections.connect(None, connection_info)
+        connections.connect(connection_info)
     loops.attach.assert_not_called()
     assert connector.connected == []
 
 
 def test_the_new_size_of_a_volume_is_os_bricks(connector):
     connection_info = info(ISCSI)
-    connections.connect(None, connection_info)
-    connections.extend(None, connection_info)
+    connections.connect(connection_info)
+    connections.extend(connection_info)
     assert connector.calls[-1] == "extend"
     connector.size = None
     with pytest.raises(exception.VolumeExtendFailed, match="volume-1"):
-        connections.extend(None, connection_info)
+        connections.extend(connection_info)
 
 
-def test_an_encrypted_volume_is_decrypted_on_the_host(connector, encryptor):
+def test_an_encrypted_volume_is_refused(connector):
     connection_info = info(ISCSI)
-    connections.connect(None, connection_info, ENCRYPTION)
-    connections.disconnect(None, connection_info, ENCRYPTION)
-    assert encryptor.calls == ["attach", "detach"]
-    assert encryptor.arguments["connection_info"] is connection_info
-    assert connector.connected == []
-
-
-def test_cinder_is_asked_for_the_encryption_when_a_server_starts(
-    connector, encryptor, mocker
-):
-    cinder = mocker.patch("nova.volume.cinder.API").return_value
-    cinder.get_volume_encryption_metadata.return_value = ENCRYPTION
-    connection_info = info(ISCSI)
-    connections.connect(None, connection_info)
-    assert encryptor.calls == []
     connection_info["data"]["encrypted"] = True
-    connections.connect(None, connection_info)
-    connections.extend(None, connection_info)
-    assert encryptor.calls == ["attach", "extend"]
-
-
-def test_a_volume_that_cannot_be_decrypted_is_disconnected(connector, encryptor):
-    encryptor.error = brick_exception.BrickException("no key")
-    with pytest.raises(brick_exception.BrickException):
-        connections.connect(None, info(ISCSI), ENCRYPTION)
-    assert connector.connected == []
-
-
-def test_encryption_is_refused_where_the_host_lacks_it(
-    connector, encryptor, monkeypatch, tmp_path
-):
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr(connections, "_MAPPER", tmp_path / "none")
-    missing = "cryptsetup and the kernel's device mapper"
-    with pytest.raises(exception.VolumeAttachFailed, match=missing):
-        connections.connect(None, info(ISCSI), ENCRYPTION)
+    with pytest.raises(exception.VolumeAttachFailed, match="encrypted"):
+        connections.connect(connection_info)
     assert connector.calls == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from nova import exception
+from os_brick import exception as brick_exception
 
 from docker_engine.mock.client import MockDockerClient
 from nova_docker import conf
@@ -91,8 +92,16 @@ def obstacles():
 
 
 @pytest.fixture
-def volumes(client, devices, obstacles):
-    return Volumes(client, Power(client), lambda: obstacles[0] if obstacles else None)
+def make_volumes(client, devices, obstacles):
+    """Makes them, as each start of nova-compute does."""
+    return lambda: Volumes(
+        client, Power(client), lambda: obstacles[0] if obstacles else None
+    )
+
+
+@pytest.fixture
+def volumes(make_volumes):
+    return make_volumes()
 
 
 def volume(name="volume-1"):
@@ -127,9 +136,9 @@ def name_of(instance):
 
 def test_a_running_server_gets_and_loses_a_volume(volumes, server, devices, connector):
     info = volume()
-    volumes.attach(None, info, server, "/dev/vdb")
+    volumes.attach(info, server, "/dev/vdb")
     assert devices.inside == [(name_of(server), "vdb", NUMBER)]
-    volumes.detach(None, info, server, "/dev/vdb")
+    volumes.detach(info, server, "/dev/vdb")
     assert devices.inside == []
     assert not devices.has_any(name_of(server))
     assert connector.connected == []
@@ -137,7 +146,7 @@ def test_a_running_server_gets_and_loses_a_volume(volumes, server, devices, conn
 
 def test_a_stopped_server_has_volumes_too(volumes, stopped, devices, connector):
     info = volume()
-    volumes.attach(None, info, stopped, "/dev/vdb")
+    volumes.attach(info, stopped, "/dev/vdb")
     assert devices.inside == []
     assert devices.recorded(name_of(stopped)) == {"vdb": NUMBER}
     assert connector.connected == [info["data"]]
@@ -146,7 +155,7 @@ def test_a_stopped_server_has_volumes_too(volumes, stopped, devices, connector):
 def test_an_attachment_that_fails_leaves_nothing(volumes, server, devices, connector):
     devices.error = OSError(errno.EEXIST, "it exists")
     with pytest.raises(exception.VolumeAttachFailed, match="it exists"):
-        volumes.attach(None, volume(), server, "/dev/vdb")
+        volumes.attach(volume(), server, "/dev/vdb")
     assert not devices.has_any(name_of(server))
     assert connector.connected == []
 
@@ -156,7 +165,7 @@ def test_a_volume_that_cannot_be_connected_is_not_attached(
 ):
     connector.error = RuntimeError("no route\nto host")
     with pytest.raises(exception.VolumeAttachFailed, match=r"no route\\nto host"):
-        volumes.attach(None, volume(), server, "/dev/vdb")
+        volumes.attach(volume(), server, "/dev/vdb")
     assert not devices.has_any(name_of(server))
 
 
@@ -164,16 +173,26 @@ def test_a_server_that_has_just_ended_gets_its_volume_at_its_next_start(
     volumes, server, devices
 ):
     devices.error = ProcessLookupError(errno.ESRCH, "gone")
-    volumes.attach(None, volume(), server, "/dev/vdb")
+    volumes.attach(volume(), server, "/dev/vdb")
     assert devices.recorded(name_of(server)) == {"vdb": NUMBER}
+
+
+def test_a_volume_whose_tag_cannot_be_recorded_is_detached_again(
+    volumes, server, devices, connector
+):
+    attached = volumes.attached(volume(), server, "/dev/vdb")
+    with pytest.raises(exception.InstanceNotFound), attached:
+        raise exception.InstanceNotFound(instance_id=server.uuid)
+    assert devices.inside == []
+    assert connector.connected == []
 
 
 def test_a_volume_in_use_stays_attached(volumes, server, devices, connector):
     info = volume()
-    volumes.attach(None, info, server, "/dev/vdb")
+    volumes.attach(info, server, "/dev/vdb")
     devices.open.add(NUMBER)
     with pytest.raises(exception.DeviceDetachFailed, match=r"7 \(dd\)"):
-        volumes.detach(None, info, server, "/dev/vdb")
+        volumes.detach(info, server, "/dev/vdb")
     assert devices.recorded(name_of(server)) == {"vdb": NUMBER}
     assert connector.connected == [info["data"]]
 
@@ -184,31 +203,31 @@ def test_where_devices_cannot_change_the_server_must_be_stopped(
     info = volume()
     obstacles.append("the host has cgroup v2")
     with pytest.raises(exception.VolumeAttachFailed, match="cgroup v2; stop the"):
-        volumes.attach(None, info, server, "/dev/vdb")
+        volumes.attach(info, server, "/dev/vdb")
     client.stop_container(name_of(server), 0)
-    volumes.attach(None, info, server, "/dev/vdb")
+    volumes.attach(info, server, "/dev/vdb")
     client.start_container(name_of(server))
     with pytest.raises(exception.DeviceDetachFailed, match="cgroup v2; stop the"):
-        volumes.detach(None, info, server, "/dev/vdb")
+        volumes.detach(info, server, "/dev/vdb")
     client.stop_container(name_of(server), 0)
-    volumes.detach(None, info, server, "/dev/vdb")
+    volumes.detach(info, server, "/dev/vdb")
     assert not devices.has_any(name_of(server))
 
 
 def test_a_server_in_gvisor_has_no_volumes(volumes, make_server, connector):
     with pytest.raises(exception.InvalidInput, match="gVisor"):
-        volumes.attach(None, volume(), make_server(isolation.GVISOR), "/dev/vdb")
+        volumes.attach(volume(), make_server(isolation.GVISOR), "/dev/vdb")
     assert connector.calls == []
 
 
 def test_a_volume_that_was_never_attached_can_be_detached(volumes, server, connector):
-    volumes.detach(None, {}, server, "/dev/vdb")
-    volumes.detach(None, volume(), server, "/dev/vdb")
+    volumes.detach({}, server, "/dev/vdb")
+    volumes.detach(volume(), server, "/dev/vdb")
     assert connector.calls == ["disconnect"]
 
 
 def test_a_volume_of_a_server_without_a_container_can_be_detached(volumes, connector):
-    volumes.detach(None, volume(), samples.instance(), "/dev/vdb")
+    volumes.detach(volume(), samples.instance(), "/dev/vdb")
     assert connector.calls == ["disconnect"]
 
 
@@ -218,16 +237,16 @@ def test_the_host_stays_connected_until_the_last_server_has_lost_a_volume(
     info = volume()
     servers = make_server(), make_server()
     for server in servers:
-        volumes.attach(None, info, server, "/dev/vdb")
-    volumes.detach(None, info, servers[0], "/dev/vdb")
+        volumes.attach(info, server, "/dev/vdb")
+    volumes.detach(info, servers[0], "/dev/vdb")
     assert connector.connected == [info["data"]]
-    volumes.detach(None, info, servers[1], "/dev/vdb")
+    volumes.detach(info, servers[1], "/dev/vdb")
     assert connector.connected == []
 
 
 def test_a_boot_that_fails_leaves_no_volume(volumes, devices, connector):
     instance = samples.instance()
-    boot = volumes.connected(None, instance, mapping(volume()))
+    boot = volumes.connected(instance, mapping(volume()))
     with pytest.raises(RuntimeError, match="vdb"), boot:
         raise RuntimeError(devices.recorded(name_of(instance)))
     assert not devices.has_any(name_of(instance))
@@ -236,38 +255,66 @@ def test_a_boot_that_fails_leaves_no_volume(volumes, devices, connector):
 
 def test_a_second_boot_leaves_the_volumes_of_the_first(volumes, stopped, devices):
     bdi = mapping(volume())
-    volumes.restore(None, stopped, bdi)
-    boot = volumes.connected(None, stopped, bdi)
+    volumes.restore(stopped, bdi)
+    boot = volumes.connected(stopped, bdi)
     with pytest.raises(exception.InstanceExists), boot:
         raise exception.InstanceExists(name="x")
     assert devices.recorded(name_of(stopped)) == {"vdb": NUMBER}
 
 
 def test_a_server_that_starts_has_exactly_the_volumes_that_nova_says(
-    volumes, stopped, devices
+    volumes, make_volumes, stopped, devices
 ):
     for mountpoint in "/dev/vdb", "/dev/vdd":
-        volumes.attach(None, volume(mountpoint), stopped, mountpoint)
-    volumes.restore(None, stopped, None)
+        volumes.attach(volume(mountpoint), stopped, mountpoint)
+    volumes.restore(stopped, None)
     assert devices.recorded(name_of(stopped)).keys() == {"vdb", "vdd"}
-    volumes.restore(None, stopped, mapping(volume("a"), volume("b")))
+    # nova-compute was killed while it detached one.
+    volumes = make_volumes()
+    volumes.restore(stopped, mapping(volume("a"), volume("b")))
     assert devices.recorded(name_of(stopped)).keys() == {"vdb", "vdc"}
-    volumes.restore(None, stopped, mapping())
+    volumes.restore(stopped, mapping())
     assert not volumes.has_any(stopped)
 
 
+def test_a_start_does_not_undo_what_nova_did_meanwhile(
+    volumes, stopped, devices, connector
+):
+    """Nova takes no lock when it starts a server."""
+    old, new = volume("old"), volume("new")
+    volumes.attach(old, stopped, "/dev/vdb")
+    before = mapping(old)
+    volumes.detach(old, stopped, "/dev/vdb")
+    volumes.attach(new, stopped, "/dev/vdc")
+    volumes.restore(stopped, before)
+    assert devices.recorded(name_of(stopped)).keys() == {"vdc"}
+    assert connector.connected == [new["data"]]
+
+
+def test_a_volume_that_is_detached_for_a_rebuild_is_there_afterwards(
+    volumes, stopped, devices
+):
+    info = volume()
+    volumes.attach(info, stopped, "/dev/vdb")
+    volumes.detach(info, stopped, "/dev/vdb")
+    with volumes.connected(stopped, mapping(info)):
+        pass
+    volumes.restore(stopped, mapping(info))
+    assert devices.recorded(name_of(stopped)) == {"vdb": NUMBER}
+
+
 def test_a_server_that_runs_keeps_what_it_has(volumes, server, connector):
-    volumes.restore(None, server, mapping(volume()))
+    volumes.restore(server, mapping(volume()))
     assert connector.calls == []
 
 
 def test_a_deleted_server_has_no_volumes(volumes, stopped, client, devices, connector):
     info = volume()
-    volumes.attach(None, info, stopped, "/dev/vdb")
+    volumes.attach(info, stopped, "/dev/vdb")
     with pytest.raises(exception.InstanceTerminationFailure, match="stay connected"):
-        volumes.release(None, stopped, mapping(info))
+        volumes.release(stopped, mapping(info))
     client.remove_container(name_of(stopped))
-    volumes.release(None, stopped, mapping(info))
+    volumes.release(stopped, mapping(info))
     assert not devices.has_any(name_of(stopped))
     assert connector.connected == []
 
@@ -282,7 +329,7 @@ def test_a_volume_that_cannot_be_disconnected_does_not_keep_a_server(
         raise RuntimeError("timeout")
 
     monkeypatch.setattr(connections, "disconnect", fail)
-    volumes.release(None, instance, mapping(volume()))
+    volumes.release(instance, mapping(volume()))
     assert not devices.has_any(name_of(instance))
     assert "Failed to disconnect volume volume-1" in caplog.text
 
@@ -295,8 +342,8 @@ def test_a_resize_that_fails_leaves_a_server_as_it_was(
     volumes, server, client, devices
 ):
     bdi = mapping(volume())
-    volumes.attach(None, volume(), server, "/dev/vdb")
-    resize = volumes.withdrawn(None, server, None, bdi, 0)
+    volumes.attach(volume(), server, "/dev/vdb")
+    resize = volumes.withdrawn(server, None, bdi, 0)
     with pytest.raises(RuntimeError, match="stopped without"), resize:
         raise RuntimeError(
             f"{'runs' if is_running(client, server) else 'stopped'} "
@@ -307,7 +354,7 @@ def test_a_resize_that_fails_leaves_a_server_as_it_was(
 
 
 def test_a_resize_does_not_stop_a_server_without_volumes(volumes, server, client):
-    with volumes.withdrawn(None, server, None, mapping(), 0):
+    with volumes.withdrawn(server, None, mapping(), 0):
         assert is_running(client, server)
 
 
@@ -315,7 +362,7 @@ def test_a_running_server_gets_a_volume_with_the_limits_of_its_flavor(
     volumes, server, devices
 ):
     server.flavor = samples.flavor(extra_specs={"quota:disk_read_iops_sec": "7"})
-    volumes.attach(None, volume(), server, "/dev/vdb")
+    volumes.attach(volume(), server, "/dev/vdb")
     assert devices.limits == {"BlkioDeviceReadIOps": 7}
 
 
@@ -323,32 +370,48 @@ def test_a_swap_copies_and_disconnects_the_old_volume(
     volumes, server, devices, connector
 ):
     old, new = volume("old"), volume("new")
-    volumes.attach(None, old, server, "/dev/vdb")
+    volumes.attach(old, server, "/dev/vdb")
     devices.owners = lambda number: []  # both are the same device here
-    volumes.swap(None, old, new, server, "/dev/vdb")
+    volumes.swap(old, new, server, "/dev/vdb")
     assert devices.copies == [(fake_volumes.DEVICE, fake_volumes.DEVICE)]
     assert connector.connected == [new["data"]]
     assert devices.inside == [(name_of(server), "vdb", NUMBER)]
 
 
+def test_a_swap_is_not_undone_if_the_old_volume_stays_connected(
+    volumes, server, devices, connector, caplog
+):
+    old, new = volume("old"), volume("new")
+    volumes.attach(old, server, "/dev/vdb")
+    devices.owners = lambda number: []
+
+    def fail(*args, **how):
+        raise brick_exception.BrickException("busy")
+
+    connector.disconnect_volume = fail
+    volumes.swap(old, new, server, "/dev/vdb")
+    assert "Failed to disconnect volume" in caplog.text
+    assert new["data"] in connector.connected
+
+
 def test_a_swap_of_what_a_server_does_not_have_is_refused(volumes, server, connector):
     with pytest.raises(exception.DiskNotFound):
-        volumes.swap(None, volume("old"), volume("new"), server, "/dev/vdb")
+        volumes.swap(volume("old"), volume("new"), server, "/dev/vdb")
     assert connector.calls == []
 
 
 def test_a_swap_of_a_volume_in_use_is_refused(volumes, server, devices):
     old = volume("old")
-    volumes.attach(None, old, server, "/dev/vdb")
+    volumes.attach(old, server, "/dev/vdb")
     devices.open.add(NUMBER)
     with pytest.raises(exception.DeviceDetachFailed):
-        volumes.swap(None, old, volume("new"), server, "/dev/vdb")
+        volumes.swap(old, volume("new"), server, "/dev/vdb")
     assert devices.copies == []
     assert devices.inside == [(name_of(server), "vdb", NUMBER)]
 
 
 def test_nova_keeps_what_is_needed_to_disconnect(volumes, stopped):
     bdi = mapping(volume())
-    volumes.restore(None, stopped, bdi)
+    volumes.restore(stopped, bdi)
     [found] = bdi["block_device_mapping"]
     assert found.saved["device_path"] == fake_volumes.DEVICE
