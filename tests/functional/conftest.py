@@ -21,6 +21,7 @@ from pyroute2 import netns
 from nova_docker import config_drive
 from nova_docker.driver import DockerDriver
 from nova_docker.image.store import tag_of
+from nova_docker.privsep import devices
 from nova_docker.privsep import network
 from tests import archives
 from tests import samples
@@ -163,6 +164,7 @@ def boot(
     yield spawn
     for server in servers:
         driver.destroy(None, server.instance, server.network_info)
+        assert not devices.has_any(server.name)
 
 
 @pytest.fixture(scope="session")

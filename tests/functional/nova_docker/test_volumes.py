@@ -27,14 +27,6 @@ from tests.unit.nova_docker import fake_volumes
 LEVELS = (isolation.USER, isolation.SHARED)
 
 
-@pytest.fixture(autouse=True)
-def no_record_is_left():
-    """Fails a test that leaves a server's directory of devices behind."""
-    yield
-    if devices._DIRECTORY.exists():
-        assert not list(devices._DIRECTORY.iterdir())
-
-
 @pytest.fixture(params=LEVELS)
 def flavor(request):
     return samples.flavor(extra_specs={"docker:isolation": request.param})

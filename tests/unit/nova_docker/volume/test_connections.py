@@ -40,15 +40,6 @@ def info(like):
     return {"serial": "volume-1", **like, "data": dict(like["data"])}
 
 
-@pytest.fixture(autouse=True)
-def connector(monkeypatch):
-    fake = fake_volumes.Connector()
-    monkeypatch.setattr(
-        "os_brick.initiator.connector.InitiatorConnector.factory", fake.factory
-    )
-    return fake
-
-
 @pytest.mark.parametrize(
     "like",
     [ISCSI, FIBRE_CHANNEL, RBD, NFS],

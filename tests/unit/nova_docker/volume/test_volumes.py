@@ -70,15 +70,6 @@ def stopped(make_server):
     return make_server(running=False)
 
 
-@pytest.fixture(autouse=True)
-def connector(monkeypatch):
-    fake = fake_volumes.Connector()
-    monkeypatch.setattr(
-        "os_brick.initiator.connector.InitiatorConnector.factory", fake.factory
-    )
-    return fake
-
-
 @pytest.fixture
 def devices(monkeypatch):
     fake = fake_volumes.Devices()
