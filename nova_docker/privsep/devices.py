@@ -334,11 +334,16 @@ def _mount(namespace: int, tree: int, device: str, number: int, root: int) -> No
             mount_api.move_onto(tree, place)
         # The server may have renamed the file before: it could not be found to be
         # unmounted. From now on, the kernel lets nobody rename it.
-        with _closing(_open(dev, device)) as place:
-            found = os.fstat(place)
-            if not stat.S_ISBLK(found.st_mode) or found.st_rdev != number:
-                mount_api.change(tree, set=mount_api.NODEV)
-                raise OSError(errno.EEXIST, f"the server has moved its /dev/{device}")
+        if not _is_there(dev, device, number):
+            mount_api.change(tree, set=mount_api.NODEV)
+            raise OSError(errno.EEXIST, f"the server has moved its /dev/{device}")
+
+
+def _is_there(dev: int, device: str, number: int) -> bool:
+    with contextlib.suppress(FileNotFoundError), _closing(_open(dev, device)) as place:
+        found = os.fstat(place)
+        return stat.S_ISBLK(found.st_mode) and found.st_rdev == number
+    return False
 
 
 def _unmount(namespace: int, device: str, root: int) -> None:

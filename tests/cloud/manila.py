@@ -28,7 +28,6 @@ project_domain_name = Default
 project_name = service
 username = nova
 password = {{password}}
-endpoint_override = {URL}
 
 [vnc]
 """
@@ -86,8 +85,11 @@ class Manila:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Manila]:
-    """Serve Manila's API during the block, with Nova configured to use it."""
+def running(identity: Any) -> Iterator[Manila]:
+    """Serve Manila's API during the block, with Nova configured to use it.
+
+    :param identity: of the administrator's connection
+    """
     manila = Manila()
     # The handler needs a class, not an object.
     handler = type("Handler", (_Handler,), {"manila": manila})
@@ -96,13 +98,37 @@ def running() -> Iterator[Manila]:
     thread.start()
     configuration = _NOVA.format(password=credentials.passwords()["service"])
     try:
-        with services.configured(
-            services.NOVA_CONF, "[vnc]\n", configuration, "nova-api", "nova-compute"
+        with (
+            _in_catalog(identity),
+            services.configured(
+                services.NOVA_CONF,
+                "[vnc]\n",
+                configuration,
+                "nova-api",
+                "nova-compute",
+            ),
         ):
             yield manila
     finally:
         listener.shutdown()
         listener.server_close()
+
+
+@contextlib.contextmanager
+def _in_catalog(identity: Any) -> Iterator[None]:
+    service = identity.create_service(type="shared-file-system", name="manila")
+    try:
+        for interface in "public", "internal":
+            identity.create_endpoint(
+                service_id=service.id,
+                interface=interface,
+                region_id="RegionOne",
+                url=URL,
+            )
+        yield
+    finally:
+        # The endpoints go with it.
+        identity.delete_service(service)
 
 
 class _Handler(server.BaseHTTPRequestHandler):

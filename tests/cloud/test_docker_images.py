@@ -246,7 +246,8 @@ def test_metadata_definitions_are_available(demo):
 @pytest.fixture
 def registry():
     """A registry, for which nova-compute, the engine and Glance are configured."""
-    with RegistryServer() as server, contextlib.ExitStack() as stack:
+    # The functional tests, which may run at the same time, have the first place.
+    with RegistryServer(place=1) as server, contextlib.ExitStack() as stack:
         auth_file = settings.ETC / "registry-auth.json"
         server.write_auth_file(auth_file)
         auth_file.chmod(0o644)

@@ -184,8 +184,8 @@ UEFI = {"hw_firmware_type": "uefi"}
         # Nova's scheduler filters reject these.
         ({"hw_architecture": "aarch64"}, NO_HOST),
         ({"img_hv_type": "kvm"}, NO_HOST),
-        ({"hw_numa_nodes": "1"}, NO_HOST),
         # Nova leaves these to the driver.
+        ({"hw_numa_nodes": "1"}, "hw_numa_nodes=1 (image)"),
         (UEFI, "hw_firmware_type=uefi (image)"),
         ({"hw_machine_type": "q35"}, "hw_machine_type=q35 (image)"),
     ],

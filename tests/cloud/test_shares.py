@@ -17,8 +17,8 @@ def exports(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shares(the_cloud):
-    with manila.running() as found:
+def shares(admin):
+    with manila.running(admin.identity) as found:
         yield found
 
 

@@ -39,13 +39,9 @@ from pyroute2 import netns
 PROGRAM = "/usr/bin/docker-registry"
 
 # Reserved for documentation, hence unused; servers in tests use 192.0.2.0/24.
-HOST_ADDRESS = "198.51.100.1"
-ADDRESS = "198.51.100.2"
+NETWORK = ipaddress.IPv4Network("198.51.100.0/24")
+PREFIX = 30
 PORT = 5000
-
-NAMESPACE = "nd-reg"
-OUTER = "nd-reg0"
-INNER = "nd-reg1"
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -56,7 +52,7 @@ _START = 20  # seconds, for what takes less than one
 
 
 class RegistryServer:
-    """A registry that runs in a ``with`` block; one at a time on a host, as root.
+    """A registry that runs in a ``with`` block, as root.
 
     :ivar host: ``address:port``, as in image names
     :ivar ca_file: authority that signed its certificate (PEM)
@@ -64,8 +60,15 @@ class RegistryServer:
     :ivar password: password of that user
     """
 
-    def __init__(self) -> None:
-        self.host = f"{ADDRESS}:{PORT}"
+    def __init__(self, place: int = 0) -> None:
+        """
+        :param place: another one for each registry of the host
+        """
+        network = list(NETWORK.subnets(new_prefix=PREFIX))[place]
+        self._outside, self._address = map(str, network.hosts())
+        self._namespace = f"nd-reg-{place}"
+        self._outer, self._inner = f"nd-reg-{place}-out", f"nd-reg-{place}-in"
+        self.host = f"{self._address}:{PORT}"
         self.user = "nova"
         self.password = secrets.token_urlsafe(12)
         self._exit = contextlib.ExitStack()
@@ -79,9 +82,9 @@ class RegistryServer:
             self._session.trust_env = False
             self._session.verify = self.ca_file
             self._session.auth = (self.user, self.password)
-            _write_certificates(self._directory)
-            stack.callback(_remove_network)
-            _make_network()
+            _write_certificates(self._directory, self._address)
+            stack.callback(self._remove_network)
+            self._make_network()
             process = self._start()
             stack.callback(process.wait, 20)
             stack.callback(process.terminate)
@@ -96,6 +99,28 @@ class RegistryServer:
         trace: TracebackType | None,
     ) -> None:
         self._exit.close()
+
+    def _make_network(self) -> None:
+        """Create a namespace, connected to the host by a veth pair."""
+        # Left by a run that was killed.
+        self._remove_network()
+        netns.create(self._namespace)
+        with IPRoute() as host, NetNS(self._namespace) as inside:
+            host.link(
+                "add", ifname=self._outer, kind="veth", peer={"ifname": self._inner}
+            )
+            inner = host.link_lookup(ifname=self._inner)[0]
+            host.link("set", index=inner, net_ns_fd=self._namespace)
+            _set_up(host, self._outer, self._outside)
+            _set_up(inside, self._inner, self._address)
+
+    def _remove_network(self) -> None:
+        with IPRoute() as host:
+            # This deletes the other end too.
+            for index in host.link_lookup(ifname=self._outer):
+                host.link("del", index=index)
+        if self._namespace in netns.listnetns():
+            netns.remove(self._namespace)
 
     @property
     def requests(self) -> list[str]:
@@ -197,7 +222,7 @@ class RegistryServer:
             return subprocess.Popen(
                 [
                     "nsenter",
-                    f"--net=/run/netns/{NAMESPACE}",
+                    f"--net=/run/netns/{self._namespace}",
                     PROGRAM,
                     "serve",
                     str(directory / "config.yml"),
@@ -230,35 +255,13 @@ def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _make_network() -> None:
-    """Create a namespace, connected to the host by a veth pair."""
-    # Left by a run that was killed.
-    _remove_network()
-    netns.create(NAMESPACE)
-    with IPRoute() as host, NetNS(NAMESPACE) as inside:
-        host.link("add", ifname=OUTER, kind="veth", peer={"ifname": INNER})
-        inner = host.link_lookup(ifname=INNER)[0]
-        host.link("set", index=inner, net_ns_fd=NAMESPACE)
-        _set_up(host, OUTER, HOST_ADDRESS)
-        _set_up(inside, INNER, ADDRESS)
-
-
 def _set_up(route: Any, device: str, address: str) -> None:
     index = route.link_lookup(ifname=device)[0]
-    route.addr("add", index=index, address=address, prefixlen=30)
+    route.addr("add", index=index, address=address, prefixlen=PREFIX)
     route.link("set", index=index, state="up")
 
 
-def _remove_network() -> None:
-    with IPRoute() as host:
-        # This deletes the other end too.
-        for index in host.link_lookup(ifname=OUTER):
-            host.link("del", index=index)
-    if NAMESPACE in netns.listnetns():
-        netns.remove(NAMESPACE)
-
-
-def _write_certificates(directory: pathlib.Path) -> None:
+def _write_certificates(directory: pathlib.Path, address: str) -> None:
     """Write ca.pem, server.pem and server.key."""
     ca_key = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
@@ -284,14 +287,14 @@ def _write_certificates(directory: pathlib.Path) -> None:
             ): True,
         },
     )
-    address = x509.IPAddress(ipaddress.ip_address(ADDRESS))
+    name = x509.IPAddress(ipaddress.ip_address(address))
     server = _certificate(
         "nova-docker test registry",
         key.public_key(),
         ca_key,
         {
             x509.BasicConstraints(ca=False, path_length=None): True,
-            x509.SubjectAlternativeName([address]): False,
+            x509.SubjectAlternativeName([name]): False,
         },
     )
     pem = serialization.Encoding.PEM

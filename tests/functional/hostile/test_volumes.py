@@ -16,6 +16,7 @@ from nova import exception
 from nova_docker.container import isolation
 from nova_docker.privsep import devices
 from nova_docker.privsep import mount_api
+from nova_docker.privsep import userns
 from tests import archives
 from tests import samples
 from tests.attacks import attack
@@ -146,10 +147,12 @@ def test_a_device_that_has_been_moved_cannot_be_opened(
     driver, boot, flavor, volume, monkeypatch
 ):
     server = boot(flavor=flavor)
-    move_onto = mount_api.move_onto
+    root, move_onto = userns.base_of(server.name) or 0, mount_api.move_onto
 
     def late(tree, target):
+        devices._act_as(root)
         os.rename("/dev/vdb", "/dev/mine")
+        devices._act_as(0)
         move_onto(tree, target)
 
     # The child that mounts the device is in the server's mount namespace.

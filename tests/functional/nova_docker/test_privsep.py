@@ -162,7 +162,11 @@ def process():
     container = samples.uuid().replace("-", "") * 2
     group = pathlib.Path("/sys/fs/cgroup/devices", container)
     group.mkdir()
-    script = "mount -t tmpfs -o mode=755 none /dev && echo && exec sleep 1000"
+    # As the OCI runtime leaves the root file system
+    script = (
+        "mount -t tmpfs -o mode=755 none /dev && mount -o remount,bind,nodev / && "
+        "echo && exec sleep 1000"
+    )
     started = subprocess.Popen(
         ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
         stdout=subprocess.PIPE,
