@@ -156,13 +156,13 @@ def test_a_device_that_has_been_moved_cannot_be_opened(
         move_onto(tree, target)
 
     # The child that mounts the device is in the server's mount namespace.
-    monkeypatch.setattr(mount_api, "move_onto", late)
-    with pytest.raises(exception.VolumeAttachFailed, match="moved its /dev/vdb"):
-        attach(driver, server, volume)
+    with monkeypatch.context() as child:
+        child.setattr(mount_api, "move_onto", late)
+        with pytest.raises(exception.VolumeAttachFailed, match="moved its /dev/vdb"):
+            attach(driver, server, volume)
     assert server.run("test -b /dev/mine && echo there")
     assert not reads(server, "/dev/mine")
     assert devices.owners(volume.number) == []
-    monkeypatch.undo()
     attach(driver, server, volume)
     # The node forbids devices, whatever the control group allows.
     assert reads(server, "/dev/vdb")
