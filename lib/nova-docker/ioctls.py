@@ -16,6 +16,8 @@ ENOTTY = 25
 # upper half of the argument, so rules must not look at it.
 LOOP, MASK = 0x4C00, 0xFF00
 REQUEST = 1  # index of the argument of ioctl
+# Only if the kernel has filters
+SUPPORTED = "/proc/sys/kernel/seccomp"
 # A filter ends processes of architectures that it does not name.
 ARCHITECTURES = {
     "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -29,9 +31,14 @@ def forbid_loops(spec):
     Rules of an operator's profile that look at arguments of ioctl stay as they are.
     """
     linux = spec["linux"]
-    profile = linux.setdefault("seccomp", {"defaultAction": ALLOW})
-    if "syscalls" not in profile and "architectures" not in profile:
-        profile["architectures"] = ARCHITECTURES.get(os.uname().machine, [])
+    if not linux.get("seccomp"):
+        if not os.path.isdir(SUPPORTED):
+            return
+        linux["seccomp"] = {
+            "defaultAction": ALLOW,
+            "architectures": ARCHITECTURES.get(os.uname().machine, []),
+        }
+    profile = linux["seccomp"]
     rules = [r for rule in profile.get("syscalls") or () for r in without_loops(rule)]
     if profile["defaultAction"] in LENIENT:
         rules.append(
