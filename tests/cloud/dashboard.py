@@ -19,7 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
-SECONDS = 60
+SECONDS = 120
 WIDTH, HEIGHT = 1280, 900
 
 # A directory for the pictures in doc/source/user/images.
