@@ -121,6 +121,31 @@ def test_a_server_reaches_no_device_but_its_own(driver, boot, flavor, volume, ot
 
 
 @attack(
+    "The next volume that gets the number of a loop device",
+    tried="root in a server detaches its volume, a loop device, from its file, or asks "
+    "which file of the host that is",
+    held_by="the seccomp filter refuses the ioctls of loop devices",
+)
+def test_a_server_does_not_control_its_loop_device(driver, boot, flavor, volume):
+    server = boot(flavor=flavor)
+    attach(driver, server, volume)
+    for command in (
+        "busybox losetup -d /dev/vdb",
+        "busybox losetup /dev/vdb",
+        "busybox losetup -c /dev/vdb",
+    ):
+        with pytest.raises(subprocess.CalledProcessError):
+            server.run(command)
+    assert reads(server, "/dev/vdb")
+    assert loops.losetup("--noheadings", "--output=BACK-FILE", volume.path).strip() == (
+        str(volume.file)
+    )
+    # All others
+    assert server.run("busybox blockdev --getsize64 /dev/vdb")
+    assert server.run("busybox stty -F /dev/ptmx")
+
+
+@attack(
     "A volume through a device node of the image",
     tried="an image whose layers contain nodes of all loop devices, with a volume that "
     "is one of them",
