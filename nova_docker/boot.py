@@ -93,6 +93,7 @@ class Boot:
         pinning.refuse(instance.flavor, image_meta, instance.numa_topology)
         self._host.isolation.refuse(instance.flavor)
         disks.refuse(block_device_info, level_of(instance))
+        self._host.refuse_swap(instance.flavor)
         quota.refuse(instance.flavor, level_of(instance), self._host.disk_device)
         settings.refuse(instance.flavor, level_of(instance))
         properties.settings(instance, image_meta)

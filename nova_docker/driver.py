@@ -496,6 +496,7 @@ class DockerDriver(driver.ComputeDriver):
                 disk_device=self._host.disk_device,
                 level=self._guest(instance).namespaces().level,
             )
+            self._host.refuse_swap(flavor)
             with self._volumes.withdrawn(
                 context, instance, network_info, block_device_info, timeout
             ):

@@ -44,6 +44,10 @@ class Host:
     def limits(self, flavor, level, topology):
         return {"PidsLimit": 256 if level == isolation.GVISOR else 100}
 
+    def refuse_swap(self, flavor):
+        if flavor.swap:
+            raise exception.InvalidInput(reason="no swap")
+
 
 class Images:
     """A stand-in for :class:`nova_docker.image.store.ImageStore`."""
@@ -362,6 +366,7 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
         ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, {}, "InvalidInput"),
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
         ({}, {}, {"ephemerals": ["disk"]}, "InvalidInput"),
+        ({"swap": 1}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"docker:shm_size_mb": "x"}}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"quota:cpu_quota": "1"}}, {}, {}, "InvalidInput"),
