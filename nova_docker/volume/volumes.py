@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The volumes of a host's servers: block devices in their /dev.
+"""The volumes of a host's servers, and ephemeral disks: block devices in their /dev.
 
 A server that does not run has its volumes as well: they stay connected, and the OCI
 runtime gives them to it when it starts. What a server has is recorded by
@@ -31,6 +31,7 @@ from nova_docker.power import Power
 from nova_docker.privsep import devices
 from nova_docker.volume import connections
 from nova_docker.volume import disks
+from nova_docker.volume import ephemerals
 from nova_docker.volume import usage
 from nova_docker.volume.disks import Disk
 
@@ -153,14 +154,17 @@ class Volumes:
     def connected(
         self, context: Any, instance: objects.Instance, block_device_info: Any
     ) -> Iterator[None]:
-        """Give a server its volumes before it is created in the block.
+        """Give a server its volumes and new ephemeral disks; create it in the block.
 
         If the block fails, they are taken away again.
 
         :param block_device_info: as ComputeDriver.spawn receives it
-        :raises VolumeAttachFailed: if one cannot be connected
+        :raises InstanceExists: if it exists already, with ephemeral disks
+        :raises InstanceDeployFailure: if there cannot be ephemeral disks
+        :raises VolumeAttachFailed: if a volume cannot be connected
         """
         try:
+            self._make_ephemerals(instance, block_device_info)
             for disk in disks.of(block_device_info):
                 self._reconnect(context, instance, disk)
             yield
@@ -180,47 +184,51 @@ class Volumes:
     def restore(
         self, context: Any, instance: objects.Instance, block_device_info: Any
     ) -> None:
-        """Give a server the volumes that Nova says it has, before it starts.
+        """Give a server the disks that it has, before it starts.
 
         One that runs stays as it is.
 
         :param block_device_info: as ComputeDriver.power_on receives it; None if it is
-            unknown
-        :raises VolumeAttachFailed: if one cannot be connected
+            unknown, and with it the volumes
+        :raises DiskNotFound: if an ephemeral disk is missing
+        :raises VolumeAttachFailed: if a volume cannot be connected
         """
         name = naming.name_of(instance.uuid)
         wanted = disks.of(block_device_info)
-        if block_device_info is None or not (wanted or devices.has_any(name)):
+        own = _ephemerals(block_device_info)
+        if not (wanted or own or self.has_any(instance)) or self._process(instance):
             return
-        if self._process(instance):
+        ephemerals.connect(instance.uuid, own)
+        if block_device_info is None:
             return
         for disk in wanted:
             self._reconnect(context, instance, disk)
-        for device in devices.recorded(name).keys() - {disk.device for disk in wanted}:
+        known = {disk.device for disk in wanted}.union(ephemerals.names(instance.uuid))
+        for device in devices.recorded(name).keys() - known:
             devices.forget(name, device)
 
     def release(
         self, context: Any, instance: objects.Instance, block_device_info: Any
     ) -> None:
-        """Disconnect the volumes of a server that is gone.
+        """Disconnect the volumes of a server that is gone; remove its ephemeral disks.
 
-        One that cannot be disconnected is left, with a warning, as in libvirt's driver:
-        it would keep the server from being deleted.
+        A volume that cannot be disconnected is left, with a warning, as in libvirt's
+        driver: it would keep the server from being deleted.
 
         :param block_device_info: as ComputeDriver.destroy receives it
         :raises InstanceTerminationFailure: if the server's container exists
         """
-        name = naming.name_of(instance.uuid)
         wanted = disks.of(block_device_info)
-        if not (wanted or devices.has_any(name)):
+        if not (wanted or self.has_any(instance)):
             return
         if Guest(self._client, instance).exists():
             # It may have them open.
             raise exception.InstanceTerminationFailure(
                 reason="the Docker engine has not removed the server's container, so "
-                "its volumes stay connected; delete the server again when it has"
+                "its disks stay connected; delete the server again when it has"
             )
         self._forget_all(context, instance, wanted)
+        ephemerals.remove(instance.uuid)
 
     @contextlib.contextmanager
     def withdrawn(
@@ -267,8 +275,9 @@ class Volumes:
             self._forget_all(context, instance, wanted)
 
     def has_any(self, instance: objects.Instance) -> bool:
-        """Return whether a server has volumes."""
-        return devices.has_any(naming.name_of(instance.uuid))
+        """Return whether a server has volumes or ephemeral disks."""
+        name = naming.name_of(instance.uuid)
+        return devices.has_any(name) or ephemerals.has_any(instance.uuid)
 
     def usage(self, servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return what servers have read from and written to their volumes.
@@ -293,6 +302,17 @@ class Volumes:
             return Guest(self._client, instance).first_process()
         except exception.InstanceNotFound:
             return None
+
+    def _make_ephemerals(
+        self, instance: objects.Instance, block_device_info: Any
+    ) -> None:
+        """Give a server that does not exist yet its ephemeral disks."""
+        if wanted := _ephemerals(block_device_info):
+            if Guest(self._client, instance).exists():
+                # The disks are those of the server that exists.
+                raise exception.InstanceExists(name=instance.name)
+            ephemerals.make(instance.uuid, wanted)
+            ephemerals.connect(instance.uuid)
 
     def _reconnect(self, context: Any, instance: objects.Instance, disk: Disk) -> None:
         """Give a volume to a server that does not run."""
@@ -408,7 +428,7 @@ class Volumes:
         """Disconnect all volumes of a server that does not run."""
         name = naming.name_of(instance.uuid)
         numbers = devices.recorded(name)
-        for device in numbers:
+        for device in numbers.keys() - set(ephemerals.names(instance.uuid)):
             devices.forget(name, device)
         for disk in wanted:
             number = numbers.get(disk.device)
@@ -423,6 +443,10 @@ class Volumes:
                     instance=instance,
                     exc_info=True,
                 )
+
+
+def _ephemerals(block_device_info: Any) -> list[disks.Ephemeral]:
+    return disks.ephemerals(block_device_info, CONF.default_ephemeral_format)
 
 
 @contextlib.contextmanager

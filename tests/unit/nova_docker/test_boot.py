@@ -31,6 +31,7 @@ CONF = nova_conf.CONF
 conf.register_opts(CONF)
 
 IMAGE = "image:latest"
+DISK = {"device_name": "/dev/vdb", "size": 1}
 
 
 class Host:
@@ -365,7 +366,7 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
     [
         ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, {}, "InvalidInput"),
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
-        ({}, {}, {"ephemerals": ["disk"]}, "InvalidInput"),
+        ({}, {}, {"ephemerals": [DISK | {"guest_format": "x"}]}, "InvalidInput"),
         ({"swap": 1}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"docker:shm_size_mb": "x"}}, {}, {}, "InvalidInput"),
