@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop devices of the cloud's volumes, as the quickstart sees them."""
+"""The loop devices of the cloud's volumes and servers, as the quickstart sees them."""
 
 from __future__ import annotations
 
 from cloud import commands
 from cloud.cinder_loop import devices
+from cloud.settings import STATE
 from cloud.settings import VOLUMES
 
 
@@ -18,9 +19,12 @@ def restore_devices() -> None:
 
 
 def detach_devices() -> None:
-    """Detach all loop devices; the links of those of attached volumes stay."""
+    """Detach all loop devices, those of ephemeral disks as well.
+
+    The links of those of attached volumes stay.
+    """
     for device, file in devices.all_devices():
-        if file.is_relative_to(VOLUMES.resolve()):
+        if file.is_relative_to(STATE.resolve()):
             commands.run("losetup", "--detach", device, check=False)
 
 

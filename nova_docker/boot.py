@@ -46,6 +46,7 @@ from nova_docker.nics import nameservers
 from nova_docker.storage import image_volumes
 from nova_docker.storage.mounts import Mount
 from nova_docker.volume import disks
+from nova_docker.volume import ephemerals
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -92,7 +93,10 @@ class Boot:
         unsupported.refuse(instance.flavor, image_meta)
         pinning.refuse(instance.flavor, image_meta, instance.numa_topology)
         self._host.isolation.refuse(instance.flavor)
-        disks.refuse(block_device_info, level_of(instance))
+        default_format = CONF.default_ephemeral_format
+        disks.refuse(block_device_info, level_of(instance), default_format)
+        ephemerals.refuse(disks.ephemerals(block_device_info, default_format))
+        self._host.refuse_swap(instance.flavor)
         quota.refuse(instance.flavor, level_of(instance), self._host.disk_device)
         settings.refuse(instance.flavor, level_of(instance))
         properties.settings(instance, image_meta)

@@ -49,6 +49,7 @@ from nova_docker.power import Power
 from nova_docker.reboots import Reboots
 from nova_docker.volume import connections
 from nova_docker.volume import disks
+from nova_docker.volume import ephemerals
 from nova_docker.volume.volumes import Volumes
 
 CONF = nova_conf.CONF
@@ -119,6 +120,7 @@ class DockerDriver(driver.ComputeDriver):
         servers = self.list_instance_uuids()
         self._nics.sweep(servers)
         config_drive.sweep(servers)
+        ephemerals.sweep(servers)
         shares.sweep(servers)
         self._snapshots.recover()
         self._events.start()
@@ -500,7 +502,9 @@ class DockerDriver(driver.ComputeDriver):
                 disk_quota=self._host.disk_quota,
                 disk_device=self._host.disk_device,
                 level=self._guest(instance).namespaces().level,
+                ephemeral_gb=disks.ephemeral_gb(block_device_info),
             )
+            self._host.refuse_swap(flavor)
             with self._volumes.withdrawn(
                 instance, network_info, block_device_info, timeout
             ):

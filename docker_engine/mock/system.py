@@ -39,6 +39,7 @@ class MockSystem(MockState):
             "Architecture": "x86_64",
             "OSType": "linux",
             "NCPU": 8,
+            "SwapLimit": True,
             "MemTotal": 16 * 2**30,
             "Driver": "overlay2",
             "ExperimentalBuild": True,

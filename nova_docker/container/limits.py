@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nova import exception
 from oslo_utils import units
 
 from nova_docker.container import quota
@@ -63,6 +64,30 @@ def limits(flavor: Any, *, pids: int) -> dict[str, Any]:
         **quota.cpu(flavor),
         _PIDS: pids,
     }
+
+
+def refuse_swap(flavor: Any, *, accounted: bool, host_mb: int) -> None:
+    """Refuse a flavor with swap that its servers would not get.
+
+    It is no disk, which a container could not use: the host swaps the memory out.
+
+    :param flavor: ``swap`` is in MiB
+    :param accounted: whether the kernel can limit the swap of a container
+    :param host_mb: swap of the host, in MiB
+    :raises InvalidInput: if so
+    """
+    swap = flavor.swap or 0
+    if swap and not accounted:
+        raise exception.InvalidInput(
+            reason=f"the flavor has {swap} MiB of swap, and the host's kernel does not "
+            "limit the swap of containers; use a flavor without swap, or start the "
+            "kernel with swapaccount=1"
+        )
+    if swap > host_mb:
+        raise exception.InvalidInput(
+            reason=f"the flavor has {swap} MiB of swap, and the host has {host_mb} "
+            "MiB; use a flavor with less swap, or give the host more"
+        )
 
 
 def storage(disk_gb: int) -> dict[str, Any]:

@@ -230,6 +230,17 @@ class Host:
         )
         return limits.limits(flavor, pids=pids) | self._cpuset(topology)
 
+    def refuse_swap(self, flavor: Any) -> None:
+        """Refuse a flavor with swap that servers of this host would not get.
+
+        :raises InvalidInput: as :func:`nova_docker.container.limits.refuse_swap` does
+        """
+        limits.refuse_swap(
+            flavor,
+            accounted=bool(self._info.get("SwapLimit")),
+            host_mb=psutil.swap_memory().total // units.Mi,
+        )
+
     def _cpuset(self, topology: Any) -> dict[str, str]:
         sets = numa.cpu_sets()
         if not sets.configured:

@@ -28,6 +28,7 @@ def refuse(
     disk_quota: bool,
     disk_device: str | None,
     level: str,
+    ephemeral_gb: int = 0,
 ) -> None:
     """Refuse a resize that the driver cannot do.
 
@@ -36,6 +37,7 @@ def refuse(
     :param disk_quota: whether the engine limits the root disk
     :param disk_device: the block device below the engine's data, None if there is none
     :param level: the server's, of :mod:`nova_docker.container.isolation`
+    :param ephemeral_gb: size of its ephemeral disks, in GiB
     :raises MigrationPreCheckError: if the destination is another host
     :raises ResizeError: if a disk or the isolation would have to change
     :raises InvalidInput: if :func:`unsupported.refuse` or :func:`quota.refuse` does, or
@@ -65,8 +67,8 @@ def refuse(
             "engine sets its size when it creates the container; choose a flavor "
             f"with a root disk of {old} GB"
         )
-    if flavor.ephemeral_gb > instance.flavor.ephemeral_gb:
+    if not ephemeral_gb <= flavor.ephemeral_gb <= instance.flavor.ephemeral_gb:
         raise exception.ResizeError(
-            reason="the Docker driver does not support ephemeral disks; choose a "
-            "flavor without one"
+            reason="ephemeral disks neither grow nor shrink; choose a flavor with "
+            f"{instance.flavor.ephemeral_gb} GB of them"
         )

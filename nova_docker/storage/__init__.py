@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mounts of a server's container; volumes and ephemeral disks belong here."""
+"""Mounts of a server's container, and the space that they take."""

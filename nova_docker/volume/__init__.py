@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes of Cinder: block devices that os-brick connects to the host."""
+"""Block devices of servers: volumes of Cinder, and ephemeral disks."""

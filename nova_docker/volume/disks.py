@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from nova import exception
 from nova.virt import block_device
+from oslo_utils import units
 
 from nova_docker.container import isolation
 
@@ -19,6 +20,19 @@ ROOT_DEVICE = "/dev/vda"
 
 # Everything else in a server's /dev is its own or the kernel's.
 _DEVICE = re.compile(r"/dev/((?:vd|sd|hd|xvd)[a-z]{1,2})")
+
+#: Those of new ephemeral disks, with the arguments of their mkfs up to the label.
+#: There is nothing to discard in a new file, which may be preallocated.
+FILE_SYSTEMS = {
+    "ext2": ("-q", "-F", "-E", "nodiscard", "-L"),
+    "ext3": ("-q", "-F", "-E", "nodiscard", "-L"),
+    "ext4": ("-q", "-F", "-E", "nodiscard", "-L"),
+    "xfs": ("-q", "-K", "-L"),
+    "btrfs": ("-q", "-K", "-L"),
+    "vfat": ("-n",),
+}
+# As in libvirt's driver for Linux
+_FILE_SYSTEM = "ext4"
 
 
 class Disk(NamedTuple):
@@ -49,6 +63,21 @@ class Disk(NamedTuple):
             self.record.save()
 
 
+class Ephemeral(NamedTuple):
+    """An ephemeral disk of a server.
+
+    :ivar device: its name in the server's /dev
+    :ivar size: in bytes
+    :ivar file_system: one of :data:`FILE_SYSTEMS`
+    :ivar label: of the file system
+    """
+
+    device: str
+    size: int
+    file_system: str
+    label: str
+
+
 def device_of(mountpoint: str) -> str:
     """Return the name of a device in /dev.
 
@@ -73,11 +102,41 @@ def of(block_device_info: Mapping[str, Any] | None) -> list[Disk]:
     ]
 
 
-def refuse(block_device_info: Mapping[str, Any] | None, level: str) -> None:
+def ephemerals(
+    block_device_info: Mapping[str, Any] | None, default: str | None
+) -> list[Ephemeral]:
+    """Return the ephemeral disks of a server.
+
+    :param block_device_info: as ComputeDriver.spawn receives it
+    :param default: Nova's ``default_ephemeral_format``
+    :raises InvalidDevicePath: if one cannot have its name
+    """
+    return [
+        Ephemeral(
+            device_of(disk["device_name"]),
+            disk["size"] * units.Gi,
+            disk.get("guest_format") or default or _FILE_SYSTEM,
+            f"ephemeral{number}",
+        )
+        for number, disk in enumerate((block_device_info or {}).get("ephemerals") or ())
+    ]
+
+
+def ephemeral_gb(block_device_info: Mapping[str, Any] | None) -> int:
+    """Return the size of all ephemeral disks of a server, in GiB."""
+    return sum(
+        disk["size"] for disk in (block_device_info or {}).get("ephemerals") or ()
+    )
+
+
+def refuse(
+    block_device_info: Mapping[str, Any] | None, level: str, default: str | None = None
+) -> None:
     """Refuse a server that would not get the disks that it requests.
 
     :param block_device_info: as ComputeDriver.spawn receives it
     :param level: of :mod:`nova_docker.container.isolation`
+    :param default: as for :func:`ephemerals`
     :raises InvalidInput: naming what it cannot have
     """
     info = block_device_info or {}
@@ -88,26 +147,40 @@ def refuse(block_device_info: Mapping[str, Any] | None, level: str) -> None:
             "the layers of its image, which the Docker engine keeps on the host. "
             "Create the server from an image and attach the volume to it"
         )
-    if info.get("ephemerals"):
-        raise exception.InvalidInput(
-            reason="the Docker driver does not support ephemeral disks; create the "
-            "server without ephemeral disks, and attach a volume to it"
-        )
-    if volumes:
+    if volumes or info.get("ephemerals"):
         refuse_level(level)
     for volume in volumes:
         _refuse_name(volume.get("mount_device"))
+    for disk in ephemerals(info, default):
+        _refuse_ephemeral(disk)
 
 
 def refuse_level(level: str) -> None:
-    """Refuse volumes for a server that could not use them.
+    """Refuse volumes and ephemeral disks for a server that could not use them.
 
     :raises InvalidInput: if so
     """
     if level == isolation.GVISOR:
         raise exception.InvalidInput(
-            reason="a server with docker:isolation=gvisor cannot have volumes, because "
-            "gVisor's kernel has no block devices; use a flavor with another isolation"
+            reason="a server with docker:isolation=gvisor cannot have volumes or "
+            "ephemeral disks, because gVisor's kernel has no block devices; use a "
+            "flavor with another isolation"
+        )
+
+
+def _refuse_ephemeral(disk: Ephemeral) -> None:
+    """Refuse an ephemeral disk that the host cannot make.
+
+    :raises InvalidInput: if so
+    """
+    if disk.file_system not in FILE_SYSTEMS:
+        raise exception.InvalidInput(
+            reason=f"an ephemeral disk cannot have the format {disk.file_system!r}; "
+            f"use one of {', '.join(FILE_SYSTEMS)}"
+        )
+    if disk.size <= 0:
+        raise exception.InvalidInput(
+            reason="an ephemeral disk needs a size; use a flavor with an ephemeral disk"
         )
 
 

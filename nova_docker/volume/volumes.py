@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The volumes of a host's servers: block devices in their /dev.
+"""The volumes of a host's servers, and ephemeral disks: block devices in their /dev.
 
 A server that does not run has its volumes as well: they stay connected, and the OCI
 runtime gives them to it when it starts. What a server has is recorded by
@@ -31,6 +31,7 @@ from nova_docker.power import Power
 from nova_docker.privsep import devices
 from nova_docker.volume import connections
 from nova_docker.volume import disks
+from nova_docker.volume import ephemerals
 from nova_docker.volume import usage
 from nova_docker.volume.disks import Disk
 
@@ -181,15 +182,18 @@ class Volumes:
     def connected(
         self, instance: objects.Instance, block_device_info: Any
     ) -> Iterator[None]:
-        """Give a server its volumes before it is created in the block.
+        """Give a server its volumes and new ephemeral disks; create it in the block.
 
         If the block fails, they are taken away again.
 
         :param block_device_info: as ComputeDriver.spawn receives it
-        :raises VolumeAttachFailed: if one cannot be connected
+        :raises InstanceExists: if it exists already, with ephemeral disks
+        :raises InstanceDeployFailure: if there cannot be ephemeral disks
+        :raises VolumeAttachFailed: if a volume cannot be connected
         """
         self._changed.pop(instance.uuid, None)
         try:
+            self._make_ephemerals(instance, block_device_info)
             for disk in disks.of(block_device_info):
                 self._reconnect(instance, disk)
             yield
@@ -207,19 +211,22 @@ class Volumes:
                     )
 
     def restore(self, instance: objects.Instance, block_device_info: Any) -> None:
-        """Give a server the volumes that Nova says it has, before it starts.
+        """Give a server the disks that it has, before it starts.
 
         One that runs stays as it is.
 
         :param block_device_info: as ComputeDriver.power_on receives it; None if it is
-            unknown
-        :raises VolumeAttachFailed: if one cannot be connected
+            unknown, and with it the volumes
+        :raises DiskNotFound: if an ephemeral disk is missing
+        :raises VolumeAttachFailed: if a volume cannot be connected
         """
         name = naming.name_of(instance.uuid)
         wanted = disks.of(block_device_info)
-        if block_device_info is None or not (wanted or devices.has_any(name)):
+        own = _ephemerals(block_device_info)
+        if not (wanted or own or self.has_any(instance)) or self._process(instance):
             return
-        if self._process(instance):
+        ephemerals.connect(instance.uuid, own)
+        if block_device_info is None:
             return
         # Nova locks nothing here: it may have asked its database before a volume was
         # attached or detached.
@@ -227,7 +234,9 @@ class Volumes:
         wanted = [disk for disk in wanted if changed.get(disk.volume_id, disk.device)]
         for disk in wanted:
             self._reconnect(instance, disk)
-        kept = {disk.device for disk in wanted} | set(changed.values())
+        kept = {disk.device for disk in wanted}.union(
+            changed.values(), ephemerals.names(instance.uuid)
+        )
         for device in devices.recorded(name).keys() - kept:
             LOG.warning(
                 "The server has a volume as /dev/%s that Nova does not know of; it is "
@@ -238,26 +247,26 @@ class Volumes:
             devices.forget(name, device)
 
     def release(self, instance: objects.Instance, block_device_info: Any) -> None:
-        """Disconnect the volumes of a server that is gone.
+        """Disconnect the volumes of a server that is gone; remove its ephemeral disks.
 
-        One that cannot be disconnected is left, with a warning, as in libvirt's driver:
-        it would keep the server from being deleted.
+        A volume that cannot be disconnected is left, with a warning, as in libvirt's
+        driver: it would keep the server from being deleted.
 
         :param block_device_info: as ComputeDriver.destroy receives it
         :raises InstanceTerminationFailure: if the server's container exists
         """
         self._changed.pop(instance.uuid, None)
-        name = naming.name_of(instance.uuid)
         wanted = disks.of(block_device_info)
-        if not (wanted or devices.has_any(name)):
+        if not (wanted or self.has_any(instance)):
             return
         if Guest(self._client, instance).exists():
             # It may have them open.
             raise exception.InstanceTerminationFailure(
                 reason="the Docker engine has not removed the server's container, so "
-                "its volumes stay connected; delete the server again when it has"
+                "its disks stay connected; delete the server again when it has"
             )
         self._forget_all(instance, wanted)
+        ephemerals.remove(instance.uuid)
 
     @contextlib.contextmanager
     def withdrawn(
@@ -302,8 +311,9 @@ class Volumes:
             self._forget_all(instance, wanted)
 
     def has_any(self, instance: objects.Instance) -> bool:
-        """Return whether a server has volumes."""
-        return devices.has_any(naming.name_of(instance.uuid))
+        """Return whether a server has volumes or ephemeral disks."""
+        name = naming.name_of(instance.uuid)
+        return devices.has_any(name) or ephemerals.has_any(instance.uuid)
 
     def usage(self, servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return what servers have read from and written to their volumes.
@@ -332,6 +342,17 @@ class Volumes:
             return Guest(self._client, instance).first_process()
         except exception.InstanceNotFound:
             return None
+
+    def _make_ephemerals(
+        self, instance: objects.Instance, block_device_info: Any
+    ) -> None:
+        """Give a server that does not exist yet its ephemeral disks."""
+        if wanted := _ephemerals(block_device_info):
+            if Guest(self._client, instance).exists():
+                # The disks are those of the server that exists.
+                raise exception.InstanceExists(name=instance.name)
+            ephemerals.make(instance.uuid, wanted)
+            ephemerals.connect(instance.uuid)
 
     def _reconnect(self, instance: objects.Instance, disk: Disk) -> None:
         """Give a volume to a server that does not run."""
@@ -432,7 +453,7 @@ class Volumes:
         """Disconnect all volumes of a server that does not run."""
         name = naming.name_of(instance.uuid)
         numbers = devices.recorded(name)
-        for device in numbers:
+        for device in numbers.keys() - set(ephemerals.names(instance.uuid)):
             devices.forget(name, device)
         for disk in wanted:
             number = numbers.get(disk.device)
@@ -447,6 +468,10 @@ class Volumes:
                     instance=instance,
                     exc_info=True,
                 )
+
+
+def _ephemerals(block_device_info: Any) -> list[disks.Ephemeral]:
+    return disks.ephemerals(block_device_info, CONF.default_ephemeral_format)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import tempfile
 import time
+import types
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -268,6 +269,13 @@ def configure() -> Iterator[Callable[[str, Any], None]]:
     yield override
     for name, value in before.items():
         host.CONF.set_override(name, value, "docker")
+
+
+@pytest.fixture
+def host_with_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets flavors have swap, whether this host has any or not."""
+    swap = types.SimpleNamespace(total=1 << 30)
+    monkeypatch.setattr("psutil.swap_memory", lambda: swap)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from tests import samples
@@ -63,9 +64,26 @@ class Volume:
         losetup("--set-capacity", self.path)
 
 
-def info(*volumes: Mapping) -> dict[str, Any]:
+def info(
+    *volumes: Mapping, ephemerals: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """Return Nova's block device information of a server."""
-    return {"block_device_mapping": list(volumes), "ephemerals": [], "swap": None}
+    return {
+        "block_device_mapping": list(volumes),
+        "ephemerals": list(ephemerals),
+        "swap": None,
+    }
+
+
+def ephemeral(device_name: str = "/dev/vdb", **values: Any) -> dict[str, Any]:
+    """Return an ephemeral disk of Nova's block device information, by default 1 GiB."""
+    return {"device_name": device_name, "size": 1, "guest_format": None} | values
+
+
+def below(directory: pathlib.Path) -> set[str]:
+    """Return the files of a directory that have loop devices."""
+    listed = losetup("--list", "--noheadings", "--output=BACK-FILE").splitlines()
+    return {file for file in listed if file.startswith(f"{directory}/")}
 
 
 @contextlib.contextmanager

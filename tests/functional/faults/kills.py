@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes that call one verb of the driver, and are killed at one step of it.
 
-A step is a call of the engine, or of what plugs and unplugs NICs or writes a config
-drive. A process is killed before the step, during it, or when it is done, as
-``kill -9`` of nova-compute does. Another process then does what nova-compute does when
-it starts again.
+A step is a call of the engine, or of what plugs and unplugs NICs, makes ephemeral disks
+or writes a config drive. A process is killed before the step, during it, or when it is
+done, as ``kill -9`` of nova-compute does. Another process then does what nova-compute
+does when it starts again.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ from nova import exception
 from nova.compute import power_state
 from nova.compute import vm_states
 from nova.virt import fake
+from oslo_concurrency import processutils
 from oslo_utils import units
 
 from docker_engine.transport.http import Transport
 from nova_docker import config_drive
 from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
+from nova_docker.privsep import devices
+from nova_docker.privsep import loops
 from nova_docker.privsep import network
 from nova_docker.privsep import userns
 from tests import samples
@@ -99,6 +102,7 @@ class Compute:
         self.network_info = samples.nics(samples.model.VIF.hydrate(case.vif))
         self.instance = samples.instance(
             uuid=case.uuid,
+            host="test-host",
             config_drive="True",
             key_data="ssh-ed25519 AAAA test",
             vm_state=vm_state,
@@ -126,6 +130,7 @@ class Compute:
             None,
             {},
             self.network_info,
+            _DISKS,
         )
 
     def delete(self) -> None:
@@ -286,6 +291,8 @@ def recovered(compute: Compute, verb: str, again: bool) -> None:
         client = compute.driver._client
         found = client.inspect_container(naming.name_of(compute.case.uuid))
         assert found["HostConfig"]["Memory"] == 64 * units.Mi
+        disks = devices.recorded(naming.name_of(compute.case.uuid))
+        assert list(disks) == ["vdb"]
         if not off:
             # Its own files, and no rescue system of which Nova knows nothing
             aside = naming.aside_name_of(compute.case.uuid)
@@ -309,6 +316,8 @@ def recovered(compute: Compute, verb: str, again: bool) -> None:
     assert compute.case.uuid not in compute.driver.list_instance_uuids()
 
 
+# Without a volume, which Nova would pass each time
+_DISKS = {"ephemerals": [{"device_name": "/dev/vdb", "size": 1}]}
 _DRIVE = {
     "openstack/latest/meta_data.json": b'{"uuid": "x", "hostname": "web-1"}',
     "openstack/latest/user_data": b"#!/bin/sh",
@@ -400,6 +409,9 @@ class _Steps:
             (userns, ("pin", "release")),
             (os_vif, ("plug", "unplug")),
             (config_drive, ("write", "remove")),
+            (devices, ("record", "forget")),
+            (loops, ("attach", "detach")),
+            (processutils, ("execute",)),
         ):
             for name in names:
                 self._replace(module, name)

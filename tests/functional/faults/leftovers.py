@@ -13,6 +13,7 @@ from pyroute2 import netns
 
 from nova_docker.container import naming
 from tests.engine import Engine
+from tests.functional import loops
 from tests.functional import ovs
 
 # Directories of an engine with an entry for each thing that it stores or runs
@@ -29,6 +30,9 @@ _RUNNING = (
     "containerd/daemon/io.containerd.runtime.v2.task/moby/*",
     "runtime-*/moby/*",
 )
+
+# Directories of nova-compute with a directory for each server
+_OF_SERVERS = ("docker-config-drives", "docker-ephemeral-disks")
 
 Resources = dict[str, set[str]]
 
@@ -64,10 +68,11 @@ class Inventory:
             },
             "file of the engine": _found(self._root, _STORED),
             "process of the engine": _found(exec_root, _RUNNING),
+            "loop device": loops.below(self._state),
             "file of nova-compute": {
                 str(path)
                 for path in self._state.rglob("*")
-                if not path.is_dir() or path.parent.name == "docker-config-drives"
+                if not path.is_dir() or path.parent.name in _OF_SERVERS
             },
         }
 
@@ -80,7 +85,7 @@ class Inventory:
         name = naming.name_of(uuid)
         if name in netns.listnetns():
             yield f"namespace {name}"
-        for directory in ("userns", "owners"):
+        for directory in ("userns", "owners", "devices"):
             if os.path.lexists(path := f"/run/nova-docker/{directory}/{name}"):
                 yield f"file {path}"
         with IPRoute() as host:

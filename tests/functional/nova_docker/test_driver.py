@@ -355,10 +355,11 @@ def test_an_image_is_downloaded_once_per_host(boot, image, glance):
     assert glance.downloads.count(once.id) == 1
 
 
-def test_the_flavor_limits_the_server(boot):
+def test_the_flavor_limits_the_server(boot, host_with_swap):
     flavor = samples.flavor(memory_mb=32, swap=16, vcpus=1)
     limits = boot(flavor=flavor).inspect()["HostConfig"]
     assert limits["Memory"] == 32 * 2**20
+    assert limits["MemorySwap"] == 48 * 2**20
     assert limits["CpuQuota"] == limits["CpuPeriod"]
     assert 32 <= limits["PidsLimit"] <= 4096
 

@@ -15,6 +15,8 @@ from tests import samples
 SMALL = samples.flavor(memory_mb=32)
 LARGE = samples.flavor(name="large", memory_mb=256, swap=64, vcpus=2)
 
+pytestmark = pytest.mark.usefixtures("host_with_swap")
+
 
 def resize(driver, server, flavor, **values):
     """Make Nova's calls of a resize, until the user confirms or reverts it."""

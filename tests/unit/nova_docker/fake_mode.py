@@ -43,6 +43,8 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.privsep.network.unplug": mock.Mock(),
             "nova_docker.privsep.network.describe": lambda netns: (None, []),
             "nova_docker.host.host.Host.why_no_hot_devices": lambda host: None,
+            # Nova's flavors have swap.
+            "nova_docker.host.host.Host.refuse_swap": lambda *args: None,
             "nova_docker.volume.volumes.devices": fake_volumes.Devices(),
             "os_brick.initiator.connector.InitiatorConnector.factory": (
                 fake_volumes.Connector().factory

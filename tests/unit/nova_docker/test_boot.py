@@ -31,6 +31,7 @@ CONF = nova_conf.CONF
 conf.register_opts(CONF)
 
 IMAGE = "image:latest"
+DISK = {"device_name": "/dev/vdb", "size": 1}
 
 
 class Host:
@@ -43,6 +44,10 @@ class Host:
 
     def limits(self, flavor, level, topology):
         return {"PidsLimit": 256 if level == isolation.GVISOR else 100}
+
+    def refuse_swap(self, flavor):
+        if flavor.swap:
+            raise exception.InvalidInput(reason="no swap")
 
 
 class Images:
@@ -361,7 +366,8 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
     [
         ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, {}, "InvalidInput"),
         ({}, {"properties": {"os_command_line": "'"}}, {}, "ImageUnacceptable"),
-        ({}, {}, {"ephemerals": ["disk"]}, "InvalidInput"),
+        ({}, {}, {"ephemerals": [DISK | {"guest_format": "x"}]}, "InvalidInput"),
+        ({"swap": 1}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"docker:isolation": "vm"}}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"docker:shm_size_mb": "x"}}, {}, {}, "InvalidInput"),
         ({"extra_specs": {"quota:cpu_quota": "1"}}, {}, {}, "InvalidInput"),

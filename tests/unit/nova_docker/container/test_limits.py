@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import pytest
+from nova import exception
+
 from nova_docker.container import limits
 from tests import samples
 
@@ -71,6 +74,25 @@ def test_a_flavor_is_converted_to_limits():
 def test_a_flavor_without_swap_allows_no_swap():
     found = limits.limits(samples.flavor(), pids=100)
     assert found["MemorySwap"] == found["Memory"]
+
+
+@pytest.mark.parametrize(
+    ("swap", "accounted", "host_mb", "reason"),
+    [
+        (1, False, 9, "does not limit the swap of containers"),
+        (1, True, 0, "1 MiB of swap, and the host has 0 MiB"),
+        (10, True, 9, "10 MiB of swap, and the host has 9 MiB"),
+    ],
+)
+def test_swap_that_a_host_does_not_have_is_refused(swap, accounted, host_mb, reason):
+    flavor = samples.flavor(swap=swap)
+    with pytest.raises(exception.InvalidInput, match=reason):
+        limits.refuse_swap(flavor, accounted=accounted, host_mb=host_mb)
+
+
+def test_swap_that_a_host_has_is_accepted():
+    limits.refuse_swap(samples.flavor(swap=0), accounted=False, host_mb=0)
+    limits.refuse_swap(samples.flavor(swap=9), accounted=True, host_mb=9)
 
 
 def test_cpu_shares_do_not_exceed_the_kernels_maximum():

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import re
+import types
 
 import pytest
 from nova import exception
@@ -288,3 +290,27 @@ def test_a_missing_init_of_the_engine_is_noticed(
     found = connected_host.missing_inits
     assert ("docker-init" in found) is missing
     assert binary in found.get("docker-init", binary)
+
+
+@pytest.mark.parametrize(
+    ("limit", "swap", "reason"),
+    [
+        (False, 64, "does not limit"),
+        (True, 63, "the host has 63 MiB"),
+        (True, 64, None),
+    ],
+)
+def test_a_flavor_needs_the_hosts_swap(client, monkeypatch, limit, swap, reason):
+    info = client.info() | {"SwapLimit": limit}
+    monkeypatch.setattr(client, "info", lambda: info)
+    total = types.SimpleNamespace(total=swap << 20)
+    monkeypatch.setattr("psutil.swap_memory", lambda: total)
+    found = host.Host(client)
+    found.connect("nova")
+    with (
+        pytest.raises(exception.InvalidInput, match=reason)
+        if reason
+        else contextlib.nullcontext()
+    ):
+        found.refuse_swap(samples.flavor(swap=64))
+    found.refuse_swap(samples.flavor())

@@ -19,7 +19,9 @@ conf.register_opts(CONF)
 def refuse():
     """Checks a resize, by default on this host and without a disk quota."""
 
-    def check(old, new, *, dest=None, disk_quota=False, level="user", device=None):
+    def check(
+        old, new, *, dest=None, disk_quota=False, level="user", device=None, disks_gb=0
+    ):
         instance = samples.instance(flavor=samples.flavor(**old))
         flavor = samples.flavor(**new)
         resize.refuse(
@@ -29,6 +31,7 @@ def refuse():
             disk_quota=disk_quota,
             disk_device=device,
             level=level,
+            ephemeral_gb=disks_gb,
         )
 
     return check
@@ -84,9 +87,15 @@ def test_a_root_disk_that_the_engine_limits_cannot_grow(refuse):
     refuse({"root_gb": 1}, {"root_gb": 1}, disk_quota=True)
 
 
-def test_a_larger_ephemeral_disk_is_refused(refuse):
-    with pytest.raises(exception.ResizeError, match="ephemeral disks"):
-        refuse({"ephemeral_gb": 1}, {"ephemeral_gb": 2})
+def test_ephemeral_disks_keep_their_size(refuse):
+    refuse({"ephemeral_gb": 2}, {"ephemeral_gb": 2}, disks_gb=2)
+    # The server was created with a smaller one than its flavor has.
+    refuse({"ephemeral_gb": 2}, {"ephemeral_gb": 1}, disks_gb=1)
+    for new in 0, 1, 3:
+        with pytest.raises(exception.ResizeError, match="with 2 GB of them"):
+            refuse({"ephemeral_gb": 2}, {"ephemeral_gb": new}, disks_gb=2)
+    with pytest.raises(exception.ResizeError, match="with 0 GB of them"):
+        refuse({}, {"ephemeral_gb": 1})
 
 
 def test_a_flavor_that_no_container_can_have_is_refused(refuse):

@@ -18,6 +18,8 @@ VOLUME = {
     },
 }
 
+DISK = {"device_name": "/dev/vdb", "size": 2, "guest_format": None}
+
 
 @pytest.mark.parametrize(
     ("mountpoint", "device"),
@@ -71,7 +73,13 @@ def test_a_server_may_have_no_volumes(info):
             isolation.USER,
             "cannot boot from a volume: its root disk consists of the layers",
         ),
-        ({"ephemerals": [{"size": 1}]}, isolation.USER, "ephemeral disks"),
+        ({"ephemerals": [DISK]}, isolation.GVISOR, "no block devices"),
+        ({"ephemerals": [DISK | {"size": 0}]}, isolation.USER, "needs a size"),
+        (
+            {"ephemerals": [DISK | {"guest_format": "../sh"}]},
+            isolation.USER,
+            r"format '\.\./sh'; use one of ext2, ext3, ext4, ",
+        ),
         ({"block_device_mapping": [VOLUME]}, isolation.GVISOR, "no block devices"),
     ],
 )
@@ -81,5 +89,24 @@ def test_what_a_container_cannot_have_is_refused_by_name(info, level, reason):
 
 
 @pytest.mark.parametrize("level", [isolation.USER, isolation.SHARED])
-def test_other_volumes_are_accepted(level):
-    disks.refuse({"block_device_mapping": [VOLUME], "swap": None}, level)
+def test_others_are_accepted(level):
+    info = {"block_device_mapping": [VOLUME], "ephemerals": [DISK], "swap": None}
+    disks.refuse(info, level)
+
+
+def test_ephemeral_disks_are_formatted_as_requested_or_configured():
+    info = {"ephemerals": [DISK, DISK | {"guest_format": "xfs"}]}
+    one, two = disks.ephemerals(info, None)
+    assert one == ("vdb", 2 << 30, "ext4", "ephemeral0")
+    assert two[2:] == ("xfs", "ephemeral1")
+    assert [disk.file_system for disk in disks.ephemerals(info, "vfat")] == [
+        "vfat",
+        "xfs",
+    ]
+    assert disks.ephemeral_gb(info) == 4
+
+
+@pytest.mark.parametrize("info", [None, {}, {"ephemerals": None}])
+def test_a_server_may_have_no_ephemeral_disks(info):
+    assert disks.ephemerals(info, None) == []
+    assert disks.ephemeral_gb(info) == 0

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import errno
+import pathlib
 from typing import Any
 
 import pytest
 from nova import exception
 from os_brick import exception as brick_exception
+from oslo_concurrency import processutils
 
 from docker_engine.mock.client import MockDockerClient
 from nova_docker import conf
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.volume import connections
+from nova_docker.volume import ephemerals
 from nova_docker.volume import volumes as module
 from nova_docker.volume.volumes import Volumes
 from tests import archives
@@ -406,3 +409,111 @@ def test_nova_keeps_what_is_needed_to_disconnect(volumes, stopped):
     volumes.restore(stopped, bdi)
     [found] = bdi["block_device_mapping"]
     assert found.saved["device_path"] == fake_volumes.DEVICE
+
+
+EPHEMERAL = {"ephemerals": [{"device_name": "/dev/vdd", "size": 1}]}
+
+
+@pytest.fixture
+def files(monkeypatch, tmp_path, devices):
+    """Returns the file of a server's ephemeral disk."""
+
+    class Loops:
+        def attach(self, path):
+            return fake_volumes.DEVICE
+
+        def detach(self, path):
+            pass
+
+    monkeypatch.setattr(ephemerals, "devices", devices)
+    monkeypatch.setattr(ephemerals, "loops", Loops())
+    monkeypatch.setattr(processutils, "execute", lambda *words: None)
+    monkeypatch.setattr(ephemerals, "_mkfs", lambda file_system: "mkfs")
+    connections.CONF.set_override("state_path", str(tmp_path))
+    yield lambda instance: pathlib.Path(
+        tmp_path, "docker-ephemeral-disks", instance.uuid, "vdd"
+    )
+    connections.CONF.clear_override("state_path")
+
+
+def booted(volumes, make_server, bdi=EPHEMERAL):
+    """Return a server, stopped, which has disks since its boot."""
+    instance = make_server(running=False)
+    volumes._client.remove_container(name_of(instance))
+    with volumes.connected(instance, bdi):
+        labels = {**naming.labels(instance), isolation.LABEL: isolation.USER}
+        volumes._client.create_container(
+            name_of(instance), {"Image": "busybox:latest", "Labels": labels}
+        )
+    return instance
+
+
+def test_a_new_server_has_its_ephemeral_disk(volumes, make_server, files, devices):
+    instance = booted(volumes, make_server)
+    assert files(instance).stat().st_size == 1 << 30
+    assert devices.recorded(name_of(instance)) == {"vdd": NUMBER}
+    assert volumes.has_any(instance)
+
+
+def test_a_boot_that_fails_leaves_no_ephemeral_disk(volumes, files, devices):
+    instance = samples.instance()
+    boot = volumes.connected(instance, EPHEMERAL)
+    with pytest.raises(RuntimeError, match="True"), boot:
+        raise RuntimeError(files(instance).exists())
+    assert not files(instance).parent.exists()
+    assert not volumes.has_any(instance)
+
+
+def test_a_second_boot_leaves_the_ephemeral_disk_of_the_first(
+    volumes, make_server, files, devices
+):
+    instance = booted(volumes, make_server)
+    files(instance).write_bytes(b"kept")
+    boot = volumes.connected(instance, EPHEMERAL)
+    with pytest.raises(exception.InstanceExists), boot:
+        pass
+    assert files(instance).read_bytes() == b"kept"
+    assert devices.recorded(name_of(instance)) == {"vdd": NUMBER}
+
+
+@pytest.mark.parametrize("bdi", [EPHEMERAL, None, mapping()])
+def test_an_ephemeral_disk_is_there_after_a_restart_of_the_host(
+    volumes, make_server, files, devices, bdi
+):
+    instance = booted(volumes, make_server)
+    devices.records.clear()
+    volumes.restore(instance, bdi)
+    assert devices.recorded(name_of(instance)) == {"vdd": NUMBER}
+
+
+def test_a_server_without_its_ephemeral_disk_does_not_start(
+    volumes, make_server, files
+):
+    instance = booted(volumes, make_server)
+    files(instance).unlink()
+    with pytest.raises(exception.DiskNotFound):
+        volumes.restore(instance, EPHEMERAL)
+
+
+def test_a_resize_keeps_the_ephemeral_disk(volumes, make_server, files, devices):
+    bdi = mapping(volume()) | EPHEMERAL
+    instance = booted(volumes, make_server, bdi)
+    files(instance).write_bytes(b"kept")
+    volumes.withdraw(instance, bdi, 0)
+    assert devices.recorded(name_of(instance)) == {"vdd": NUMBER}
+    volumes.restore(instance, bdi)
+    assert devices.recorded(name_of(instance)) == {"vdb": NUMBER, "vdd": NUMBER}
+    assert files(instance).read_bytes() == b"kept"
+
+
+def test_a_deleted_server_has_no_ephemeral_disk(
+    volumes, make_server, client, files, devices
+):
+    instance = booted(volumes, make_server)
+    with pytest.raises(exception.InstanceTerminationFailure, match="stay connected"):
+        volumes.release(instance, None)
+    assert files(instance).exists()
+    client.remove_container(name_of(instance))
+    volumes.release(instance, None)
+    assert not files(instance).parent.exists()
+    assert not volumes.has_any(instance)
