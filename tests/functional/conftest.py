@@ -30,6 +30,7 @@ from tests.functional import host
 from tests.functional import ovs
 from tests.functional.host import Glance
 from tests.functional.host import Server
+from tests.lxcfs import Lxcfs
 
 # Docker's tag of an image without a name
 NO_TAG = "<none>:<none>"
@@ -266,6 +267,19 @@ def configure() -> Iterator[Callable[[str, Any], None]]:
     yield override
     for name, value in before.items():
         host.CONF.set_override(name, value, "docker")
+
+
+@pytest.fixture
+def lxcfs(
+    configure: Callable[[str, Any], None], tmp_path: pathlib.Path
+) -> Iterator[Lxcfs]:
+    """An lxcfs, whose files the driver's servers get."""
+    made = Lxcfs(tmp_path)
+    made.start()
+    configure("lxcfs", str(made.point))
+    yield made
+    made.kill()
+    made.unmount()
 
 
 @pytest.fixture
