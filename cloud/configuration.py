@@ -12,6 +12,7 @@ import string
 from cloud import credentials
 from cloud import databases
 from cloud import engine
+from cloud import lxcfs
 from cloud import open_vswitch
 from cloud import settings
 from cloud.settings import AUTH_URL
@@ -39,6 +40,7 @@ def write() -> None:
         "firewall": settings.FIREWALL,
         "host": settings.HOST,
         "integration_bridge": settings.INTEGRATION_BRIDGE,
+        "lxcfs": lxcfs.point(),
         "ovsdb": f"unix:{open_vswitch.SOCKET}",
         "public_bridge": settings.PUBLIC_BRIDGE,
         "rule_for_builds": "" if engine.is_foreign() else "rule = * public",

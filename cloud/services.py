@@ -15,6 +15,7 @@ from dataclasses import field
 from cloud import databases
 from cloud import engine
 from cloud import horizon
+from cloud import lxcfs
 from cloud import open_vswitch
 from cloud import ovn
 from cloud import parts
@@ -111,7 +112,16 @@ def infrastructure() -> list[Service]:
             priority=20,
         ),
     ]
+    own_lxcfs = Service(
+        "lxcfs",
+        lxcfs.command(),
+        lxcfs.is_ready,
+        # Threads would reserve much of the address space, which is limited.
+        env={"MALLOC_ARENA_MAX": "1"},
+        priority=10,
+    )
     return [
+        *([own_lxcfs] if lxcfs.point() else []),
         Service(
             "epmd",
             f"/usr/bin/epmd -address 127.0.0.1 -port {PORTS['epmd']}",

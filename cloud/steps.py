@@ -22,6 +22,7 @@ from cloud import firewall
 from cloud import horizon
 from cloud import images
 from cloud import kernel_limits
+from cloud import lxcfs
 from cloud import open_vswitch
 from cloud import ovn
 from cloud import parts
@@ -69,6 +70,7 @@ def steps(*, fake_compute: bool) -> list[Step]:
         Step("rabbitmq", "RabbitMQ", start("epmd", "rabbitmq"), ("setup",)),
         Step("kernel", "Kernel limits", kernel_limits.raise_limits, ("setup",)),
         Step("firewall", "Firewall", firewall.apply, ("setup",)),
+        Step("lxcfs", "lxcfs", start_lxcfs, ("setup",)),
         Step("engine", "Docker engine", start_engine, ("firewall",)),
         Step("switch", "Open vSwitch and OVN", start_switch, ("firewall",)),
         Step("debian-tree", "Debian tree", images.make_debian_tree, ("setup",)),
@@ -125,7 +127,10 @@ def steps(*, fake_compute: bool) -> list[Step]:
             "compute",
             "nova-compute",
             start_compute,
-            ("project", "nova", "placement", "users", "neutron", "engine", "kernel"),
+            (
+                *("project", "nova", "placement", "users", "neutron", "engine"),
+                *("kernel", "lxcfs"),
+            ),
         ),
         Step(
             "server",
@@ -210,6 +215,11 @@ def set_up() -> None:
 def start_mariadb() -> None:
     start("mariadb")()
     databases.make_databases()
+
+
+def start_lxcfs() -> None:
+    if lxcfs.point():
+        start("lxcfs")()
 
 
 def start_engine() -> None:

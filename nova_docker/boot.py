@@ -230,6 +230,7 @@ class Boot:
                     **settings.host_config(wanted),
                 },
                 read_only=wanted.read_only,
+                lxcfs=CONF.docker.lxcfs or "",
                 mounts=[*mounts, *image_volumes.placeholders(volume_paths, mounts)],
                 image_healthcheck=CONF.docker.image_healthcheck,
                 runtime=_runtime_of(level),

@@ -202,6 +202,20 @@ part of them that its memory is of the memory that Placement gives to servers. A
 limit below 32 has no effect. With 0, only the flavor's limit applies.
 """,
     ),
+    cfg.StrOpt(
+        "lxcfs",
+        help="""
+Mount point of lxcfs on the host, for example ``/var/lib/lxcfs``, so that files in
+``/proc`` of servers show their own CPUs, memory, load and uptime. Without it, they show
+those of the host.
+
+The path must be that in ``/proc/self/mountinfo``, without symbolic links. It applies
+to servers that are created or rebuilt from now on, except those in gVisor, which have
+their own files. A server that starts while lxcfs does not answer has the host's files.
+When lxcfs was restarted, nova-compute gives running servers its new files, within a
+minute; until then, they cannot read these files. See "lxcfs" in the installation guide.
+""",
+    ),
     cfg.BoolOpt(
         "image_healthcheck",
         default=False,

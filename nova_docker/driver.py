@@ -123,6 +123,7 @@ class DockerDriver(driver.ComputeDriver):
         ephemerals.sweep(servers)
         shares.sweep(servers)
         self._snapshots.recover()
+        self._host.lxcfs.renew()
         self._events.start()
 
     def cleanup_host(self, host: str) -> None:
@@ -138,6 +139,7 @@ class DockerDriver(driver.ComputeDriver):
         self._power.release()
         self._reboots.recover()
         rescue.sweep(self._client)
+        self._host.lxcfs.renew()
         self._boot.release(self.list_instance_uuids)
         return self._host.resources()
 

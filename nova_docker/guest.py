@@ -165,15 +165,16 @@ class Guest:
             running=state.power_state_of(status) == power_state.RUNNING,
         )
 
-    def first_process(self) -> tuple[int, str] | None:
+    def first_process(self, timeout: float | None = None) -> tuple[int, str] | None:
         """Return the host's ID of the first process, and the engine's of the container.
 
         Engine call: GET /containers/{id}/json
 
+        :param timeout: seconds to wait for the engine; None for the usual
         :returns: None if the container is stopped
         """
         with self._engine():
-            found = self._client.inspect_container(self._name)
+            found = self._client.inspect_container(self._name, timeout=timeout)
         if not found["State"]["Running"]:
             return None
         return found["State"]["Pid"], found["Id"]

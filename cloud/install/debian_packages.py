@@ -26,6 +26,7 @@ UNITS = (
     "docker",
     "epmd",
     "haproxy",
+    "lxcfs",
     "mariadb",
     "openvswitch-switch",
     "ovn-central",

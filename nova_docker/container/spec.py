@@ -21,6 +21,7 @@ _ROOT_VOLUMES = "NOVA_ROOT_VOLUMES"
 _ISOLATION = "NOVA_ISOLATION"
 _INIT = "NOVA_INIT"
 _READ_ONLY = "NOVA_READ_ONLY"
+_LXCFS = "NOVA_LXCFS"
 #: Variables of one server, which an image made from it must not inherit
 OWN_ENVIRONMENT = (
     _NETNS,
@@ -29,6 +30,7 @@ OWN_ENVIRONMENT = (
     _ISOLATION,
     _INIT,
     _READ_ONLY,
+    _LXCFS,
 )
 #: With this variable, the runtime leaves out the mounts that stand for volumes
 VOLUMES_IN_ROOT = f"{_ROOT_VOLUMES}=1"
@@ -50,6 +52,7 @@ def specification(
     init: str = inits.NONE,
     limits: Mapping[str, Any],
     read_only: bool = False,
+    lxcfs: str = "",
     mounts: Sequence[Mapping[str, Any]] = (),
     image_healthcheck: bool = False,
     runtime: str,
@@ -65,6 +68,7 @@ def specification(
     :param init: as :func:`nova_docker.container.init.of_image` returns it
     :param limits: as :mod:`nova_docker.container.limits` returns them
     :param read_only: whether the root file system is
+    :param lxcfs: where lxcfs is mounted, empty without it
     :param mounts: as :mod:`nova_docker.storage.mounts` returns them
     :param image_healthcheck: whether the engine runs the image's health check
     :raises ImageUnacceptable: if :func:`properties.command` does
@@ -79,6 +83,8 @@ def specification(
         f"{_ISOLATION}={level}",
         f"{_INIT}={inits.SYSTEMD if init == inits.SYSTEMD else ''}",
         f"{_READ_ONLY}={int(read_only)}",
+        # gVisor has a /proc of its own.
+        f"{_LXCFS}={'' if level == isolation.GVISOR else lxcfs}",
         _PRODUCT,
     ]
     body: dict[str, Any] = {

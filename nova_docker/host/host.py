@@ -33,6 +33,7 @@ from nova_docker.host import disk
 from nova_docker.host import kernel
 from nova_docker.host import numa
 from nova_docker.host.isolation import Isolation
+from nova_docker.host.lxcfs import Lxcfs
 from nova_docker.storage.space import DiskSpace
 
 CONF = nova_conf.CONF
@@ -58,6 +59,8 @@ class Host:
         self.isolation = Isolation()
         #: The free space of the file system with the engine's data
         self.space = DiskSpace(lambda: self.data_root)
+        #: What shows servers their own CPUs, memory and uptime
+        self.lxcfs = Lxcfs(client)
 
     def connect(self, runtime: str) -> None:
         """Check that servers can run on the engine, and log what it cannot do.

@@ -13,6 +13,7 @@ here.
 from nova_docker.privsep import child
 from nova_docker.privsep import devices
 from nova_docker.privsep import loops
+from nova_docker.privsep import lxcfs
 from nova_docker.privsep import mount_api
 from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
@@ -28,6 +29,7 @@ __all__ = [
     "devices",
     "devices_admin",
     "loops",
+    "lxcfs",
     "mount_api",
     "netns_admin",
     "netns_names",

@@ -116,7 +116,10 @@ def insert(
     found = node.stat()
     root = userns.base_of(server) or 0
     os.chown(node, root, root)
-    with _process(pid, container) as process, _closing(mount_api.clone(str(node))) as t:
+    with (
+        process_of(pid, container) as process,
+        closing(mount_api.clone(str(node))) as t,
+    ):
         mount_api.change(
             t,
             set=mount_api.NOSUID | mount_api.NOEXEC,
@@ -126,7 +129,7 @@ def insert(
         access = "r" if found.st_mode & 0o777 == _READ_ONLY else "rw"
         number = _number(found.st_rdev)
         _limit(process, number, limits)
-        with _closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
+        with closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
             child.run(
                 functools.partial(_mount, namespace, t, device, found.st_rdev, root)
             )
@@ -151,8 +154,8 @@ def remove(server: str, device: str, number: str, pid: int, container: str) -> N
     :raises OSError: EBUSY if it is open
     """
     root = userns.base_of(server) or 0
-    with _process(pid, container) as process:
-        with _closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
+    with process_of(pid, container) as process:
+        with closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
             child.run(functools.partial(_unmount, namespace, device, root))
         _change_group(process, "deny", number)
 
@@ -242,7 +245,7 @@ def _number(device: int) -> str:
 
 
 @contextlib.contextmanager
-def _closing(fd: int) -> Iterator[int]:
+def closing(fd: int) -> Iterator[int]:
     try:
         yield fd
     finally:
@@ -250,7 +253,7 @@ def _closing(fd: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _process(pid: int, container: str) -> Iterator[int]:
+def process_of(pid: int, container: str) -> Iterator[int]:
     """Open a process of a container.
 
     :yields: a descriptor of its directory in /proc, which becomes no other process's
@@ -260,7 +263,7 @@ def _process(pid: int, container: str) -> Iterator[int]:
         fd = os.open(_PROC / str(pid), os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         raise gone from None
-    with _closing(fd):
+    with closing(fd):
         # The kernel tells the host's view: the server has no influence on the path.
         if container not in _group(fd, "devices"):
             raise gone
@@ -315,7 +318,7 @@ def _mount(namespace: int, tree: int, device: str, number: int, root: int) -> No
 
     :param root: the host's id of the server's root
     """
-    with _closing(_enter(namespace)) as dev:
+    with closing(_enter(namespace)) as dev:
         if not os.statvfs("/").f_flag & os.ST_NODEV:
             # It could detach a loop device from its file, too.
             raise OSError(errno.EPERM, "an earlier release has started the server")
@@ -324,7 +327,7 @@ def _mount(namespace: int, tree: int, device: str, number: int, root: int) -> No
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
             os.close(os.open(device, flags, 0o600, dir_fd=dev))
         _act_as(0)
-        with _closing(_open(dev, device)) as place:
+        with closing(_open(dev, device)) as place:
             found = os.fstat(place)
             # No server can make a device node.
             if stat.S_ISBLK(found.st_mode) and found.st_rdev == number:
@@ -340,7 +343,7 @@ def _mount(namespace: int, tree: int, device: str, number: int, root: int) -> No
 
 
 def _is_there(dev: int, device: str, number: int) -> bool:
-    with contextlib.suppress(FileNotFoundError), _closing(_open(dev, device)) as place:
+    with contextlib.suppress(FileNotFoundError), closing(_open(dev, device)) as place:
         found = os.fstat(place)
         return stat.S_ISBLK(found.st_mode) and found.st_rdev == number
     return False
@@ -348,9 +351,9 @@ def _is_there(dev: int, device: str, number: int) -> bool:
 
 def _unmount(namespace: int, device: str, root: int) -> None:
     """Remove a device node from a server's /dev, if it has it."""
-    with _closing(_enter(namespace)) as dev:
+    with closing(_enter(namespace)) as dev:
         try:
-            with _closing(_open(dev, device)) as place:
+            with closing(_open(dev, device)) as place:
                 mounted = stat.S_ISBLK(os.fstat(place).st_mode)
         except FileNotFoundError:
             return

@@ -32,6 +32,7 @@ from tests.functional import host
 from tests.functional import ovs
 from tests.functional.host import Glance
 from tests.functional.host import Server
+from tests.lxcfs import Lxcfs
 
 # Docker's tag of an image without a name
 NO_TAG = "<none>:<none>"
@@ -276,6 +277,19 @@ def host_with_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets flavors have swap, whether this host has any or not."""
     swap = types.SimpleNamespace(total=1 << 30)
     monkeypatch.setattr("psutil.swap_memory", lambda: swap)
+
+
+@pytest.fixture
+def lxcfs(
+    configure: Callable[[str, Any], None], tmp_path: pathlib.Path
+) -> Iterator[Lxcfs]:
+    """An lxcfs, whose files the driver's servers get."""
+    made = Lxcfs(tmp_path)
+    made.start()
+    configure("lxcfs", str(made.point))
+    yield made
+    made.kill()
+    made.unmount()
 
 
 @pytest.fixture

@@ -222,6 +222,7 @@ def test_an_image_cannot_set_the_variables_of_the_runtime(boot, image):
         "NOVA_ISOLATION": "shared",
         "NOVA_INIT": "systemd",
         "NOVA_READ_ONLY": "1",
+        "NOVA_LXCFS": "/",
     }
     assert set(values) == set(spec.OWN_ENVIRONMENT)
     hostile = [
@@ -246,6 +247,7 @@ def test_an_image_cannot_set_the_variables_of_the_runtime(boot, image):
         "NOVA_ROOT_VOLUMES": "1",
         "NOVA_ISOLATION": "user",
         "NOVA_INIT": "",
+        "NOVA_LXCFS": "",
     }.items():
         assert [e for e in found if e.startswith(f"{name}=")] == [f"{name}={value}"]
     assert "192.0.2.11/" in server.run("ip -o addr show dev eth0")

@@ -195,6 +195,19 @@ def test_a_server_does_not_start_with_a_share_that_nova_cannot_have_named(
     assert not calls
 
 
+@pytest.mark.parametrize("point", ["", "/", "/missing"])
+def test_nothing_but_lxcfs_is_bound_over_proc(runtime, namespace, point):
+    env = f"NOVA_NETNS={namespace}", f"NOVA_LXCFS={point}"
+    code, _, _ = runtime("create", "-b", str(runtime.bundle), "c1", spec=spec(*env))
+    assert code == 0
+    found = {m["destination"] for m in created(runtime)["mounts"]}
+    assert "/proc/meminfo" not in found
+    # A container is restored with the mounts that it may have had.
+    runtime("restore", "-b", str(runtime.bundle), "c1", spec=spec(*env))
+    found = {m["destination"]: m.get("source") for m in created(runtime)["mounts"]}
+    assert found.get("/proc/meminfo") == ("/proc/meminfo" if point else None)
+
+
 def test_a_server_has_a_limited_number_of_terminals(runtime, namespace):
     made = spec(f"NOVA_NETNS={namespace}")
     runtime("create", "--bundle", str(runtime.bundle), "c1", spec=made)

@@ -77,6 +77,26 @@ def test_a_server_suspended_to_disk_resumes_after_a_host_restart(
     assert "192.0.2.10/24" in counting.run("ip -o addr show dev eth0")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(True, True), (True, False), (False, True)]
+)
+def test_a_server_resumes_whether_lxcfs_runs_or_not(
+    driver, lxcfs, boot, image, shared, before, after
+):
+    if not before:
+        lxcfs.kill()
+    server = boot(image(config={"Entrypoint": ["sh", "-c", COUNT]}), flavor=shared)
+    assert eventually(lambda: counted(server) > 5)
+    driver.suspend(None, server.instance)
+    assert state(driver, server) == power_state.SHUTDOWN
+    if before:
+        lxcfs.kill()
+    if after:
+        lxcfs.restart()
+    driver.resume(None, server.instance, server.network_info)
+    assert server.run("cat /proc/meminfo").startswith("MemTotal:")
+
+
 @pytest.mark.parametrize("verb", ["reboot", "power_on"])
 def test_starting_a_suspended_server_discards_the_checkpoint(driver, counting, verb):
     driver.suspend(None, counting.instance)

@@ -96,6 +96,7 @@ def test_a_server_has_no_network_of_the_engine_by_default():
         "NOVA_ISOLATION=user",
         "NOVA_INIT=",
         "NOVA_READ_ONLY=0",
+        "NOVA_LXCFS=",
         "product_name=OpenStack Nova",
     ]
 
@@ -111,6 +112,13 @@ def test_every_variable_that_the_runtime_reads_is_set():
     for mode in ("none", "bridge"):
         names = {item.partition("=")[0] for item in config(network_mode=mode)["Env"]}
         assert names >= set(spec.OWN_ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    ("level", "point"), [("user", "/x"), ("shared", "/x"), ("gvisor", "")]
+)
+def test_servers_get_the_files_of_lxcfs_but_in_gvisor(level, point):
+    assert f"NOVA_LXCFS={point}" in config(level=level, lxcfs="/x")["Env"]
 
 
 def test_the_health_check_of_an_image_only_runs_if_the_operator_allows_it():
