@@ -326,6 +326,10 @@ def main(words: Sequence[str] | None = None) -> None:
         action(**arguments)
     except QuickstartError as error:
         sys.exit(f"quickstart: {error}")
+    except BrokenPipeError:
+        # The reader, as in `./quickstart logs NAME | head`, has enough. Python would
+        # complain once more when it closes the output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

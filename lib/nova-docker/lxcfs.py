@@ -68,6 +68,10 @@ def readable(point):
     child = os.fork()
     if not child:
         with contextlib.suppress(BaseException):
+            # The engine waits until nobody has runc's output open any more.
+            nothing = os.open("/dev/null", os.O_RDWR)
+            for descriptor in range(3):
+                os.dup2(nothing, descriptor)
             os.write(theirs, " ".join(filter(opener(point), FILES)).encode())
         os._exit(0)
     os.close(theirs)

@@ -145,11 +145,12 @@ class Lxcfs:
             return bool(files)
         except (exception.InstanceNotFound, ProcessLookupError):
             return False  # It has ended meanwhile.
-        except (exception.NovaException, OSError) as error:
+        # Whatever it is: one server must not keep the host's others from being managed.
+        except Exception:
             LOG.warning(
-                "Failed to give the server the files of the new lxcfs: %s",
-                error,
+                "Failed to give the server the files of the new lxcfs",
                 instance=instance,
+                exc_info=True,
             )
             return True
 
@@ -160,7 +161,8 @@ def _mountinfo(pid: int) -> str:
     :raises ProcessLookupError: if it has ended
     """
     try:
-        return (_PROC / str(pid) / "mountinfo").read_text()
+        # The server chooses the names.
+        return (_PROC / str(pid) / "mountinfo").read_text(errors="surrogateescape")
     except FileNotFoundError as error:
         raise ProcessLookupError from error
 

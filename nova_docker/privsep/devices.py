@@ -170,9 +170,8 @@ def users(number: str, container: str) -> list[str]:
     found = []
     for process in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if container in (process / "cgroup").read_text() and _has_open(
-                process, number
-            ):
+            group = (process / "cgroup").read_text(errors="replace")
+            if container in group and _has_open(process, number):
                 status = (process / "status").read_text(errors="replace")
                 fields = dict(line.split(":\t", 1) for line in status.splitlines())
                 found.append(f"{fields['NSpid'].split()[-1]} ({fields['Name']})")
@@ -273,7 +272,8 @@ def process_of(pid: int, container: str) -> Iterator[int]:
 def _group(process: int, controller: str) -> str:
     """Return a process's cgroup of a controller; with cgroup v2, its only one."""
     fd = os.open("cgroup", os.O_RDONLY, dir_fd=process)
-    with os.fdopen(fd) as lines:
+    # A server with systemd chooses the names of some, which may contain anything.
+    with os.fdopen(fd, errors="surrogateescape", newline="\n") as lines:
         found: dict[str, str] = {}
         for line in lines:
             _, controllers, path = line.rstrip("\n").split(":", 2)

@@ -124,6 +124,17 @@ def test_a_server_gets_the_files_of_an_lxcfs_that_was_restarted(host, renew):
     assert renew.call_count == 2
 
 
+@pytest.mark.parametrize("name", [b"\xff", b"\x0b", b"\xc2\x85 - "])
+def test_a_server_cannot_keep_the_others_from_being_managed(host, renew, name):
+    """It names the directories above a mount as it likes."""
+    path = host._proc / "7/mountinfo"
+    line = b"96 90 0:1 / /" + name + b"/config_drive ro - ext4 /dev/vda ro\n"
+    path.write_bytes(line + path.read_bytes())
+    lxcfs.Lxcfs(host.client).renew()
+    renew.side_effect = ValueError("whatever a daemon raises")
+    lxcfs.Lxcfs(host.client).renew()
+
+
 def test_without_the_option_nothing_is_done(host, renew):
     CONF.set_override("lxcfs", "", "docker")
     lxcfs.Lxcfs(host.client).renew()
