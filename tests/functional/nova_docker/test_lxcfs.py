@@ -64,7 +64,7 @@ def is_dead(server):
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("vcpus", [1, 2])
-def test_proc_shows_what_the_flavor_gives(lxcfs, boot, level, vcpus):
+def test_proc_shows_what_the_flavor_gives(lxcfs, boot, host_with_swap, level, vcpus):
     server = boot(flavor=flavor(level, memory_mb=128, vcpus=vcpus, swap=64))
     assert memory(server) == str(128 * 1024)
     # The host may have less.
