@@ -18,7 +18,7 @@ SETTINGS = "horizon/local_settings.py"
 
 def install() -> None:
     """Install Horizon, and link its settings and plug-ins to where it reads them."""
-    python_packages.install_horizon()
+    python_packages.install_optional("horizon")
     (packages,) = settings.VENV.glob("lib/python3*/site-packages")
     local = packages / "openstack_dashboard/local"
     _link(local / "local_settings.py", ETC / SETTINGS)
@@ -29,7 +29,10 @@ def install() -> None:
 
 def revision() -> str:
     """Return a hash that changes when the static files must be collected again."""
-    return python_packages.horizon_revision() + python_packages.project_revision()
+    return (
+        python_packages.optional_revision("horizon")
+        + python_packages.project_revision()
+    )
 
 
 def _link(link: pathlib.Path, target: pathlib.Path) -> None:

@@ -284,7 +284,7 @@ def openstack() -> list[Service]:
 def heat() -> list[Service]:
     """Return Heat's services."""
     files = ("heat/heat.conf",)
-    version = python_packages.heat_revision()
+    version = python_packages.optional_revision("heat")
     return [
         api(
             "heat-api",

@@ -8,6 +8,7 @@ needs an entry in :mod:`cloud.services`.
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -151,7 +152,12 @@ def heat() -> list[Step]:
     """Return the steps for Heat, which nothing else needs."""
     return [
         # After the project, whose installation uses the same environment.
-        Step("heat-pypi", "Heat from PyPI", python_packages.install_heat, ("project",)),
+        Step(
+            "heat-pypi",
+            "Heat from PyPI",
+            functools.partial(python_packages.install_optional, "heat"),
+            ("project",),
+        ),
         Step(
             "schema-heat",
             "Database of heat",

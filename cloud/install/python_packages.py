@@ -26,9 +26,12 @@ VENV_PACKAGES = ("ca-certificates", "python3-venv")
 TOOLS = ("supervisor==4.3.0", "setuptools>=77.0.3,<81", "bindep")
 
 CONSTRAINTS = settings.SOURCE / "constraints.txt"
-TEMPEST = settings.SOURCE / "cloud/tempest/requirements.txt"
-HEAT = settings.SOURCE / "cloud/requirements-heat.txt"
-HORIZON = settings.SOURCE / "cloud/requirements-horizon.txt"
+# The requirements of what is only installed for those who want it
+OPTIONAL = {
+    "heat": settings.SOURCE / "cloud/requirements-heat.txt",
+    "horizon": settings.SOURCE / "cloud/requirements-horizon.txt",
+    "tempest": settings.SOURCE / "cloud/tempest/requirements.txt",
+}
 
 _PROJECT_REQUIREMENTS = (
     "requirements.txt",
@@ -91,37 +94,23 @@ def install_openstack() -> None:
     state.set("openstack_revision", revision)
 
 
-def heat_revision() -> str:
-    """Return a hash that changes when Heat must be installed again."""
-    return digest([HEAT, CONSTRAINTS])
+def optional_revision(name: str) -> str:
+    """Return a hash that changes when one of ``OPTIONAL`` must be installed again."""
+    return digest([OPTIONAL[name], CONSTRAINTS])
 
 
-def install_heat() -> None:
-    """Install Heat, which only ``./quickstart up --heat`` needs."""
-    if state.get("heat_revision") != heat_revision():
-        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={HEAT}")
-        state.set("heat_revision", heat_revision())
-
-
-def horizon_revision() -> str:
-    """Return a hash that changes when Horizon must be installed again."""
-    return digest([HORIZON, CONSTRAINTS])
-
-
-def install_horizon() -> None:
-    """Install Horizon, which only ``./quickstart up --horizon`` needs."""
-    if state.get("horizon_revision") != horizon_revision():
-        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={HORIZON}")
-        state.set("horizon_revision", horizon_revision())
+def install_optional(name: str) -> None:
+    """Install one of ``OPTIONAL``, unless the same revision is installed."""
+    revision = optional_revision(name)
+    if state.get(f"{name}_revision") != revision:
+        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={OPTIONAL[name]}")
+        state.set(f"{name}_revision", revision)
 
 
 def install_tempest() -> None:
     """Install Tempest, which only ``./quickstart tempest`` needs."""
     debian_packages.install_missing("tempest")
-    revision = digest([TEMPEST, CONSTRAINTS])
-    if state.get("tempest_revision") != revision:
-        _pip_install(f"--constraint={CONSTRAINTS}", f"--requirement={TEMPEST}")
-        state.set("tempest_revision", revision)
+    install_optional("tempest")
 
 
 def _pip_install(*arguments: str) -> None:

@@ -61,9 +61,10 @@ def refresh(path: str) -> None:
 
 def of(path: str) -> str | None:
     """Return the path of a file's loop device, None if it has none."""
+    backing = os.path.realpath(path)
     for file in _BLOCK.glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):
-            if file.read_text().rstrip("\n") == os.path.realpath(path):
+            if file.read_text().rstrip("\n") == backing:
                 return f"/dev/{file.parts[-3]}"
     return None
 

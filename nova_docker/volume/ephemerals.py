@@ -79,10 +79,11 @@ def connect(uuid: str, wanted: Sequence[Ephemeral] = ()) -> None:
     :raises DiskNotFound: if it lacks one
     :raises OSError: if the kernel refuses
     """
+    found = names(uuid)
     for disk in wanted:
-        if disk.device not in names(uuid):
+        if disk.device not in found:
             raise exception.DiskNotFound(location=_path(uuid) / disk.device)
-    for name in names(uuid):
+    for name in found:
         device = loops.attach(str(_path(uuid) / name))
         devices.record(naming.name_of(uuid), name, device)
 

@@ -168,15 +168,9 @@ class Volumes:
                     raise exception.VolumeRebaseFailed(reason=str(error)) from error
             self._note(instance, before, None)
             self._note(instance, after, after.device)
-            try:
+            # The server has the other one: Nova must not undo that.
+            with _logged(before, instance):
                 self._disconnect(before, number)
-            except Exception:
-                # The server has the other one: Nova must not undo that.
-                LOG.exception(
-                    "Failed to disconnect volume %s",
-                    before.volume_id,
-                    instance=instance,
-                )
 
     @contextlib.contextmanager
     def connected(
@@ -374,15 +368,8 @@ class Volumes:
         try:
             yield path
         except Exception:
-            with excutils.save_and_reraise_exception():
-                try:
-                    self._disconnect(disk, connections.number(disk.connection_info))
-                except Exception:
-                    LOG.exception(
-                        "Failed to disconnect volume %s",
-                        disk.volume_id,
-                        instance=instance,
-                    )
+            with excutils.save_and_reraise_exception(), _logged(disk, instance):
+                self._disconnect(disk, connections.number(disk.connection_info))
 
     def _disconnect(self, disk: Disk, number: str | None) -> None:
         """Disconnect a volume that no server of this host has.
@@ -497,3 +484,14 @@ def _failing(disk: Disk) -> Iterator[None]:
         raise exception.VolumeAttachFailed(
             volume_id=disk.volume_id, reason=printable(str(error))
         ) from error
+
+
+@contextlib.contextmanager
+def _logged(disk: Disk, instance: objects.Instance) -> Iterator[None]:
+    """Disconnect a volume in the block; log a failure, and do not raise it."""
+    try:
+        yield
+    except Exception:
+        LOG.exception(
+            "Failed to disconnect volume %s", disk.volume_id, instance=instance
+        )

@@ -273,6 +273,14 @@ def configure() -> Iterator[Callable[[str, Any], None]]:
 
 
 @pytest.fixture
+def soon() -> Iterator[None]:
+    """Gives servers little time to stop: a shell ignores the signal."""
+    host.CONF.set_override("shutdown_timeout", 1)
+    yield
+    host.CONF.clear_override("shutdown_timeout")
+
+
+@pytest.fixture
 def host_with_swap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets flavors have swap, whether this host has any or not."""
     swap = types.SimpleNamespace(total=1 << 30)

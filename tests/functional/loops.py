@@ -86,6 +86,26 @@ def below(directory: pathlib.Path) -> set[str]:
     return {file for file in listed if file.startswith(f"{directory}/")}
 
 
+def restart(driver: Any, server: Any, bdi: dict[str, Any], how: str) -> None:
+    """Restart a server with disks.
+
+    :param bdi: as :func:`info` returns it
+    :param how: SOFT or HARD, as Nova reboots it; engine, with which all servers stop;
+        docker, as an operator does; or power, off and on
+    """
+    nics = server.network_info
+    if how in ("SOFT", "HARD"):
+        driver.reboot(None, server.instance, nics, how, bdi)
+    elif how == "engine":
+        server.engine.restart()
+        driver.resume_state_on_host_boot(None, server.instance, nics, None, bdi)
+    elif how == "docker":
+        server.engine.client.restart_container(server.name, 0)
+    else:
+        driver.power_off(server.instance, 0)
+        driver.power_on(None, server.instance, nics, bdi)
+
+
 @contextlib.contextmanager
 def made(file: pathlib.Path, mib: int = 8) -> Iterator[Volume]:
     """Make a volume for the duration of the block."""

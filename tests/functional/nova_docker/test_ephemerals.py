@@ -132,14 +132,6 @@ def test_a_server_has_several_disks_in_the_formats_that_it_requests(
         assert has(server, f"/dev/{name}")
 
 
-@pytest.fixture
-def soon():
-    """Gives servers little time to stop: a shell ignores the signal."""
-    CONF.set_override("shutdown_timeout", 1)
-    yield
-    CONF.clear_override("shutdown_timeout")
-
-
 def restart_host(server, files):
     """Take away what a host forgets when it restarts."""
     for name in devices.recorded(server.name):
@@ -149,19 +141,12 @@ def restart_host(server, files):
 
 
 def restart(driver, server, how, files):
-    nics = server.network_info
-    if how in ("SOFT", "HARD"):
-        driver.reboot(None, server.instance, nics, how, INFO)
-    elif how == "engine":
-        server.engine.restart()
-        driver.resume_state_on_host_boot(None, server.instance, nics, None, INFO)
-    elif how == "docker":
-        server.engine.client.restart_container(server.name, 0)
-    else:
+    if how == "host":
         driver.power_off(server.instance, 0)
-        if how == "host":
-            restart_host(server, files)
-        driver.power_on(None, server.instance, nics, INFO)
+        restart_host(server, files)
+        driver.power_on(None, server.instance, server.network_info, INFO)
+    else:
+        loops.restart(driver, server, INFO, how)
 
 
 @pytest.mark.parametrize("how", ["SOFT", "HARD", "engine", "docker", "power", "host"])

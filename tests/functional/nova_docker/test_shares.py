@@ -18,8 +18,9 @@ from nova_docker.container import isolation
 from nova_docker.privsep import shares as privileged
 from tests import samples
 from tests import storage
-from tests.functional.host import CONF
 from tests.functional.host import state
+
+pytestmark = pytest.mark.usefixtures("soon")
 
 TOP = "/mnt/shares"
 
@@ -90,14 +91,6 @@ def attach(driver):
 def stop(driver, server, *mappings):
     driver.power_off(server.instance)
     return [driver.umount_share(None, server.instance, mapping) for mapping in mappings]
-
-
-@pytest.fixture(autouse=True)
-def short_shutdown():
-    """The shell of the image ignores the signal to stop."""
-    CONF.set_override("shutdown_timeout", 1)
-    yield
-    CONF.clear_override("shutdown_timeout")
 
 
 def reboot(driver, server, kind, *mappings):

@@ -118,34 +118,12 @@ def test_a_boot_that_fails_leaves_no_volume_connected(boot, image, volume, mocke
     assert devices.owners(volume.number) == []
 
 
-@pytest.fixture
-def soon():
-    """Gives servers little time to stop: a shell ignores the signal."""
-    CONF.set_override("shutdown_timeout", 1)
-    yield
-    CONF.clear_override("shutdown_timeout")
-
-
-def restart(driver, server, bdi, how):
-    network_info = server.network_info
-    if how in ("SOFT", "HARD"):
-        driver.reboot(None, server.instance, network_info, how, bdi)
-    elif how == "engine":
-        server.engine.restart()
-        driver.resume_state_on_host_boot(None, server.instance, network_info, None, bdi)
-    elif how == "docker":
-        server.engine.client.restart_container(server.name, 0)
-    else:
-        driver.power_off(server.instance, 0)
-        driver.power_on(None, server.instance, network_info, bdi)
-
-
 @pytest.mark.parametrize("how", ["SOFT", "HARD", "engine", "docker", "power"])
 def test_a_volume_survives_a_restart(driver, boot, flavor, volume, soon, how):
     server = boot(flavor=flavor)
     attach(driver, server, volume)
     write(server, "hello")
-    restart(driver, server, loops.info(volume.mapping("/dev/vdb")), how)
+    loops.restart(driver, server, loops.info(volume.mapping("/dev/vdb")), how)
     assert read(server) == "hello"
     detach(driver, server, volume)
     assert not has(server)
