@@ -67,7 +67,8 @@ def test_the_client_gives_a_running_server_a_volume_and_takes_it_back(volume, bo
     process = server.run("cat /proc/1/stat").split()[21]
     openstack("server", "add", "volume", server.id, disk.id)
     assert eventually(lambda: has(server))
-    assert disk.status == "in-use"
+    # Nova tells Cinder after the server has it.
+    disk.until("in-use")
     assert size(server) == GIB
     write(server, "text")
     with disk.file.open("rb") as file:
