@@ -11,6 +11,9 @@ without it.
   container by force.
 - ``isolation``: the driver's ``spawn``, ``power_on`` and ``destroy`` of a server at
   each level of isolation that the host has. Baseline: at the level ``shared``.
+- ``attach``, ``detach``: the driver gives a volume to a running server, and takes it
+  back. Baseline: a program that os-brick runs by its privileged daemon, of which each
+  connector needs at least one. That of local volumes, which is used here, needs none.
 - ``boot``: from the API's response to the create request until the server is ACTIVE,
   without a port. Baseline: Nova's fake driver in the same cloud.
 - ``first_listing``: until ``--images`` images of the engine, all new to Glance, are
@@ -37,6 +40,7 @@ from typing import NamedTuple
 import pytest
 from nova import conf as nova_conf
 from nova.virt import fake
+from os_brick import privileged as os_brick_privileged
 from oslo_utils import uuidutils
 
 from nova_docker.container import isolation
@@ -48,6 +52,7 @@ from tests import samples
 from tests.bench import boot
 from tests.bench import first_listing
 from tests.bench import mechanisms
+from tests.bench import volumes
 from tests.conftest import IMAGE
 from tests.functional import host
 from tests.functional import ovs
@@ -125,6 +130,26 @@ def spawn_and_delete(
     }
 
 
+def attach_and_detach(
+    glance: host.Glance, directory: pathlib.Path, rounds: int
+) -> dict[str, Any]:
+    image_meta = samples.image_meta()
+    glance.archives[image_meta.id] = archives.busybox_archive()
+    driver = DockerDriver(fake.FakeVirtAPI())
+    driver.init_host("bench")
+    server = server_verbs(driver, image_meta, isolation.USER)
+    server.spawn()
+    attached, detached, steps = volumes.times(
+        driver, server.instance, directory, rounds
+    )
+    server.delete()
+    driver.cleanup_host("bench")
+    return {
+        "attach": compared(attached, steps),
+        "detach": compared(detached, steps),
+    }
+
+
 def start_privileged_daemons() -> None:
     """Have daemons call the privileged functions, as nova-compute has.
 
@@ -134,13 +159,19 @@ def start_privileged_daemons() -> None:
     helper = pathlib.Path(sys.executable).parent / "privsep-helper"
     CONF.set_override("helper_command", str(helper), "nova_docker_privileged")
     contexts.configure()
-    for context in contexts.netns_admin, contexts.userns_admin:
+    for context in (
+        contexts.netns_admin,
+        contexts.userns_admin,
+        contexts.devices_admin,
+        os_brick_privileged.default,
+    ):
         context.set_client_mode(True)
 
 
 class Verbs(NamedTuple):
     """The driver's verbs, for one server."""
 
+    instance: Any
     spawn: Callable[[], Any]
     stop: Callable[[], Any]
     start: Callable[[], Any]
@@ -156,6 +187,7 @@ def server_verbs(driver: DockerDriver, image_meta: Any, level: str) -> Verbs:
     vif["details"]["datapath_type"] = ovs.DATAPATH
     nics = samples.nics(vif)
     return Verbs(
+        instance,
         lambda: driver.spawn(context, instance, image_meta, [], None, {}, nics),
         lambda: driver.power_off(instance),
         lambda: driver.power_on(context, instance, nics),
@@ -193,6 +225,7 @@ def main() -> None:
             with pytest.MonkeyPatch.context() as monkeypatch:
                 host.without_openstack(monkeypatch, glance)
                 results |= spawn_and_delete(engine, glance, arguments.rounds)
+                results |= attach_and_detach(glance, directory, arguments.rounds)
             results["mechanisms"] = mechanisms.run(engine.host, IMAGE, arguments.rounds)
     print(json.dumps(results, indent=2))
 
