@@ -16,11 +16,12 @@ from cloud import images
 from tests.cloud import cloud
 
 TESTS = "openstack.tests.functional.compute.v2"
+# Those of images are left out: they remove the properties of the first image that they
+# find, by which the cloud knows its own.
 MODULES = (
     "extension",
     "flavor",
     "hypervisor",
-    "image",
     "keypair",
     "limits",
     "quota_set",
@@ -73,5 +74,5 @@ def test_the_sdks_own_tests_of_compute_pass(environment):
     bad = set(re.findall(r"(?m)^(?:ERROR|FAIL): \S+ \(\S+\.(\w+\.\w+)\)$", done.stdout))
     assert bad == LEFT_OUT, done.stdout
     [(ran, rest)] = re.findall(r"(?ms)^Ran (\d+) tests in \S+$\s+(.*)\Z", done.stdout)
-    assert int(ran) >= 17
+    assert int(ran) >= 15
     assert rest.strip() == "FAILED (errors=1)"
