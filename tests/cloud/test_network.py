@@ -60,6 +60,16 @@ def test_ssh_works_at_a_floating_ip(boot, floating_ip):
     assert eventually(log_in) == "test\n"
 
 
+def test_a_server_reaches_another_at_its_floating_ip(boot, floating_ip):
+    web, client = boot(), boot()
+    # Open to all: the client has another address outside.
+    web.run("mkdir -p /tmp; " + SERVE.format(port=22))
+    address = floating_ip(web)
+    assert eventually(lambda: fetched(client, address, 22))
+    floating_ip(client)
+    assert eventually(lambda: fetched(client, address, 22))
+
+
 @pytest.fixture
 def group(demo):
     created = demo.network.create_security_group(name="test")
