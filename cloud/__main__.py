@@ -24,7 +24,10 @@ from cloud import operating
 from cloud import parts
 from cloud import settings
 from cloud import step_runner
+from cloud import supervisor
 from cloud.errors import QuickstartError
+from cloud.hosts import host as hosts
+from cloud.hosts import life
 from cloud.install import python_packages
 from cloud.services import services
 from cloud.state import state
@@ -44,17 +47,22 @@ Set NOVA_DOCKER_CLOUD_DIR to use another directory.
 """
 
 
-def up(**wanted: bool) -> None:
+def up(number: int | None = None, **wanted: bool) -> None:
     """Bring the cloud up, and print how to use it.
 
-    :param wanted: parts, of :mod:`cloud.parts`, which the cloud has from now on
+    :param number: of compute hosts, which the cloud has from now on
+    :param wanted: parts, of :mod:`cloud.parts`, which it has from now on
     """
     began = time.monotonic()
     directories.check_state_directory()
     with state_lock():
         parts.add(wanted)
         settings.LOG.mkdir(exist_ok=True)
+        wanted_hosts = number or hosts.count()
+        life.check(wanted_hosts)
+        hosts.set_count(max(wanted_hosts, hosts.count()))
         step_runner.run(steps(fake_compute=bool(state.get("fake_compute"))))
+        _remove_hosts(wanted_hosts)
     address = (settings.LOG / "step-server.log").read_text().split()[-1]
     horizon = ""
     if parts.has("horizon"):
@@ -80,6 +88,31 @@ floating IP, with the key pair of this cloud:
   engine       {engine.host()}{_stacks()}
   logs         {settings.LOG}"""
     )
+
+
+def _remove_hosts(left: int) -> None:
+    """Remove hosts that have no servers, the last one first."""
+    commands.set_log(settings.LOG / "hosts.log")
+    for host in reversed(hosts.others()[left - 1 :]):
+        life.forget(host)
+        hosts.set_count(host.number - 1)
+        supervisor.configure(services())
+
+
+def host(verb: str, name: str) -> None:
+    """Cut the power of a host, or give it back."""
+    with state_lock():
+        found = hosts.by_name(name)
+        commands.set_log(settings.LOG / "host.log")
+        if not supervisor.running():
+            raise QuickstartError("the cloud is down; run ./quickstart up")
+        began = time.monotonic()
+        if verb == "kill":
+            life.kill(found)
+            print(f"{name} is off")
+        else:
+            life.power(found)
+            print(f"{name} is ready after {time.monotonic() - began:.1f} s")
 
 
 def _stacks() -> str:
@@ -147,10 +180,11 @@ def print_completion() -> None:
     """Print a script with which bash completes the verbs and their arguments."""
     names = [service.name for service in services()]
     words = {
-        "up": [f"--{part}" for part in parts.ALL],
+        "up": ["--hosts", *(f"--{part}" for part in parts.ALL)],
         "status": ["--json"],
         "logs": ["--follow", *names],
         "restart": names,
+        "host": ["kill", "start", *(host.name for host in hosts.others())],
         "env": credentials.USERS,
         "systemd": [],
         "tempest": [],
@@ -218,6 +252,14 @@ def parser() -> argparse.ArgumentParser:
         "Steps that are already done are skipped. Run this again to restore the cloud "
         "after a reboot of the machine, or to install a changed checkout.",
     )
+    verb.add_argument(
+        "--hosts",
+        dest="number",
+        metavar="N",
+        type=int,
+        help="have N compute hosts, 1 by default: each more one is a network namespace "
+        "with an engine, a virtual switch and a nova-compute of its own",
+    )
     for part, summary in parts.ALL.items():
         verb.add_argument(f"--{part}", action="store_true", help=summary)
 
@@ -248,6 +290,16 @@ def parser() -> argparse.ArgumentParser:
         "restart a service, and wait until it is ready",
         "Servers keep running, also while the Docker engine restarts.",
     )
+    verb.add_argument("name", metavar="NAME")
+
+    verb = add(
+        "host",
+        host,
+        "cut the power of a compute host, or give it back",
+        "For the hosts that `up --hosts N` adds. The host's processes and servers are "
+        "gone at once, as in a power cut; its data stays.",
+    )
+    verb.add_argument("verb", metavar="VERB", choices=("kill", "start"))
     verb.add_argument("name", metavar="NAME")
 
     verb = add(

@@ -89,16 +89,16 @@ def _is_hierarchy(path: pathlib.Path) -> bool:
     return (path / "cgroup.procs").exists()
 
 
-def _groups() -> list[pathlib.Path]:
-    """Return the directories of the group, one per hierarchy that contains it."""
+def _groups(name: str = settings.CGROUP) -> list[pathlib.Path]:
+    """Return the directories of a group, one per hierarchy that contains it."""
     places = (_TOP, *_TOP.iterdir())
-    return [p / settings.CGROUP for p in places if (p / settings.CGROUP).is_dir()]
+    return [place / name for place in places if (place / name).is_dir()]
 
 
-def processes() -> set[int]:
-    """Return the IDs of all processes in the control group."""
+def processes(name: str = settings.CGROUP) -> set[int]:
+    """Return the IDs of all processes in the control group, or in one of its own."""
     found: set[int] = set()
-    for group in _groups():
+    for group in _groups(name):
         for file in group.rglob("cgroup.procs"):
             with contextlib.suppress(OSError):
                 found.update(map(int, file.read_text().split()))

@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import string
+from collections.abc import Mapping
 
 from cloud import credentials
 from cloud import databases
@@ -15,12 +16,20 @@ from cloud import engine
 from cloud import lxcfs
 from cloud import open_vswitch
 from cloud import settings
+from cloud.hosts import host as hosts
 from cloud.settings import AUTH_URL
 from cloud.settings import DATA
 from cloud.settings import ETC
 from cloud.settings import RUN
 
 TEMPLATES = settings.SOURCE / "cloud/templates"
+
+# Templates of files that each host has, except the first one
+_OF_HOSTS = ("hosts/containerd.toml", "hosts/nova.conf", "hosts/ovn-agent.ini")
+
+# User and group ids for the servers of each of these hosts: all of them begin behind
+# those of the first host, and end before the largest one, which has a meaning.
+_IDS = 2**28
 
 
 def write() -> None:
@@ -32,6 +41,10 @@ def write() -> None:
         "auth_url": AUTH_URL,
         "bin": settings.BIN,
         "compute_driver": settings.COMPUTE_DRIVER,
+        "control_ports": ", ".join(
+            str(settings.PORTS[name]) for name in settings.CONTROL_SERVICES
+        ),
+        "control_prefix": settings.CONTROL_PREFIX,
         "data": DATA,
         "engine": engine.host(),
         "engine_bridge": settings.ENGINE_BRIDGE,
@@ -39,9 +52,11 @@ def write() -> None:
         "fake_host": settings.FAKE_HOST,
         "firewall": settings.FIREWALL,
         "host": settings.HOST,
+        "hosts_bridge": settings.HOSTS_BRIDGE,
+        "hosts_firewall": settings.HOSTS_FIREWALL,
         "integration_bridge": settings.INTEGRATION_BRIDGE,
         "lxcfs": lxcfs.point(),
-        "ovsdb": f"unix:{open_vswitch.SOCKET}",
+        "ovsdb": f"unix:{open_vswitch.FIRST.socket}",
         "public_bridge": settings.PUBLIC_BRIDGE,
         "rule_for_builds": "" if engine.is_foreign() else "rule = * public",
         "run": RUN,
@@ -50,17 +65,43 @@ def write() -> None:
     }
     values["keystone_authtoken"] = string.Template(_AUTHTOKEN).substitute(values)
     for template in sorted(TEMPLATES.rglob("*.*")):
-        path = ETC / template.relative_to(TEMPLATES)
-        path.parent.mkdir(exist_ok=True)
-        text = string.Template(template.read_text()).substitute(values)
-        if not path.exists() or path.read_text() != text:
-            path.touch(mode=0o640)
-            path.write_text(text)
-        os.chown(path, 0, grp.getgrnam(_reader(path)).gr_gid)
-        # Earlier versions let all users read some of these.
-        path.chmod(0o640)
+        name = template.relative_to(TEMPLATES)
+        if str(name) in _OF_HOSTS:
+            for host in hosts.others():
+                _write(template, host.etc / name.name, values | _values_of(host))
+        else:
+            _write(template, ETC / name, values)
     _copy_volume_driver()
     credentials.write_clouds_yaml()
+
+
+def _values_of(host: hosts.Host) -> dict[str, object]:
+    """Return what the templates of a host have in addition to all others."""
+    return {
+        "host_control": host.control,
+        "host_data": host.data,
+        "host_engine": host.engine,
+        "host_etc": host.etc,
+        "host_name": host.name,
+        "host_run": host.run,
+        "host_subid_count": _IDS - 65536,
+        "host_subid_start": 2**31 + (host.number - 2) * _IDS,
+        "host_switch": host.switch,
+    }
+
+
+def _write(
+    template: pathlib.Path, path: pathlib.Path, values: Mapping[str, object]
+) -> None:
+    """Write a configuration file, unless it has not changed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = string.Template(template.read_text()).substitute(values)
+    if not path.exists() or path.read_text() != text:
+        path.touch(mode=0o640)
+        path.write_text(text)
+    os.chown(path, 0, grp.getgrnam(_reader(path)).gr_gid)
+    # Earlier versions let all users read some of these.
+    path.chmod(0o640)
 
 
 def _copy_volume_driver() -> None:

@@ -21,6 +21,9 @@ from cloud import settings
 from cloud import supervisor
 from cloud import volumes
 from cloud.errors import QuickstartError
+from cloud.hosts import host as hosts
+from cloud.hosts import namespaces
+from cloud.hosts import networks
 from cloud.install import debian_packages
 from cloud.install import service_user
 from cloud.services import CREATORS
@@ -41,6 +44,9 @@ def down(*, purge: bool) -> None:
     cgroup.kill()
     _remove_namespaces(f"nova-{uuid}" for uuid in engine.servers_on_disk())
     _remove_namespaces(ovn.metadata_namespaces())
+    for host in hosts.others():
+        namespaces.remove(host)
+    networks.remove()
     _unmount()
     volumes.detach_devices()
     for link in (settings.ENGINE_BRIDGE, *open_vswitch.INTERFACES):
@@ -74,7 +80,7 @@ def _stop_services() -> None:
         _record_resources()
     _stop_servers()
     if "ovs-vswitchd" in names:
-        open_vswitch.remove_bridges()
+        open_vswitch.FIRST.remove_bridges()
     stop(priorities - creators)
 
 
@@ -99,6 +105,10 @@ def _stop_servers() -> None:
     if engine.is_foreign():
         containers = {u: c for u, c in containers.items() if u in known}
     engine.stop(list(containers.values()))
+    for host in hosts.others():
+        if engine.answers(host.engine):
+            found = engine.servers(host.engine)
+            engine.stop(list(found.values()), host.engine)
     _remove_namespaces(f"nova-{uuid}" for uuid in {*containers, *known})
 
 

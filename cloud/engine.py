@@ -68,22 +68,27 @@ def is_foreign() -> bool:
     return socket() != OWN_SOCKET
 
 
-def command() -> str:
-    """Return the command line of the cloud's own engine.
+def command(
+    data: pathlib.Path = DATA,
+    run: pathlib.Path = RUN,
+    bridge: str = settings.ENGINE_BRIDGE,
+    cgroup: str = settings.CGROUP,
+) -> str:
+    """Return the command line of an engine of the cloud's own.
 
     The engine leaves the host's netfilter rules alone, because Neutron connects the
     servers. It has a bridge for ``[docker] network_mode = bridge``.
     """
     options = {
-        "host": f"unix://{OWN_SOCKET}",
+        "host": f"unix://{run}/docker/docker.sock",
         "group": "docker",
         "config-file": f"{settings.ETC}/dockerd.json",
-        "containerd": f"{RUN}/containerd/containerd.sock",
-        "data-root": f"{DATA}/docker",
-        "exec-root": f"{RUN}/docker/exec",
-        "pidfile": f"{PIDFILE}",
-        "bridge": settings.ENGINE_BRIDGE,
-        "cgroup-parent": f"/{settings.CGROUP}",
+        "containerd": f"{run}/containerd/containerd.sock",
+        "data-root": f"{data}/docker",
+        "exec-root": f"{run}/docker/exec",
+        "pidfile": f"{run}/docker/docker.pid",
+        "bridge": bridge,
+        "cgroup-parent": f"/{cgroup}",
         "exec-opt": "native.cgroupdriver=cgroupfs",
         "iptables": "false",
         "ip-forward": "false",
@@ -214,10 +219,13 @@ def remove_image(image: str) -> None:
         pass
 
 
-def servers() -> dict[str, str]:
-    """Return the ids of the containers of servers, by the servers' UUIDs."""
+def servers(path: pathlib.Path | None = None) -> dict[str, str]:
+    """Return the ids of the containers of servers, by the servers' UUIDs.
+
+    :param path: as for :func:`request`
+    """
     query = {"all": "true", "filters": json.dumps({"label": [SERVER_LABEL]})}
-    with request("GET", "/containers/json", query=query) as response:
+    with request("GET", "/containers/json", query=query, path=path) as response:
         return {c["Labels"][SERVER_LABEL]: c["Id"] for c in json.load(response)}
 
 
@@ -228,14 +236,17 @@ def servers_on_disk() -> set[str]:
     return {each[SERVER_LABEL] for each in labels if each and SERVER_LABEL in each}
 
 
-def stop(containers: list[str]) -> None:
-    """Stop containers at the same time, with 2 s to end before they are killed."""
+def stop(containers: list[str], path: pathlib.Path | None = None) -> None:
+    """Stop containers at the same time, with 2 s to end before they are killed.
+
+    :param path: as for :func:`request`
+    """
 
     def stop_one(container: str) -> None:
         url = f"/containers/{container}/stop"
         with (
             contextlib.suppress(EngineError),
-            request("POST", url, query={"t": 2}),
+            request("POST", url, query={"t": 2}, path=path),
         ):
             pass
 

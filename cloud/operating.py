@@ -13,7 +13,7 @@ from typing import Any
 from cloud import settings
 from cloud import supervisor
 from cloud.errors import QuickstartError
-from cloud.services import Service
+from cloud.service import Service
 from cloud.services import services
 from cloud.state import state_lock
 

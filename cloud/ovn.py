@@ -23,15 +23,15 @@ def make_databases() -> None:
             commands.run("ovsdb-tool", "create", path, source, user=settings.USER)
 
 
-def has_chassis() -> bool:
-    """Tell whether ovn-controller has registered this host as a chassis."""
+def has_chassis(host: str) -> bool:
+    """Tell whether the ovn-controller of a host has registered it as a chassis."""
     found = commands.output(
         *_SBCTL,
         "--bare",
         "--columns=name",
         "find",
         "Chassis",
-        f"hostname={settings.HOST}",
+        f"hostname={host}",
         check=False,
     )
     return bool(found.strip())
@@ -44,6 +44,11 @@ def add_chassis(name: str) -> None:
         *("--may-exist", "chassis-add", name, "geneve", "127.0.0.2"),
         *("--", "set", "Chassis", name, f"hostname={name}"),
     )
+
+
+def remove_chassis(name: str) -> None:
+    """Forget a host, which has no ports any more."""
+    commands.run(*_SBCTL, "--if-exists", "chassis-del", name)
 
 
 def metadata_namespaces() -> list[str]:

@@ -4,13 +4,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import pathlib
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 
 from cloud import databases
 from cloud import engine
@@ -21,9 +15,13 @@ from cloud import ovn
 from cloud import parts
 from cloud import probes
 from cloud import settings
+from cloud import switch
 from cloud import volumes
+from cloud.hosts import processes
 from cloud.install import python_packages
-from cloud.settings import BIN
+from cloud.service import Service
+from cloud.service import api
+from cloud.service import worker
 from cloud.settings import DATA
 from cloud.settings import ETC
 from cloud.settings import PORTS
@@ -39,43 +37,6 @@ CREATORS = 40
 VOLUME_DRIVER = ("__init__", "devices", "driver")
 
 
-@dataclass(frozen=True)
-class Service:
-    """A process that supervisord runs.
-
-    :ivar ready: tells whether the service can do its work
-    :ivar port: the port of 127.0.0.1 that it listens on, if any
-    :ivar prepare: called before each start
-    :ivar config: configuration files below ``settings.ETC``; the service is restarted
-        when one of them changes
-    :ivar version: the service is also restarted when this changes
-    :ivar umask: with which the service creates files and sockets
-    :ivar priority: services with a higher priority stop first
-    """
-
-    name: str
-    command: str
-    ready: Callable[[], bool]
-    user: str = "root"
-    port: int | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    prepare: Callable[[], object] | None = None
-    config: Sequence[str] = ()
-    version: str = ""
-    umask: str = "022"
-    priority: int = 0
-    stop_signal: str = "TERM"
-    stop_group: bool = False
-
-    @property
-    def revision(self) -> str:
-        """A hash that changes when the service must be restarted."""
-        found = hashlib.sha256(self.version.encode())
-        for name in self.config:
-            found.update((ETC / name).read_bytes())
-        return found.hexdigest()[:16]
-
-
 def services() -> list[Service]:
     """Return all services of this cloud."""
     return [
@@ -84,17 +45,13 @@ def services() -> list[Service]:
         *(heat() if parts.has("heat") else []),
         *([dashboard()] if parts.has("horizon") else []),
         *([fake_compute()] if state.get("fake_compute") else []),
+        *processes.services(),
     ]
 
 
 def infrastructure() -> list[Service]:
     """Return the services that OpenStack needs: broker, database, engine, switch."""
-    ovs = {"OVS_RUNDIR": f"{RUN}/ovs", "OVN_RUNDIR": f"{RUN}/ovn"}
-    ovsdb = (
-        f"/usr/sbin/ovsdb-server {open_vswitch.DATABASE}"
-        f" --remote=punix:{open_vswitch.SOCKET}"
-        f" --unixctl={RUN}/ovs/ovsdb-server.ctl"
-    )
+    ovs = switch.environment(open_vswitch.FIRST)
     own_engine = [
         Service(
             "containerd",
@@ -150,27 +107,7 @@ def infrastructure() -> list[Service]:
             priority=20,
         ),
         *([] if engine.is_foreign() else own_engine),
-        Service(
-            "ovsdb-server",
-            ovsdb,
-            lambda: probes.socket_accepts(open_vswitch.SOCKET),
-            env=ovs,
-            prepare=open_vswitch.make_database,
-            # The group of the directory, nova, may connect to the socket.
-            umask="007",
-            priority=20,
-        ),
-        Service(
-            "ovs-vswitchd",
-            f"/usr/sbin/ovs-vswitchd unix:{open_vswitch.SOCKET}"
-            f" --unixctl={open_vswitch.VSWITCHD}",
-            open_vswitch.is_ready,
-            env=ovs,
-            prepare=open_vswitch.configure,
-            # A database that restarts is empty: configure it again.
-            version=ovsdb,
-            priority=30,
-        ),
+        *switch.services(open_vswitch.FIRST, open_vswitch.configure_first),
         Service(
             "ovn-databases",
             "/usr/sbin/ovsdb-server"
@@ -192,14 +129,6 @@ def infrastructure() -> list[Service]:
             user=settings.USER,
             env=ovs,
             priority=30,
-        ),
-        Service(
-            "ovn-controller",
-            f"/usr/bin/ovn-controller unix:{open_vswitch.SOCKET}",
-            ovn.has_chassis,
-            env=ovs,
-            version=ovsdb,
-            priority=40,
         ),
     ]
 
@@ -317,80 +246,6 @@ def fake_compute() -> Service:
     """Return a nova-compute with Nova's fake driver, for benchmarks."""
     files = ("nova/nova.conf", "nova/fake-compute.conf")
     return worker("nova-compute-fake", files, program="nova-compute", priority=60)
-
-
-def api(
-    name: str,
-    module: str,
-    env: Mapping[str, str],
-    files: Sequence[str],
-    prepare: Callable[[], object] | None = None,
-    version: str = "",
-    processes: int = 1,
-    arguments: Sequence[str] = (),
-    options: str = "",
-) -> Service:
-    """Return the service that runs a WSGI application in uWSGI.
-
-    :param arguments: configuration files below ``settings.ETC`` that the application
-        reads from its command line
-    :param options: more options of uWSGI
-    """
-    port = PORTS[name]
-    return Service(
-        name,
-        f"{BIN}/uwsgi --ini {ETC}/uwsgi.ini --http-socket 127.0.0.1:{port}"
-        f" --module {module}:application --procname-prefix {name}:"
-        f" --processes {processes}"
-        + "".join(f" --pyargv=--config-file={ETC}/{name}" for name in arguments)
-        + (f" {options}" if options else ""),
-        functools.partial(probes.http_answers, port),
-        user=settings.USER,
-        port=port,
-        env={"HOME": f"{DATA}/nova", **env},
-        prepare=prepare,
-        config=(*files, "uwsgi.ini", "uwsgi_worker.py"),
-        version=version + python_packages.openstack_revision(),
-        priority=50,
-        # On SIGINT uWSGI ends at once; on SIGTERM it waits for idle threads.
-        stop_signal="INT",
-    )
-
-
-def worker(
-    name: str,
-    files: Sequence[str],
-    *,
-    program: str | None = None,
-    version: str = "",
-    priority: int = 50,
-    port: int | None = None,
-    prepare: Callable[[], object] | None = None,
-    env: Mapping[str, str] | None = None,
-    watched: Sequence[str] = (),
-) -> Service:
-    """Return a service that consumes messages, and may listen on one port.
-
-    It counts as ready without a check that it consumes: nothing depends on that
-    before the first request, which waits in its queue.
-
-    :param files: its configuration files
-    :param watched: other files whose change restarts it
-    """
-    options = (f"--config-file {ETC}/{file}" for file in files)
-    return Service(
-        name,
-        " ".join([f"{BIN}/{program or name}", *options]),
-        lambda: port is None or probes.port_accepts(port),
-        user=settings.USER,
-        port=port,
-        env={"HOME": f"{DATA}/nova", **(env or {})},
-        prepare=prepare,
-        config=(*files, *watched),
-        version=version + python_packages.openstack_revision(),
-        priority=priority,
-        stop_group=True,
-    )
 
 
 def rabbitmq_env() -> dict[str, str]:

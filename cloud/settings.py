@@ -59,8 +59,18 @@ INTEGRATION_BRIDGE = "br-int"
 PUBLIC_BRIDGE = "br-ex"
 PUBLIC_CIDR = "172.24.4.0/24"
 PUBLIC_GATEWAY = "172.24.4.1"
+TUNNEL_BRIDGE = "br-tunnel"
+# Of the hosts, which `up --hosts N` adds: to the control services, and between hosts.
+CONTROL_PREFIX = "172.24.6"
+TUNNEL_PREFIX = "172.24.7"
+CONTROL_SERVICES = (
+    *("keystone", "placement", "glance", "neutron", "cinder", "nova-api"),
+    *("nova-metadata", "rabbitmq"),
+)
+HOSTS_BRIDGE = "nd-hosts"
 ENGINE_BRIDGE = "nova-docker0"
 ENGINE_BRIDGE_CIDR = "172.24.5.1/24"
 # The table in netfilter.
 FIREWALL = "nova-docker-quickstart"
+HOSTS_FIREWALL = "nova-docker-quickstart-hosts"
 CGROUP = "nova-docker-quickstart"

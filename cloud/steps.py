@@ -30,6 +30,9 @@ from cloud import parts
 from cloud import settings
 from cloud import supervisor
 from cloud.errors import QuickstartError
+from cloud.hosts import host as hosts
+from cloud.hosts import life
+from cloud.hosts import networks
 from cloud.install import debian_packages
 from cloud.install import python_packages
 from cloud.install import service_user
@@ -144,7 +147,29 @@ def steps(*, fake_compute: bool) -> list[Step]:
         Step("cinder", "Cinder", start_cinder, ("schema-cinder",)),
         *(heat() if parts.has("heat") else []),
         *([HORIZON] if parts.has("horizon") else []),
+        *more_hosts(),
         *([FAKE_COMPUTE] if fake_compute else []),
+    ]
+
+
+def more_hosts() -> list[Step]:
+    """Return the steps for the hosts beside the first one."""
+    found = [host for host in hosts.others() if host.is_on]
+    if not found:
+        return []
+    # What the first nova-compute needs
+    needed = ("project", "nova", "placement", "users", "neutron", "kernel", "lxcfs")
+    return [
+        Step("host-networks", "Networks of hosts", networks.make, ("switch",)),
+        *(
+            Step(
+                f"host-{host.number}",
+                f"Host {host.name}",
+                functools.partial(life.start, host),
+                (*needed, "host-networks"),
+            )
+            for host in found
+        ),
     ]
 
 

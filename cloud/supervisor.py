@@ -13,7 +13,7 @@ from cloud import settings
 from cloud.errors import QuickstartError
 from cloud.probes import port_accepts
 from cloud.probes import wait_until
-from cloud.services import Service
+from cloud.service import Service
 from cloud.unix_http import UnixHTTPConnection
 
 SOCKET = settings.RUN / "supervisor.sock"
@@ -113,14 +113,19 @@ def check_port(service: Service) -> None:
         )
 
 
-def stop(*names: str) -> None:
-    """Stop services at the same time, and wait until they have ended."""
+def request_stop(*names: str) -> None:
+    """Tell services to stop, and do not wait for them."""
     for name in names:
         try:
             _rpc().stopProcess(name, False)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != _NOT_RUNNING:
                 raise
+
+
+def stop(*names: str) -> None:
+    """Stop services at the same time, and wait until they have ended."""
+    request_stop(*names)
     wait_until(
         lambda: all(state(name)["statename"] in _ENDED for name in names),
         f"services do not stop: {', '.join(names)}",

@@ -66,6 +66,7 @@ class DockerDriver(driver.ComputeDriver):
         "has_imagecache": True,
         "supports_attach_interface": True,
         "supports_device_tagging": True,
+        "supports_evacuate": True,
         "supports_extend_volume": True,
         "supports_image_type_raw": True,
         "supports_multiattach": True,

@@ -76,6 +76,9 @@ def wait_for_host(host: str, service: str) -> None:
 
 
 def _is_up(host: str) -> bool:
-    """Tell whether Nova considers ``host`` up; after a restart, it is down at first."""
+    """Tell whether Nova considers ``host`` up; after a restart, it is down at first.
+
+    One that an operator has forced down stays so, and is not waited for.
+    """
     services = connect().compute.services(binary="nova-compute", host=host)
-    return any(service.state == "up" for service in services)
+    return any(s.state == "up" or s.is_forced_down for s in services)

@@ -35,7 +35,7 @@ from tests.cloud import cloud
 
 SECONDS = 60  # of silence that a console may take
 TIMEOUT = 120  # seconds; most waits end within a few
-OVSDB = f"unix:{open_vswitch.SOCKET}"
+OVSDB = f"unix:{open_vswitch.FIRST.socket}"
 
 
 def eventually(

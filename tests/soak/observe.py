@@ -35,7 +35,7 @@ from nova_docker.privsep import userns_admin
 from tests.cloud import cloud
 from tests.cloud import outages
 
-OVSDB = f"unix:{open_vswitch.SOCKET}"
+OVSDB = f"unix:{open_vswitch.FIRST.socket}"
 CONFIG_DRIVES = settings.DATA / "nova/docker-config-drives"
 COUNT_SECONDS = 2.5  # in which a server counts on
 PLACEMENT = {"OpenStack-API-Version": "placement 1.12"}

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the hosts are called, and where their files are."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+
+from cloud import settings
+from cloud.errors import QuickstartError
+from cloud.settings import DATA
+from cloud.settings import ETC
+from cloud.settings import RUN
+from cloud.state import state
+
+#: There are no more addresses that the hosts' ids of servers could be told apart by.
+MOST = 8
+
+_COUNT, _OFF = "hosts", "hosts_off"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A compute host beside the first one.
+
+    :ivar number: from 2
+    """
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        """The name that Nova and OVN have for it."""
+        return f"{settings.HOST}-{self.number}"
+
+    @property
+    def etc(self) -> pathlib.Path:
+        return ETC / f"hosts/{self.number}"
+
+    @property
+    def data(self) -> pathlib.Path:
+        return DATA / f"hosts/{self.number}"
+
+    @property
+    def run(self) -> pathlib.Path:
+        return RUN / f"hosts/{self.number}"
+
+    @property
+    def netns(self) -> str:
+        """The name of its network namespace, for ``ip netns``."""
+        return f"quickstart-{self.number}"
+
+    @property
+    def mounts(self) -> pathlib.Path:
+        """The file on which its mount namespace is kept."""
+        return RUN / f"hosts/mounts/{self.number}"
+
+    @property
+    def cgroup(self) -> str:
+        """The control group of its servers, below each hierarchy."""
+        return f"{settings.CGROUP}/host-{self.number}"
+
+    @property
+    def engine(self) -> pathlib.Path:
+        """The socket of its engine."""
+        return self.run / "docker/docker.sock"
+
+    @property
+    def switch(self) -> pathlib.Path:
+        """The socket of its virtual switch's database."""
+        return self.run / "ovs/db.sock"
+
+    @property
+    def control(self) -> str:
+        """Its address on the network of the control services."""
+        return f"{settings.CONTROL_PREFIX}.{self.number}"
+
+    @property
+    def tunnel(self) -> str:
+        """Its address on the network of OVN's tunnels."""
+        return f"{settings.TUNNEL_PREFIX}.{self.number}"
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The words before a command that is to run in its namespaces."""
+        return (
+            "/usr/bin/nsenter",
+            f"--net=/run/netns/{self.netns}",
+            f"--mount={self.mounts}",
+        )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power: see :func:`cloud.hosts.life.kill`."""
+        return self.number not in state.get(_OFF, [])
+
+    def turn(self, *, on: bool) -> None:
+        """Remember whether it has power."""
+        off = {n for n in state.get(_OFF, []) if n != self.number}
+        state.set(_OFF, sorted(off if on else {*off, self.number}))
+
+    def service(self, name: str) -> str:
+        """Return the name of one of its services."""
+        return f"{name}@{self.name}"
+
+
+def others() -> list[Host]:
+    """Return the hosts beside the first one."""
+    return [Host(number) for number in range(2, count() + 1)]
+
+
+def count() -> int:
+    """Return how many hosts the cloud has, the first one included."""
+    return state.get(_COUNT, 1)
+
+
+def set_count(number: int) -> None:
+    state.set(_COUNT, number)
+
+
+def by_name(name: str) -> Host:
+    """Return one of :func:`others`.
+
+    :raises QuickstartError: if there is no such host
+    """
+    for host in others():
+        if host.name == name:
+            return host
+    if name == settings.HOST:
+        raise QuickstartError(
+            f"{name} is this machine itself; stop it with ./quickstart down"
+        )
+    known = ", ".join(host.name for host in others())
+    raise QuickstartError(
+        f"there is no host {name!r}; "
+        + (f"the hosts are {known}" if known else "add one with up --hosts 2")
+    )

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host comes, goes, loses its power and gets it back."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+
+from cloud import commands
+from cloud import engine
+from cloud import ovn
+from cloud import supervisor
+from cloud.cinder_loop import devices
+from cloud.errors import QuickstartError
+from cloud.hosts import host as hosts
+from cloud.hosts import namespaces
+from cloud.hosts import networks
+from cloud.hosts import processes
+from cloud.hosts.host import Host
+
+
+def check(wanted: int) -> None:
+    """Refuse a number of hosts that this machine cannot have.
+
+    :raises QuickstartError: if so
+    """
+    if not 1 <= wanted <= hosts.MOST:
+        raise QuickstartError(f"a cloud has 1 to {hosts.MOST} hosts, not {wanted}")
+    if engine.is_foreign() and wanted > 1:
+        raise QuickstartError(
+            f"the cloud uses the Docker engine at {engine.socket()}; more hosts need one "
+            "that the quickstart starts"
+        )
+
+
+def start(host: Host) -> None:
+    """Start what a host needs, and wait until it accepts servers."""
+    by_name = {each.name: each for each in processes.services_of(host)}
+
+    def started(*names: str) -> None:
+        for name in names:
+            supervisor.start(by_name[host.service(name)])
+
+    namespaces.make(host)
+    started("ovsdb-server", "ovs-vswitchd")
+    networks.add_tunnels(host)
+    started("ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
+    commands.run_python("cloud.resources.host", "wait", host.name)
+
+
+def stop(host: Host) -> None:
+    """Stop the servers and the services of a host, and remove its namespaces."""
+    own = processes.services_of(host)
+    running = {
+        each["name"]
+        for each in supervisor.states()
+        if each["statename"] in supervisor.UP
+    }
+    names = [service.name for service in own if service.name in running]
+    supervisor.stop(*(name for name in names if name == host.service("nova-compute")))
+    if engine.answers(host.engine):
+        containers = engine.servers(host.engine)
+        engine.stop(list(containers.values()), host.engine)
+    supervisor.stop(*names)
+    namespaces.remove(host)
+
+
+def kill(host: Host) -> None:
+    """Cut the power of a host: nothing in it gets to do anything any more."""
+    # No process may see that others end, and the supervisor must not start one again.
+    namespaces.signal_all(host, signal.SIGSTOP)
+    names = [service.name for service in processes.services_of(host)]
+    supervisor.request_stop(*names)
+    namespaces.remove(host)
+    supervisor.stop(*names)
+    host.turn(on=False)
+    _detach(host)
+    shutil.rmtree(host.run, ignore_errors=True)
+
+
+def power(host: Host) -> None:
+    """Give a host its power back."""
+    host.turn(on=True)
+    start(host)
+
+
+def forget(host: Host) -> None:
+    """Remove a host that has no servers.
+
+    :raises QuickstartError: if it has one
+    """
+    commands.run_python("cloud.resources.host", "retire", host.name)
+    stop(host)
+    commands.run_python("cloud.resources.host", "forget", host.name)
+    ovn.remove_chassis(host.name)
+    _detach(host)
+    for directory in host.data, host.run, host.etc:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _detach(host: Host) -> None:
+    """Detach the loop devices of a host's own disks."""
+    for device, file in devices.all_devices():
+        if file.is_relative_to(host.data.resolve()):
+            with contextlib.suppress(QuickstartError):
+                commands.run("losetup", "--detach", device)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of the hosts, which are those of the first one that servers need."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+from cloud import engine
+from cloud import parts
+from cloud import probes
+from cloud import settings
+from cloud import switch
+from cloud import volumes
+from cloud.hosts import host as hosts
+from cloud.hosts import networks
+from cloud.hosts.host import Host
+from cloud.install import python_packages
+from cloud.service import Service
+from cloud.service import worker
+from cloud.settings import ETC
+
+#: In the order in which they start
+ENGINE = ("containerd", "dockerd")
+SWITCH = ("ovsdb-server", "ovs-vswitchd", "ovn-controller")
+OPENSTACK = ("neutron-ovn-agent", "nova-compute")
+
+
+def services() -> list[Service]:
+    """Return the services of all hosts, with or without power."""
+    return [service for host in hosts.others() for service in services_of(host)]
+
+
+def services_of(host: Host) -> list[Service]:
+    """Return the services of a host, in its namespaces."""
+    return [
+        _inside(host, service)
+        for service in [
+            *_engine(host),
+            *switch.services(networks.switch_of(host), lambda: _configure(host)),
+            *_openstack(host),
+        ]
+    ]
+
+
+def _configure(host: Host) -> None:
+    networks.switch_of(host).configure(host.tunnel)
+
+
+def _engine(host: Host) -> list[Service]:
+    config = f"hosts/{host.number}/containerd.toml"
+    return [
+        Service(
+            "containerd",
+            f"/usr/bin/containerd --config {ETC}/{config}",
+            lambda: probes.socket_accepts(host.run / "containerd/containerd.sock"),
+            config=(config,),
+            priority=10,
+        ),
+        Service(
+            "dockerd",
+            # Neutron connects all servers.
+            engine.command(host.data, host.run, "none", host.cgroup),
+            lambda: engine.answers(host.engine),
+            prepare=lambda: (host.run / "docker/docker.pid").unlink(missing_ok=True),
+            config=("dockerd.json",),
+            priority=20,
+        ),
+    ]
+
+
+def _openstack(host: Host) -> list[Service]:
+    agent = ("neutron/ovn-agent.ini", f"hosts/{host.number}/ovn-agent.ini")
+    nova = ("nova/nova.conf", f"hosts/{host.number}/nova.conf")
+    return [
+        worker("neutron-ovn-agent", agent),
+        worker(
+            "nova-compute",
+            nova,
+            version=python_packages.project_revision()
+            + ("gvisor" if parts.has("gvisor") else ""),
+            priority=60,
+            prepare=volumes.restore_devices,
+        ),
+    ]
+
+
+def _inside(host: Host, service: Service) -> Service:
+    """Return a service of the first host as one of another host."""
+    words = [*host.inside]
+    if service.user != "root":
+        # Only root enters namespaces. The user's groups let it use the engine.
+        user = f"--reuid={service.user} --regid={service.user} --init-groups"
+        words += ["/usr/bin/setpriv", *user.split()]
+    return dataclasses.replace(
+        service,
+        name=host.service(service.name),
+        command=f"{shlex.join(words)} {service.command}",
+        user="root",
+        env={**service.env, "HOME": str(host.data / "nova")}
+        if service.user == settings.USER
+        else service.env,
+    )
