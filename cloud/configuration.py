@@ -26,6 +26,8 @@ TEMPLATES = settings.SOURCE / "cloud/templates"
 
 # Templates of files that each host has, except the first one
 _OF_HOSTS = ("hosts/containerd.toml", "hosts/nova.conf", "hosts/ovn-agent.ini")
+# And those that each host has, if there are several
+_OF_ALL_HOSTS = ("hosts/ssh.conf", "hosts/sshd.conf")
 
 # User and group ids for the servers of each of these hosts: all of them begin behind
 # those of the first host, and end before the largest one, which has a meaning.
@@ -34,7 +36,8 @@ _IDS = 2**28
 
 def write() -> None:
     """Write the configuration files that have changed, and clouds.yaml."""
-    values = {
+    first = hosts.Host(1)
+    values: dict[str, object] = {
         **{f"secret_{name}": value for name, value in credentials.passwords().items()},
         **{f"port_{k.replace('-', '_')}": v for k, v in settings.PORTS.items()},
         **{f"database_{name}": databases.url(name) for name in databases.NAMES},
@@ -56,18 +59,24 @@ def write() -> None:
         "hosts_firewall": settings.HOSTS_FIREWALL,
         "integration_bridge": settings.INTEGRATION_BRIDGE,
         "lxcfs": lxcfs.point(),
+        "my_ip": first.control if hosts.others() else "127.0.0.1",
         "ovsdb": f"unix:{open_vswitch.FIRST.socket}",
         "public_bridge": settings.PUBLIC_BRIDGE,
         "rule_for_builds": "" if engine.is_foreign() else "rule = * public",
         "run": RUN,
+        "ssh_config": first.etc / "ssh.conf" if hosts.others() else "",
+        "ssh_port": settings.SSH_PORT,
         "threads": 4,
         "venv": settings.VENV,
     }
     values["keystone_authtoken"] = string.Template(_AUTHTOKEN).substitute(values)
     for template in sorted(TEMPLATES.rglob("*.*")):
         name = template.relative_to(TEMPLATES)
-        if str(name) in _OF_HOSTS:
-            for host in hosts.others():
+        if str(name) in _OF_HOSTS + _OF_ALL_HOSTS:
+            wanted = hosts.others()
+            if wanted and str(name) in _OF_ALL_HOSTS:
+                wanted = hosts.everyone()
+            for host in wanted:
                 _write(template, host.etc / name.name, values | _values_of(host))
         else:
             _write(template, ETC / name, values)

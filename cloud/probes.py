@@ -38,8 +38,13 @@ def wait_until(
 
 def port_accepts(port: int) -> bool:
     """Tell whether a process accepts connections on a port of 127.0.0.1."""
+    return accepts("127.0.0.1", port)
+
+
+def accepts(address: str, port: int) -> bool:
+    """Tell whether a process accepts connections at an address."""
     with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+        socket.create_connection((address, port), timeout=2).close()
         return True
     return False
 

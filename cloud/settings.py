@@ -67,6 +67,8 @@ CONTROL_SERVICES = (
     *("keystone", "placement", "glance", "neutron", "cinder", "nova-api"),
     *("nova-metadata", "rabbitmq"),
 )
+# On the first of these networks. 22 may be the machine's own.
+SSH_PORT = 2222
 HOSTS_BRIDGE = "nd-hosts"
 ENGINE_BRIDGE = "nova-docker0"
 ENGINE_BRIDGE_CIDR = "172.24.5.1/24"

@@ -33,6 +33,7 @@ from cloud.errors import QuickstartError
 from cloud.hosts import host as hosts
 from cloud.hosts import life
 from cloud.hosts import networks
+from cloud.hosts import ssh
 from cloud.install import debian_packages
 from cloud.install import python_packages
 from cloud.install import service_user
@@ -160,7 +161,7 @@ def more_hosts() -> list[Step]:
     # What the first nova-compute needs
     needed = ("project", "nova", "placement", "users", "neutron", "kernel", "lxcfs")
     return [
-        Step("host-networks", "Networks of hosts", networks.make, ("switch",)),
+        Step("host-networks", "Networks of hosts", connect_hosts, ("switch",)),
         *(
             Step(
                 f"host-{host.number}",
@@ -239,6 +240,7 @@ def set_up() -> None:
             supervisor.check_port(service)
     engine.choose()
     configuration.write()
+    ssh.write()
     engine.keep_servers()
     supervisor.configure(services())
 
@@ -287,6 +289,11 @@ def list_images() -> None:
 def start_compute() -> None:
     start("nova-compute")()
     resources("compute")()
+
+
+def connect_hosts() -> None:
+    networks.make()
+    start("sshd")()
 
 
 def start_cinder() -> None:

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 from collections.abc import Container as Contains
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 from typing import Any
@@ -155,27 +156,68 @@ class Boot:
         :raises NovaException: if the boot fails; nothing is left behind
         """
         level = level_of(instance)
+
+        def create() -> None:
+            instance.device_metadata = config_drive.device_metadata(context, instance)
+            mounts = config_drive.write(
+                instance, injected_files, admin_password, network_info
+            )
+            self.create(
+                context,
+                instance,
+                image_meta,
+                network_info,
+                level,
+                mounts,
+                injected_files,
+            )
+
+        self._run(instance, network_info, level, create, power_on)
+
+    def move_in(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        network_info: Any,
+        level: str,
+        drive: Mapping[str, bytes] | None,
+        fill: Callable[[], None],
+    ) -> None:
+        """Create a server that comes from another host, stopped.
+
+        :param level: its level of isolation there
+        :param drive: content of its config drive, as
+            :func:`nova_docker.config_drive.read` returns it
+        :param fill: gives its container, which has been created, its files
+        :raises InstanceExists: if it exists already; it stays as it is
+        :raises NovaException: if that fails; nothing is left behind
+        """
+
+        def create() -> None:
+            mounts = config_drive.write_files(instance, drive) if drive else []
+            image, init = self.fetch(context, instance, image_meta, level)
+            self._create(instance, image_meta, network_info, level, mounts, image, init)
+            fill()
+
+        self._run(instance, network_info, level, create, power_on=False)
+
+    def _run(
+        self,
+        instance: objects.Instance,
+        network_info: Any,
+        level: str,
+        create: Callable[[], None],
+        power_on: bool,
+    ) -> None:
+        """Plug the NICs of a server while it is created, and start it."""
         with self._undone_on_failure(instance, network_info):
             with self._nics.wired(instance, network_info):
                 plugging = self._pool.submit(
                     self._nics.plug, instance, network_info, level=level
                 )
                 try:
-                    instance.device_metadata = config_drive.device_metadata(
-                        context, instance
-                    )
-                    mounts = config_drive.write(
-                        instance, injected_files, admin_password, network_info
-                    )
-                    self.create(
-                        context,
-                        instance,
-                        image_meta,
-                        network_info,
-                        level,
-                        mounts,
-                        injected_files,
-                    )
+                    create()
                 finally:
                     plugging.result()
             if power_on:
@@ -207,14 +249,50 @@ class Boot:
         :raises InstancePowerOnFailure: if the image has files that block the engine
         """
         image, init = self.fetch(context, instance, image_meta, level, rescue=rescue)
+        mounts, volume_paths = self._create(
+            instance, image_meta, network_info, level, mounts, image, init
+        )
+        image_volumes.create_directories(self._client, instance, volume_paths, mounts)
+        injection.inject_files(self._client, instance, injected_files)
+        if CONF.docker.inject_key and instance.key_data:
+            injection.inject_key(
+                self._client,
+                instance,
+                instance.key_data,
+                properties.admin_user(image_meta),
+            )
+        # Here, because the NICs may take longer than this. An image cannot change.
+        checked = (image["Id"], *sorted(mount["Target"] for mount in mounts))
+        if injected_files or checked not in self._checked:
+            Guest(self._client, instance).check_files()
+        if not injected_files:
+            if len(self._checked) >= _MAX_CHECKED:
+                self._checked.clear()
+            self._checked.add(checked)
+
+    def _create(
+        self,
+        instance: objects.Instance,
+        image_meta: objects.ImageMeta,
+        network_info: Any,
+        level: str,
+        mounts: Sequence[Mount],
+        image: Mapping[str, Any],
+        init: str,
+    ) -> tuple[list[Mount], list[str]]:
+        """Create a server's container, stopped and empty.
+
+        :param image: and ``init``, as :meth:`fetch` returns them
+        :returns: its mounts; and the volumes of its image, which are part of its root
+            file system
+        """
         wanted = properties.settings(instance, image_meta)
         mounts = [*mounts, *settings.in_memory(wanted)]
         addresses = network_info.fixed_ips() if network_info else []
         # The volumes of the image are part of the root file system.
         volume_paths = configuration.volumes(image)
         disk_gb = instance.flavor.root_gb if self._host.disk_quota else 0
-        guest = Guest(self._client, instance)
-        guest.create(
+        Guest(self._client, instance).create(
             spec.specification(
                 instance,
                 image_meta,
@@ -238,23 +316,7 @@ class Boot:
                 log_size_mb=CONF.docker.console_log_size_mb,
             )
         )
-        image_volumes.create_directories(self._client, instance, volume_paths, mounts)
-        injection.inject_files(self._client, instance, injected_files)
-        if CONF.docker.inject_key and instance.key_data:
-            injection.inject_key(
-                self._client,
-                instance,
-                instance.key_data,
-                properties.admin_user(image_meta),
-            )
-        # Here, because the NICs may take longer than this. An image cannot change.
-        checked = (image["Id"], *sorted(mount["Target"] for mount in mounts))
-        if injected_files or checked not in self._checked:
-            guest.check_files()
-        if not injected_files:
-            if len(self._checked) >= _MAX_CHECKED:
-                self._checked.clear()
-            self._checked.add(checked)
+        return mounts, volume_paths
 
     def undo(
         self, instance: objects.Instance, network_info: Any, *, unplug: bool = True

@@ -137,6 +137,13 @@ Directory below which the shares are mounted that contain volumes as files,
 for example with NFS.
 """,
     ),
+    cfg.StrOpt(
+        "ssh_config",
+        help="""
+Configuration file of ssh(1), by which servers move to other hosts; by default
+those of nova-compute's user and of the host.
+""",
+    ),
     cfg.IntOpt(
         "subid_start",
         default=1879048192,

@@ -57,6 +57,15 @@ def write(
     if not configdrive.required_by(instance):
         return []
     files = _contents(instance, injected_files, admin_password, network_info)
+    return write_files(instance, files)
+
+
+def write_files(instance: objects.Instance, files: Mapping[str, bytes]) -> list[Mount]:
+    """Write a server's config drive.
+
+    :param files: content by path, in OpenStack's layout
+    :returns: the mounts of its container
+    """
     remove(instance.uuid)
     LOG.info("Creating config drive at %s", _path(instance.uuid), instance=instance)
     mounts = []
@@ -65,6 +74,22 @@ def write(
         _write(directory, content)
         mounts.append(read_only_directory(str(directory), _TARGETS[name]))
     return mounts
+
+
+def read(uuid: str) -> dict[str, bytes] | None:
+    """Return the content of a server's config drive by path, None if it has none."""
+    directory = _path(uuid) / "config_drive"
+    if not directory.exists():
+        return None
+    directory.chmod(0o700)
+    try:
+        return {
+            str(path.relative_to(directory)): path.read_bytes()
+            for path in sorted(directory.rglob("*"))
+            if path.is_file()
+        }
+    finally:
+        directory.chmod(_MODE)
 
 
 def remove(uuid: str) -> None:

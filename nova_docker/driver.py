@@ -6,6 +6,7 @@ Each method shows which steps a verb takes. The steps are in the imported module
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,8 @@ from nova_docker.image.locations import ImageLocations
 from nova_docker.image.snapshot import Snapshots
 from nova_docker.image.store import ImageStore
 from nova_docker.migration import resize
+from nova_docker.migration.cold import ColdMigration
+from nova_docker.migration.receiver import Receiver
 from nova_docker.nics import Nics
 from nova_docker.power import Power
 from nova_docker.reboots import Reboots
@@ -97,6 +100,8 @@ class DockerDriver(driver.ComputeDriver):
             self._client, glance.API(), self._power, self._host.space
         )
         self._boot = Boot(self._client, self._host, self._images, self._nics)
+        self._receiver = Receiver(self._host)
+        self._cold = ColdMigration(self._client, self._host, self._boot, self._receiver)
         self._volumes = Volumes(
             self._client, self._power, self._host.why_no_hot_devices
         )
@@ -126,8 +131,10 @@ class DockerDriver(driver.ComputeDriver):
         self._snapshots.recover()
         self._host.lxcfs.renew()
         self._events.start()
+        self._receiver.start()
 
     def cleanup_host(self, host: str) -> None:
+        self._receiver.stop()
         self._reboots.stop()
         self._events.stop()
         self._consoles.stop()
@@ -493,25 +500,31 @@ class DockerDriver(driver.ComputeDriver):
         timeout: int = 0,
         retry_interval: int = 0,
     ) -> str:
-        # Nothing is migrated or powered off, except with gVisor or with volumes: the
-        # limits of the container change. They change here, where Nova can still roll
-        # back a failure.
+        # On the same host, nothing is powered off, except with gVisor or with volumes:
+        # the limits of the container change. They change here, where Nova can still
+        # roll back a failure.
+        moves = dest != CONF.my_ip
         with rolled_back():
             self._reboots.settle(instance)
             resize.refuse(
                 instance,
                 flavor,
-                dest,
+                moves=moves,
                 disk_quota=self._host.disk_quota,
                 disk_device=self._host.disk_device,
                 level=self._guest(instance).namespaces().level,
                 ephemeral_gb=disks.ephemeral_gb(block_device_info),
             )
             self._host.refuse_swap(flavor)
-            with self._volumes.withdrawn(
+            withdrawn = self._volumes.withdrawn(
                 instance, network_info, block_device_info, timeout
-            ):
-                self._power.limit(instance, network_info, flavor, timeout)
+            )
+            if moves:
+                stop = functools.partial(self._power.stop, instance, timeout)
+                self._cold.leave(context, instance, dest, withdrawn, stop)
+            else:
+                with withdrawn:
+                    self._power.limit(instance, network_info, flavor, timeout)
         return ""
 
     def finish_migration(
@@ -528,6 +541,10 @@ class DockerDriver(driver.ComputeDriver):
         power_on: bool = True,
         share_info: Any = None,
     ) -> None:
+        if migration.source_compute != migration.dest_compute:
+            self._boot.check(instance, image_meta, block_device_info)
+            with self._volumes.connected(instance, block_device_info):
+                self._cold.arrive(context, instance, image_meta, network_info)
         if power_on:
             self.power_on(
                 context,
@@ -544,7 +561,9 @@ class DockerDriver(driver.ComputeDriver):
         instance: objects.Instance,
         network_info: Any,
     ) -> None:
-        """Do nothing: a resized server has no old copy to remove."""
+        # One that was resized on its host has no old copy to remove.
+        if migration.source_compute != migration.dest_compute:
+            self.cleanup(context, instance, network_info)
 
     def finish_revert_migration(
         self,

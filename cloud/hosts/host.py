@@ -21,9 +21,9 @@ _COUNT, _OFF = "hosts", "hosts_off"
 
 @dataclass(frozen=True)
 class Host:
-    """A compute host beside the first one.
+    """A compute host.
 
-    :ivar number: from 2
+    :ivar number: 1 for this machine itself
     """
 
     number: int
@@ -31,7 +31,12 @@ class Host:
     @property
     def name(self) -> str:
         """The name that Nova and OVN have for it."""
-        return f"{settings.HOST}-{self.number}"
+        return settings.HOST if self.is_first else f"{settings.HOST}-{self.number}"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is this machine itself."""
+        return self.number == 1
 
     @property
     def etc(self) -> pathlib.Path:
@@ -39,11 +44,11 @@ class Host:
 
     @property
     def data(self) -> pathlib.Path:
-        return DATA / f"hosts/{self.number}"
+        return DATA if self.is_first else DATA / f"hosts/{self.number}"
 
     @property
     def run(self) -> pathlib.Path:
-        return RUN / f"hosts/{self.number}"
+        return RUN if self.is_first else RUN / f"hosts/{self.number}"
 
     @property
     def netns(self) -> str:
@@ -83,6 +88,8 @@ class Host:
     @property
     def inside(self) -> tuple[str, ...]:
         """The words before a command that is to run in its namespaces."""
+        if self.is_first:
+            return ()
         return (
             "/usr/bin/nsenter",
             f"--net=/run/netns/{self.netns}",
@@ -101,12 +108,17 @@ class Host:
 
     def service(self, name: str) -> str:
         """Return the name of one of its services."""
-        return f"{name}@{self.name}"
+        return name if self.is_first else f"{name}@{self.name}"
+
+
+def everyone() -> list[Host]:
+    """Return all hosts."""
+    return [Host(number) for number in range(1, count() + 1)]
 
 
 def others() -> list[Host]:
     """Return the hosts beside the first one."""
-    return [Host(number) for number in range(2, count() + 1)]
+    return everyone()[1:]
 
 
 def count() -> int:

@@ -45,7 +45,7 @@ def start(host: Host) -> None:
     namespaces.make(host)
     started("ovsdb-server", "ovs-vswitchd")
     networks.add_tunnels(host)
-    started("ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
+    started("sshd", "ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
     commands.run_python("cloud.resources.host", "wait", host.name)
 
 

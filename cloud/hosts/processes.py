@@ -14,6 +14,7 @@ from cloud import switch
 from cloud import volumes
 from cloud.hosts import host as hosts
 from cloud.hosts import networks
+from cloud.hosts import ssh
 from cloud.hosts.host import Host
 from cloud.install import python_packages
 from cloud.service import Service
@@ -28,18 +29,24 @@ OPENSTACK = ("neutron-ovn-agent", "nova-compute")
 
 def services() -> list[Service]:
     """Return the services of all hosts, with or without power."""
-    return [service for host in hosts.others() for service in services_of(host)]
+    found = [service for host in hosts.others() for service in services_of(host)]
+    return [ssh.daemon(hosts.Host(1)), *found] if found else []
 
 
 def services_of(host: Host) -> list[Service]:
     """Return the services of a host, in its namespaces."""
     return [
-        _inside(host, service)
-        for service in [
-            *_engine(host),
-            *switch.services(networks.switch_of(host), lambda: _configure(host)),
-            *_openstack(host),
-        ]
+        ssh.daemon(host),
+        *(_inside(host, service) for service in _services(host)),
+    ]
+
+
+def _services(host: Host) -> list[Service]:
+    """Return the services of a host that the first one has under the same names."""
+    return [
+        *_engine(host),
+        *switch.services(networks.switch_of(host), lambda: _configure(host)),
+        *_openstack(host),
     ]
 
 

@@ -32,6 +32,7 @@ UNITS = (
     "ovn-central",
     "ovn-host",
     "rabbitmq-server",
+    "ssh",
 )
 
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")

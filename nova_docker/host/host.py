@@ -162,6 +162,19 @@ class Host:
         """Return why no server that runs can get or lose a block device, or None."""
         return cgroup.why_no_hot_devices(self._info)
 
+    def why_no_moves(self) -> str | None:
+        """Return why no server can move from this host or to it, or None.
+
+        The files of a server are in one directory with overlay2 only.
+        """
+        driver = self._info.get("Driver")
+        if driver != "overlay2":
+            return (
+                f"the Docker engine's storage driver is {driver}, and servers can move "
+                "only between hosts with overlay2"
+            )
+        return None
+
     @property
     def saves_memory(self) -> bool:
         """Whether servers can be suspended to disk."""

@@ -91,6 +91,15 @@ class Isolation:
         """
         isolation.refuse(flavor, CONF.docker.isolation, self._missing)
 
+    def why_not(self, level: str) -> str | None:
+        """Return why a server that exists elsewhere could not run here, or None.
+
+        :param level: the server's, of :mod:`nova_docker.container.isolation`
+        """
+        if level not in isolation.LEVELS:
+            return "there is no such level"
+        return self._missing.get(level)
+
     def traits(self) -> dict[str, bool]:
         """Return a trait for each level, with whether the host has it."""
         return isolation.traits(self._missing)

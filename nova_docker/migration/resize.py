@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which resizes are possible.
 
-A resize changes the limits of the running container. Nothing is moved or copied:
-reverting restores the old limits, and confirming has nothing to do.
+A resize on the same host changes the limits of the running container. Nothing is moved
+or copied: reverting restores the old limits, and confirming has nothing to do. To
+another host, the server moves: see :mod:`.cold`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ CONF = nova_conf.CONF
 def refuse(
     instance: objects.Instance,
     flavor: objects.Flavor,
-    dest: str,
     *,
+    moves: bool,
     disk_quota: bool,
     disk_device: str | None,
     level: str,
@@ -33,21 +34,15 @@ def refuse(
     """Refuse a resize that the driver cannot do.
 
     :param flavor: the new flavor
-    :param dest: address of the destination, as ComputeDriver.get_host_ip_addr returns
+    :param moves: whether the server gets a new container, on another host
     :param disk_quota: whether the engine limits the root disk
     :param disk_device: the block device below the engine's data, None if there is none
     :param level: the server's, of :mod:`nova_docker.container.isolation`
     :param ephemeral_gb: size of its ephemeral disks, in GiB
-    :raises MigrationPreCheckError: if the destination is another host
     :raises ResizeError: if a disk or the isolation would have to change
     :raises InvalidInput: if :func:`unsupported.refuse` or :func:`quota.refuse` does, or
         the new flavor requests an unknown isolation
     """
-    if dest != CONF.my_ip:
-        raise exception.MigrationPreCheckError(
-            reason="the Docker driver does not move servers between hosts, and "
-            f"{dest} is another host; set [DEFAULT]allow_resize_to_same_host"
-        )
     unsupported.refuse(flavor, instance.image_meta)
     pinning.refuse(flavor, instance.image_meta, pinning.topology_of(instance, flavor))
     isolation.refuse_change(instance.flavor, flavor, CONF.docker.isolation, level)
@@ -61,7 +56,7 @@ def refuse(
             reason=f"the root disk cannot shrink from {old} to {new} GB; choose a "
             f"flavor with a root disk of at least {old} GB"
         )
-    if disk_quota and new != old:
+    if disk_quota and new != old and not moves:
         raise exception.ResizeError(
             reason=f"the root disk cannot grow from {old} to {new} GB, because the "
             "engine sets its size when it creates the container; choose a flavor "

@@ -12,6 +12,7 @@ here.
 
 from nova_docker.privsep import child
 from nova_docker.privsep import devices
+from nova_docker.privsep import layers
 from nova_docker.privsep import loops
 from nova_docker.privsep import lxcfs
 from nova_docker.privsep import mount_api
@@ -20,6 +21,7 @@ from nova_docker.privsep import network
 from nova_docker.privsep import shares
 from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import devices_admin
+from nova_docker.privsep.contexts import layers_admin
 from nova_docker.privsep.contexts import netns_admin
 from nova_docker.privsep.contexts import shares_admin
 from nova_docker.privsep.contexts import userns_admin
@@ -28,6 +30,8 @@ __all__ = [
     "child",
     "devices",
     "devices_admin",
+    "layers",
+    "layers_admin",
     "loops",
     "lxcfs",
     "mount_api",

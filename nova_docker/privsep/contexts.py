@@ -102,6 +102,21 @@ shares_admin = Context(
     capabilities=[capabilities.CAP_SYS_ADMIN],
 )
 
+layers_admin = Context(
+    "nova_docker",
+    cfg_section="nova_docker_layers_privileged",
+    pypath="nova_docker.privsep.layers_admin",
+    # It runs tar, which has all capabilities of root, as programs of root always have:
+    # the files of a layer belong to the server's users.
+    capabilities=[
+        # To make the rest of the host read-only for it
+        capabilities.CAP_SYS_ADMIN,
+        capabilities.CAP_CHOWN,
+        capabilities.CAP_DAC_OVERRIDE,
+        capabilities.CAP_FOWNER,
+    ],
+)
+
 
 def configure() -> None:
     """Start the daemons of all contexts in the same way, unless configured otherwise.
@@ -110,6 +125,11 @@ def configure() -> None:
     for the first one only.
     """
     command = CONF[netns_admin.cfg_section].helper_command
-    others = (userns_admin, devices_admin, shares_admin, os_brick_privileged.default)
-    for context in others:
+    for context in (
+        userns_admin,
+        devices_admin,
+        shares_admin,
+        layers_admin,
+        os_brick_privileged.default,
+    ):
         CONF.set_default("helper_command", command, group=context.cfg_section)

@@ -17,6 +17,8 @@ _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE = 1
 _F_EMPTY_PATH, _T_EMPTY_PATH = 0x04, 0x40
 
+_AT_RECURSIVE, _PRIVATE = 0x8000, 1 << 18
+
 RDONLY, NOSUID, NODEV, NOEXEC, IDMAP = 0x1, 0x2, 0x4, 0x8, 0x100000
 
 
@@ -67,4 +69,30 @@ def move_onto(tree: int, target: int) -> None:
             *(_MOVE_MOUNT, tree, b"", target, b""), _F_EMPTY_PATH | _T_EMPTY_PATH
         ),
         "move_mount",
+    )
+
+
+def confine_to(directory: str) -> None:
+    """Let a process write in one directory only, whatever its privileges are.
+
+    It must have a mount namespace of its own, of which it may not be the first process.
+    """
+    attributes = struct.pack("=QQQQ", 0, 0, _PRIVATE, 0)
+    _set_all(attributes)
+    own = clone(directory)
+    attributes = struct.pack("=QQQQ", RDONLY | NODEV, 0, 0, 0)
+    _set_all(attributes)
+    move(own, directory)
+    os.close(own)
+    os.chdir(directory)
+
+
+def _set_all(attributes: bytes) -> None:
+    """Change the attributes of all mounts below /."""
+    child.check(
+        child.libc.syscall(
+            *(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE),
+            *(attributes, len(attributes)),
+        ),
+        "mount_setattr",
     )
