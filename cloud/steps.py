@@ -160,7 +160,7 @@ def more_hosts() -> list[Step]:
     # What the first nova-compute needs
     needed = ("project", "nova", "placement", "users", "neutron", "kernel", "lxcfs")
     return [
-        Step("host-networks", "Networks of hosts", networks.make, ("switch",)),
+        Step("host-networks", "Networks of the hosts", networks.make, ("switch",)),
         *(
             Step(
                 f"host-{host.number}",

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host comes, goes, loses its power and gets it back."""
+"""How a host is added and removed, loses its power and gets it back."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import signal
 
@@ -27,25 +26,31 @@ def check(wanted: int) -> None:
     """
     if not 1 <= wanted <= hosts.MOST:
         raise QuickstartError(f"a cloud has 1 to {hosts.MOST} hosts, not {wanted}")
-    if engine.is_foreign() and wanted > 1:
-        raise QuickstartError(
-            f"the cloud uses the Docker engine at {engine.socket()}; more hosts need one "
-            "that the quickstart starts"
-        )
+    if wanted > 1:
+        engine.choose()
+        if engine.is_foreign():
+            raise QuickstartError(
+                f"the cloud uses the Docker engine at {engine.socket()}, which the "
+                "quickstart did not start, and can have one host only; to have more, "
+                "run ./quickstart down --purge, stop that engine and start again"
+            )
 
 
 def start(host: Host) -> None:
-    """Start what a host needs, and wait until it accepts servers."""
+    """Start what a host needs, and wait until it accepts servers.
+
+    The first host must be on the networks of the hosts.
+    """
     by_name = {each.name: each for each in processes.services_of(host)}
 
-    def started(*names: str) -> None:
+    def start_services(*names: str) -> None:
         for name in names:
             supervisor.start(by_name[host.service(name)])
 
     namespaces.make(host)
-    started("ovsdb-server", "ovs-vswitchd")
+    start_services("ovsdb-server", "ovs-vswitchd")
     networks.add_tunnels(host)
-    started("ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
+    start_services("ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
     commands.run_python("cloud.resources.host", "wait", host.name)
 
 
@@ -67,8 +72,8 @@ def stop(host: Host) -> None:
 
 
 def kill(host: Host) -> None:
-    """Cut the power of a host: nothing in it gets to do anything any more."""
-    # No process may see that others end, and the supervisor must not start one again.
+    """Cut the power of a host: its processes end at once, and clean up nothing."""
+    # No process may see others end, and supervisord must not start one again.
     namespaces.signal_all(host, signal.SIGSTOP)
     names = [service.name for service in processes.services_of(host)]
     supervisor.request_stop(*names)
@@ -82,6 +87,8 @@ def kill(host: Host) -> None:
 def power(host: Host) -> None:
     """Give a host its power back."""
     host.turn(on=True)
+    # `up` leaves them out if no host has power.
+    networks.make()
     start(host)
 
 
@@ -97,11 +104,12 @@ def forget(host: Host) -> None:
     _detach(host)
     for directory in host.data, host.run, host.etc:
         shutil.rmtree(directory, ignore_errors=True)
+    # The next host of this number has power.
+    host.turn(on=True)
 
 
 def _detach(host: Host) -> None:
     """Detach the loop devices of a host's own disks."""
     for device, file in devices.all_devices():
         if file.is_relative_to(host.data.resolve()):
-            with contextlib.suppress(QuickstartError):
-                commands.run("losetup", "--detach", device)
+            commands.run("losetup", "--detach", device, check=False)

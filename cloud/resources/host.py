@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m cloud.resources.host VERB NAME``: what OpenStack knows of a host."""
+"""``python -m cloud.resources.host VERB NAME``: a host of this machine in Nova."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def retire(name: str) -> None:
         for service in compute.services(binary="nova-compute", host=name):
             compute.enable_service(service)
         raise QuickstartError(
-            f"{name} has servers ({', '.join(found)}); delete them or move them to "
-            "another host first"
+            f"{name} has servers ({', '.join(found)}); delete them, or evacuate them "
+            f"after ./quickstart host kill {name}, and try again"
         )
 
 
 def forget(name: str) -> None:
-    """Remove the records of a host."""
+    """Remove the records that Nova has of a host."""
     compute = connect().compute
     for service in compute.services(binary="nova-compute", host=name):
         compute.delete_service(service)
