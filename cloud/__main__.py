@@ -97,8 +97,8 @@ def _remove_hosts(left: int) -> None:
     :param left: how many to leave, the first one included
     :raises QuickstartError: if one of the others has servers
     """
-    commands.set_log(settings.LOG / "hosts.log")
     for host in reversed(hosts.others()[left - 1 :]):
+        commands.set_log(settings.LOG / "hosts.log")
         life.forget(host)
         hosts.set_count(host.number - 1)
         supervisor.configure(services())

@@ -9,6 +9,7 @@ import signal
 from cloud import commands
 from cloud import engine
 from cloud import ovn
+from cloud import settings
 from cloud import supervisor
 from cloud.cinder_loop import devices
 from cloud.errors import QuickstartError
@@ -17,6 +18,10 @@ from cloud.hosts import namespaces
 from cloud.hosts import networks
 from cloud.hosts import processes
 from cloud.hosts.host import Host
+
+# Characters of the state directory's name. The longest socket below it is the engine's
+# run/hosts/N/docker/exec/libnetwork/<12 digits>.sock, and the kernel accepts 107 bytes.
+_LONGEST = 54
 
 
 def check(wanted: int) -> None:
@@ -27,6 +32,11 @@ def check(wanted: int) -> None:
     if not 1 <= wanted <= hosts.MOST:
         raise QuickstartError(f"a cloud has 1 to {hosts.MOST} hosts, not {wanted}")
     if wanted > 1:
+        if len(str(settings.STATE)) > _LONGEST:
+            raise QuickstartError(
+                f"the name of {settings.STATE} is too long for a cloud with several "
+                f"hosts; use at most {_LONGEST} characters in NOVA_DOCKER_CLOUD_DIR"
+            )
         engine.choose()
         if engine.is_foreign():
             raise QuickstartError(

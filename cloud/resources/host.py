@@ -22,14 +22,16 @@ def retire(name: str) -> None:
     :raises QuickstartError: if it has servers
     """
     compute = connect().compute
-    for service in compute.services(binary="nova-compute", host=name):
+    found = compute.services(binary="nova-compute", host=name)
+    enabled = [service for service in found if service.status == "enabled"]
+    for service in enabled:
         compute.disable_service(service)
-    found = [server.name for server in compute.servers(all_projects=True, host=name)]
-    if found:
-        for service in compute.services(binary="nova-compute", host=name):
+    servers = [server.name for server in compute.servers(all_projects=True, host=name)]
+    if servers:
+        for service in enabled:
             compute.enable_service(service)
         raise QuickstartError(
-            f"{name} has servers ({', '.join(found)}); delete them, or evacuate them "
+            f"{name} has servers ({', '.join(servers)}); delete them, or evacuate them "
             f"after ./quickstart host kill {name}, and try again"
         )
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import pathlib
 import signal
 
 import pytest
 
 from cloud import engine
 from cloud import open_vswitch
+from cloud import settings
 from cloud import supervisor
 from cloud.cinder_loop import devices
 from cloud.errors import QuickstartError
@@ -71,6 +73,27 @@ def test_an_engine_of_somebody_else_serves_one_host_only():
     state.set("engine", "/var/run/docker.sock")
     life.check(1)
     with pytest.raises(QuickstartError, match=r"/var/run/docker\.sock, which .* not"):
+        life.check(2)
+
+
+def state_directory(monkeypatch, length):
+    """Give the cloud a state directory, and return the longest path of a socket."""
+    top = pathlib.Path("/", "x" * (length - 1))
+    monkeypatch.setattr(settings, "STATE", top)
+    return str(top / "run/hosts/8/docker/exec/libnetwork/0123456789ab.sock")
+
+
+def test_the_kernel_accepts_the_paths_of_a_hosts_sockets(
+    monkeypatch,
+):
+    assert len(state_directory(monkeypatch, 54)) <= 107
+    life.check(hosts.MOST)
+
+
+def test_a_state_directory_with_a_longer_name_is_for_one_host_only(monkeypatch):
+    assert len(state_directory(monkeypatch, 55)) > 107
+    life.check(1)
+    with pytest.raises(QuickstartError, match="at most 54 characters in NOVA_DOCKER"):
         life.check(2)
 
 
