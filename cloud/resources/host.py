@@ -26,7 +26,11 @@ def retire(name: str) -> None:
     enabled = [service for service in found if service.status == "enabled"]
     for service in enabled:
         compute.disable_service(service)
-    servers = [server.name for server in compute.servers(all_projects=True, host=name)]
+    servers = [
+        server.name
+        for server in compute.servers(all_projects=True)
+        if server.compute_host == name
+    ]
     if servers:
         for service in enabled:
             compute.enable_service(service)
