@@ -12,14 +12,17 @@ here.
 
 from nova_docker.privsep import child
 from nova_docker.privsep import devices
+from nova_docker.privsep import filesystems
 from nova_docker.privsep import loops
 from nova_docker.privsep import lxcfs
 from nova_docker.privsep import mount_api
 from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
+from nova_docker.privsep import programs
 from nova_docker.privsep import shares
 from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import devices_admin
+from nova_docker.privsep.contexts import filesystems_admin
 from nova_docker.privsep.contexts import netns_admin
 from nova_docker.privsep.contexts import shares_admin
 from nova_docker.privsep.contexts import userns_admin
@@ -28,12 +31,15 @@ __all__ = [
     "child",
     "devices",
     "devices_admin",
+    "filesystems",
+    "filesystems_admin",
     "loops",
     "lxcfs",
     "mount_api",
     "netns_admin",
     "netns_names",
     "network",
+    "programs",
     "shares",
     "shares_admin",
     "userns",

@@ -102,6 +102,14 @@ shares_admin = Context(
     capabilities=[capabilities.CAP_SYS_ADMIN],
 )
 
+filesystems_admin = Context(
+    "nova_docker",
+    cfg_section="nova_docker_filesystems_privileged",
+    pypath="nova_docker.privsep.filesystems_admin",
+    # As for shares
+    capabilities=[capabilities.CAP_SYS_ADMIN],
+)
+
 
 def configure() -> None:
     """Start the daemons of all contexts in the same way, unless configured otherwise.
@@ -110,6 +118,12 @@ def configure() -> None:
     for the first one only.
     """
     command = CONF[netns_admin.cfg_section].helper_command
-    others = (userns_admin, devices_admin, shares_admin, os_brick_privileged.default)
+    others = (
+        userns_admin,
+        devices_admin,
+        shares_admin,
+        filesystems_admin,
+        os_brick_privileged.default,
+    )
     for context in others:
         CONF.set_default("helper_command", command, group=context.cfg_section)
