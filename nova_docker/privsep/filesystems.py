@@ -80,17 +80,13 @@ def look(path: str) -> dict[str, Any]:
     """Find out what is on a volume.
 
     :param path: of its block device
-    :returns: ``kind``: what blkid calls the content, None if it has found nothing;
-        ``certain``: whether that is all it has found; ``blank``: whether the first and
-        the last MiB are empty as well; ``mark``: the UUID of a file system that was
-        being made, or None; ``first``: the first bytes; ``size``: in bytes
+    :returns: ``kind``: what blkid calls the content; ``nothing``: whether it has found
+        nothing; ``blank``: whether the first and the last MiB are zero, too; ``mark``:
+        the UUID of a file system that was being made, or None; ``first``: the first
+        bytes; ``size``: in bytes
     :raises OSError: if it cannot be read
     """
-    found = programs.run(
-        *("blkid", "--probe", "--output=export", "--", path),
-        seconds=_SECONDS,
-        accepted=(_BLKID_FOUND, _BLKID_NOTHING, _BLKID_UNCERTAIN),
-    )
+    found = _probe(path)
     names = dict(re.findall(r"^([A-Z_]+)=(.*)$", found.said, re.MULTILINE))
     kind = names.get("TYPE")
     if not kind and "PTTYPE" in names:
@@ -118,12 +114,14 @@ def look(path: str) -> dict[str, Any]:
 def make(path: str, uuid: bytes) -> None:
     """Make a file system on a volume that is blank, or on which that was interrupted.
 
-    It leaves out the end of the volume, where the mark is meanwhile. mkfs itself
-    refuses a volume on which it finds a signature.
+    It leaves out the end of the volume, where the mark is meanwhile.
 
     :param uuid: of the file system
-    :raises OSError: if it cannot be made
+    :raises OSError: EEXIST if a signature is on it; or if it cannot be made
     """
+    # Without a terminal, mkfs asks nobody and writes over everything.
+    if _probe(path).code != _BLKID_NOTHING:
+        raise OSError(errno.EEXIST, f"{path} is not blank, and is not formatted")
     with open(path, "r+b", buffering=0) as volume:
         tail = _tail(volume.seek(0, os.SEEK_END))
         _write(volume, tail, _MARK + uuid)
@@ -294,6 +292,14 @@ def recorded(server: str) -> dict[str, str]:
 def owners(number: str) -> list[str]:
     """Return the names of the servers that have a device. Needs no privileges."""
     return sorted(found.server for found in mounted() if found.number == number)
+
+
+def _probe(path: str) -> programs.Ended:
+    return programs.run(
+        *("blkid", "--probe", "--output=export", "--", path),
+        seconds=_SECONDS,
+        accepted=(_BLKID_FOUND, _BLKID_NOTHING, _BLKID_UNCERTAIN),
+    )
 
 
 def _points(mountinfo: pathlib.Path) -> Iterator[tuple[str, str, str, str]]:

@@ -255,6 +255,7 @@ class Volumes:
         :param block_device_info: as ComputeDriver.power_on receives it; None if it is
             unknown, and with it the volumes
         :raises DiskNotFound: if an ephemeral disk is missing
+        :raises DeviceDetachFailed: if a volume that it must not have is in use
         :raises VolumeAttachFailed: if a volume cannot be connected
         """
         name = naming.name_of(instance.uuid)
@@ -270,8 +271,6 @@ class Volumes:
         # attached or detached.
         changed = self._changed.get(instance.uuid, {})
         wanted = [disk for disk in wanted if changed.get(disk.volume_id, disk.device)]
-        for disk in wanted:
-            self._reconnect(instance, mode, disk)
         kept = {disk.device for disk in wanted}.union(
             changed.values(), ephemerals.names(instance.uuid)
         )
@@ -284,7 +283,9 @@ class Volumes:
                 device,
                 instance=instance,
             )
-            given.mode.forget(name, device)
+            _forget(given.mode, name, device)
+        for disk in wanted:
+            self._reconnect(instance, mode, disk)
 
     def release(self, instance: objects.Instance, block_device_info: Any) -> None:
         """Disconnect the volumes of a server that is gone; remove its ephemeral disks.
