@@ -315,8 +315,14 @@ def _disk_of(number: str) -> str:
 
 
 def _write(process: int, controller: str, name: str, text: str) -> None:
-    """Write to a file of a process's control group."""
-    group = _group(process, controller).lstrip("/")
+    """Write to a file of a process's control group.
+
+    :raises ProcessLookupError: if the process has ended
+    """
+    group = _group(process, controller).strip("/")
+    if not group:
+        # That of the whole host, to which the kernel moves what has ended
+        raise ProcessLookupError(errno.ESRCH, "the process has ended")
     (_CGROUPS / controller / group / name).write_text(text)
 
 

@@ -18,6 +18,7 @@ from nova import objects
 from docker_engine.printable import printable
 from nova_docker.container import quota
 from nova_docker.privsep import devices
+from nova_docker.privsep import filesystems
 from nova_docker.volume import disks
 from nova_docker.volume.disks import Disk
 
@@ -139,6 +140,9 @@ class BlockDevices(Mode):
         return self._why_not_hot()
 
     def give(self, server: str, device: str, path: str, *, read_only: bool) -> None:
+        # Nobody may write beneath a file system of the kernel.
+        if others := filesystems.owners(devices.number_of(path)):
+            raise OSError(f"the host has mounted the volume for {others[0]}")
         devices.record(server, device, path, read_only=read_only)
 
     def renew(self, server: str, device: str) -> None:

@@ -235,7 +235,7 @@ def test_a_hostile_file_system_concerns_its_own_server_only(
 ):
     neighbour = boot()
     # As metadata_csum would find some of it, whose checksums a tenant can compute
-    volume.make_file_system("ext4", "-O", "^metadata_csum,^64bit")
+    volume.make_file_system("ext4", "-b", "4096", "-O", "^metadata_csum,^64bit")
     server = boot(block_device_info=loops.info(volume.mapping("/dev/vdb")))
     driver.power_off(server.instance, 0)
     detach(driver, server, volume)
@@ -349,11 +349,3 @@ def test_what_is_not_blank_is_never_formatted(driver, boot, volume, content):
         attach(driver, server, volume)
     assert volume.file.read_bytes() == before
     assert volume.is_free()
-
-
-def test_a_signature_is_looked_for_once_more_before_the_format(configuration, volume):
-    volume.make_file_system()
-    before = volume.file.read_bytes()
-    with pytest.raises(FileExistsError):
-        filesystems.make(volume.path, bytes(16))
-    assert volume.file.read_bytes() == before

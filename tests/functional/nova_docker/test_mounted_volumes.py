@@ -652,3 +652,11 @@ def test_the_host_has_one_private_place_for_mounts(driver, boot, volume):
     lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
     [found] = [line for line in lines if f"/{server.name}/vdb" in line]
     assert {"nosuid", "nodev"} <= set(found.split()[5].split(","))
+
+
+def test_a_signature_is_looked_for_once_more_before_the_format(nothing_is_left, volume):
+    volume.make_file_system()
+    before = volume.file.read_bytes()
+    with pytest.raises(FileExistsError):
+        filesystems.make(volume.path, bytes(16))
+    assert volume.file.read_bytes() == before

@@ -142,7 +142,7 @@ class FileSystems:
     """
 
     def __init__(self) -> None:
-        self.found = {
+        self.found: dict[str, Any] = {
             "kind": None,
             "blank": True,
             "nothing": True,
