@@ -322,7 +322,10 @@ def _share_directory() -> None:
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     points = [point for _, point, _, _ in _points(_MOUNTS)]
     if str(DIRECTORY) not in points:
-        _run_mount("--bind", DIRECTORY, DIRECTORY)
+        # Not a bind mount: it would be a peer of the mount of /run, where that is
+        # shared, and everything would be mounted twice.
+        options = "mode=700,nosuid,nodev,noexec,size=1m"
+        _run_mount("-t", "tmpfs", "-o", options, "nova-docker", DIRECTORY)
     # Also if it was interrupted
     _run_mount("--make-shared", DIRECTORY)
 
