@@ -21,7 +21,11 @@ class Compute:
         return [types.SimpleNamespace(status=self.status)]
 
     def servers(self, **_):
-        return [types.SimpleNamespace(name=name) for name in self.names]
+        elsewhere = types.SimpleNamespace(name="other", compute_host="docker-host")
+        return [elsewhere] + [
+            types.SimpleNamespace(name=name, compute_host="docker-host-2")
+            for name in self.names
+        ]
 
     def disable_service(self, service):
         self.status = "disabled"
