@@ -267,7 +267,7 @@ class Boot:
         """
         image, init = self.fetch(context, instance, image_meta, level, rescue=rescue)
         mounts, volume_paths = self._create(
-            instance, image_meta, network_info, level, mounts, image, init
+            instance, image_meta, network_info, level, mounts, image, init, mode
         )
         image_volumes.create_directories(self._client, instance, volume_paths, mounts)
         injection.inject_files(self._client, instance, injected_files)
@@ -296,10 +296,12 @@ class Boot:
         mounts: Sequence[Mount],
         image: Mapping[str, Any],
         init: str,
+        mode: str | None = None,
     ) -> tuple[list[Mount], list[str]]:
         """Create a server's container, stopped and empty.
 
         :param image: and ``init``, as :meth:`fetch` returns them
+        :param mode: as for :meth:`create`
         :returns: its mounts; and the volumes of its image, which are part of its root
             file system
         """
