@@ -31,6 +31,7 @@ from cloud import images
 from cloud import lxcfs
 from cloud import settings
 from cloud.errors import QuickstartError
+from cloud.hosts import host as hosts
 from cloud.resources import image as image_api
 from cloud.resources.connection import connect
 
@@ -98,6 +99,7 @@ def _configuration(cloud: Connection) -> str:
         "extensions": ",".join(sorted(e.alias for e in cloud.network.extensions())),
         "filters": filters,
         "flavor": flavors[0].id,
+        "hosts": hosts.count(),
         "flavor_alt": flavors[1].id,
         "image": image.id,
         "image_alt": _copy_image(cloud, image.id),
@@ -108,6 +110,8 @@ def _configuration(cloud: Connection) -> str:
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(string.Template(TEMPLATE.read_text()).substitute(values))
     parser.read(FEATURES)
+    if hosts.others():
+        parser["compute-feature-enabled"]["cold_migration"] = "true"
     text = io.StringIO()
     parser.write(text)
     return text.getvalue()
