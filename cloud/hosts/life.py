@@ -29,8 +29,8 @@ def check(wanted: int) -> None:
         raise QuickstartError(f"a cloud has 1 to {hosts.MOST} hosts, not {wanted}")
     if engine.is_foreign() and wanted > 1:
         raise QuickstartError(
-            f"the cloud uses the Docker engine at {engine.socket()}; more hosts need one "
-            "that the quickstart starts"
+            f"the cloud uses the Docker engine at {engine.socket()}; more hosts need "
+            "one that the quickstart starts"
         )
 
 

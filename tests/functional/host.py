@@ -26,6 +26,7 @@ from vif_plug_ovs import privsep as vif_plug_privsep
 from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
 from nova_docker.privsep import devices_admin
+from nova_docker.privsep import layers_admin
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import shares_admin
 from nova_docker.privsep import userns_admin
@@ -156,7 +157,13 @@ def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> N
     CONF.register_opts(vif_plug_ovs.OvsPlugin.CONFIG_OPTS, "os_vif_ovs")
     CONF.set_override("ovsdb_connection", switch.connection, "os_vif_ovs")
     # The tests run as root and need no privsep daemon; tests/cloud has one.
-    for context in devices_admin, netns_admin, shares_admin, userns_admin:
+    for context in (
+        devices_admin,
+        layers_admin,
+        netns_admin,
+        shares_admin,
+        userns_admin,
+    ):
         context.set_client_mode(False)
     vif_plug_privsep.vif_plug.set_client_mode(False)
     os_brick_privileged.set_client_mode(False)

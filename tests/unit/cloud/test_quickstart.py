@@ -24,6 +24,7 @@ VERBS = (
     "status",
     "logs",
     "restart",
+    "host",
     "env",
     "systemd",
     "tempest",
@@ -69,14 +70,22 @@ def test_unexpected_words_are_refused(capsys, words, error):
         ([], {"action": quickstart.up}),
         (
             ["up"],
-            {"action": quickstart.up, **NO_PARTS},
+            {"action": quickstart.up, "number": None, **NO_PARTS},
         ),
         *(
             (
                 ["up", f"--{part}"],
-                {"action": quickstart.up, **NO_PARTS, part: True},
+                {"action": quickstart.up, "number": None, **NO_PARTS, part: True},
             )
             for part in parts.ALL
+        ),
+        (
+            ["up", "--hosts", "3"],
+            {"action": quickstart.up, "number": 3, **NO_PARTS},
+        ),
+        (
+            ["host", "kill", "second"],
+            {"action": quickstart.host, "verb": "kill", "name": "second"},
         ),
         (["status"], {"action": operating.status, "as_json": False}),
         (["status", "--json"], {"action": operating.status, "as_json": True}),
@@ -144,7 +153,7 @@ def test_an_unknown_service_is_refused_with_those_that_exist(monkeypatch, verb):
         (["./quickstart", "st"], ["status"]),
         (["./quickstart", "logs", "glance-"], ["glance-docker-sync"]),
         (["./quickstart", "env", "d"], ["demo"]),
-        (["./quickstart", "up", ""], [f"--{part}" for part in parts.ALL]),
+        (["./quickstart", "up", ""], ["--hosts", *(f"--{part}" for part in parts.ALL)]),
         (["./quickstart", "up", "--g"], ["--gvisor"]),
         (["./quickstart", "up", "--hor"], ["--horizon"]),
     ],

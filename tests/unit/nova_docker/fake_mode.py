@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import tempfile
 from collections.abc import Iterator
 from unittest import mock
@@ -27,6 +28,9 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.image.store.ImageStore.check": lambda *args: None,
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
             "nova_docker.frozen._DIRECTORY": directory,
+            "nova_docker.migration.transport.socket_path": (
+                lambda: pathlib.Path(directory, "socket")
+            ),
             "nova_docker.host.isolation._why_not_user": lambda *args: None,
             "nova_docker.privsep.shares.mount": mock.Mock(),
             "nova_docker.privsep.shares.unmount": mock.Mock(),
