@@ -112,7 +112,7 @@ class Receiver:
         for uuid in self._waiting():
             try:
                 self.discard(uuid)
-            except OSError:
+            except Exception:
                 LOG.exception("Failed to remove what has arrived of server %s", uuid)
         path = transport.socket_path()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -404,7 +404,9 @@ def _decoded(files: dict[str, str] | None) -> dict[str, bytes] | None:
             path = pathlib.PurePath(name)
             if not path.parts or ".." in path.parts or path.is_absolute():
                 raise ValueError(name)
-        return {name: base64.b64decode(data) for name, data in files.items()}
+        return {
+            name: base64.b64decode(data, validate=True) for name, data in files.items()
+        }
     except (AttributeError, TypeError, ValueError) as error:
         raise Refused(printable(f"not a config drive: {error}")) from None
 

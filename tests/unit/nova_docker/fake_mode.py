@@ -22,6 +22,7 @@ def engine() -> Iterator[MockDockerClient]:
     image = client.inspect_image("busybox:latest")
     with contextlib.ExitStack() as patches:
         directory = patches.enter_context(tempfile.TemporaryDirectory())
+        sockets = patches.enter_context(tempfile.TemporaryDirectory())
         for name, replacement in {
             "docker_engine.options.client": lambda group: client,
             # Nova's fake images are those of virtual machines.
@@ -29,7 +30,7 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
             "nova_docker.frozen._DIRECTORY": directory,
             "nova_docker.migration.transport.socket_path": (
-                lambda: pathlib.Path(directory, "socket")
+                lambda: pathlib.Path(sockets, "socket")
             ),
             "nova_docker.host.isolation._why_not_user": lambda *args: None,
             "nova_docker.privsep.shares.mount": mock.Mock(),
