@@ -124,6 +124,7 @@ class Receiver:
         finally:
             os.umask(before)
         listener.listen(_OPEN)
+        self._stopped.clear()
         self._listener = listener
         _in_thread(self._accept, listener)
 

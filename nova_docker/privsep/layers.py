@@ -31,6 +31,7 @@ from nova_docker.privsep.contexts import layers_admin
 STAGE = "nova-docker-arriving"
 
 _MAX_OUTPUT = 1000  # bytes
+_FULL = 1 << 16  # bytes
 _TAR = (
     "tar",
     "--numeric-owner",
@@ -97,7 +98,7 @@ def unpack(root: str, server: str, address: str) -> None:
     _discard(place)
     place.parent.mkdir(mode=0o700, exist_ok=True)
     place.mkdir(mode=0o755)
-    with _connected(address) as stream:
+    with _connected(address) as stream, _named_if_full(place):
         _run(
             [*_TAR, "--extract", "--preserve-permissions", "--same-owner"],
             directory=str(place),
@@ -139,6 +140,20 @@ def _place(root: str, server: str) -> pathlib.Path:
 def _discard(place: pathlib.Path) -> None:
     # Python's own function fails for directories that are nested too deeply.
     _run(["rm", "--recursive", "--force", "--", str(place)], directory="/")
+
+
+@contextlib.contextmanager
+def _named_if_full(place: pathlib.Path) -> Iterator[None]:
+    """Say that the disk is full, which tar does not always do."""
+    try:
+        yield
+    except OSError as error:
+        found = os.statvfs(place)
+        is_full = found.f_bavail * found.f_frsize < _FULL
+        if is_full or (found.f_files and not found.f_favail):
+            reason = f"{os.strerror(errno.ENOSPC)}: {error.strerror}"
+            raise OSError(errno.ENOSPC, reason) from error
+        raise
 
 
 def _du(layer: str, unit: str) -> int:

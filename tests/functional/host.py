@@ -46,6 +46,9 @@ class Glance:
         self.downloads: list[str] = []
         self.uploads: dict[str, dict[str, Any]] = {}
 
+    def get(self, context: Any, image_id: str) -> dict[str, Any]:
+        return {"id": image_id}
+
     def download(
         self, context: Any, image_id: str, data: Any, trusted_certs: Any = None
     ) -> None:
