@@ -50,7 +50,8 @@ Set NOVA_DOCKER_CLOUD_DIR to use another directory.
 def up(number: int | None = None, **wanted: bool) -> None:
     """Bring the cloud up, and print how to use it.
 
-    :param number: of compute hosts, which the cloud has from now on
+    :param number: how many compute hosts the cloud has from now on; by default, as many
+        as before
     :param wanted: parts, of :mod:`cloud.parts`, which it has from now on
     """
     began = time.monotonic()
@@ -58,7 +59,7 @@ def up(number: int | None = None, **wanted: bool) -> None:
     with state_lock():
         parts.add(wanted)
         settings.LOG.mkdir(exist_ok=True)
-        wanted_hosts = number or hosts.count()
+        wanted_hosts = hosts.count() if number is None else number
         life.check(wanted_hosts)
         hosts.set_count(max(wanted_hosts, hosts.count()))
         step_runner.run(steps(fake_compute=bool(state.get("fake_compute"))))
@@ -91,25 +92,32 @@ floating IP, with the key pair of this cloud:
 
 
 def _remove_hosts(left: int) -> None:
-    """Remove hosts that have no servers, the last one first."""
-    commands.set_log(settings.LOG / "hosts.log")
+    """Remove hosts, the last one first.
+
+    :param left: how many to leave, the first one included
+    :raises QuickstartError: if one of the others has servers
+    """
     for host in reversed(hosts.others()[left - 1 :]):
+        commands.set_log(settings.LOG / "hosts.log")
         life.forget(host)
         hosts.set_count(host.number - 1)
         supervisor.configure(services())
 
 
 def host(verb: str, name: str) -> None:
-    """Cut the power of a host, or give it back."""
+    """Cut the power of a host, or give it back.
+
+    :param verb: kill or start
+    """
     with state_lock():
         found = hosts.by_name(name)
-        commands.set_log(settings.LOG / "host.log")
+        commands.set_log(settings.LOG / "hosts.log")
         if not supervisor.running():
             raise QuickstartError("the cloud is down; run ./quickstart up")
         began = time.monotonic()
         if verb == "kill":
             life.kill(found)
-            print(f"{name} is off")
+            print(f"{name} has no power")
         else:
             life.power(found)
             print(f"{name} is ready after {time.monotonic() - began:.1f} s")
@@ -257,8 +265,8 @@ def parser() -> argparse.ArgumentParser:
         dest="number",
         metavar="N",
         type=int,
-        help="have N compute hosts, 1 by default: each more one is a network namespace "
-        "with an engine, a virtual switch and a nova-compute of its own",
+        help=f"have N compute hosts from now on, 1 to {hosts.MOST}: this machine and "
+        "others on it, each with its own engine, virtual switch and nova-compute",
     )
     for part, summary in parts.ALL.items():
         verb.add_argument(f"--{part}", action="store_true", help=summary)
@@ -296,11 +304,17 @@ def parser() -> argparse.ArgumentParser:
         "host",
         host,
         "cut the power of a compute host, or give it back",
-        "For the hosts that `up --hosts N` adds. The host's processes and servers are "
-        "gone at once, as in a power cut; its data stays.",
+        "For the hosts that `./quickstart up --hosts N` adds: docker-host-2 and so on. "
+        "Without power, all processes of a host and of its servers end at once. Its "
+        "disk keeps its data.",
     )
-    verb.add_argument("verb", metavar="VERB", choices=("kill", "start"))
-    verb.add_argument("name", metavar="NAME")
+    verb.add_argument(
+        "verb",
+        choices=("kill", "start"),
+        help="kill cuts the power; start gives it back and waits until the host is "
+        "ready",
+    )
+    verb.add_argument("name", metavar="NAME", help="of the host")
 
     verb = add(
         "env",

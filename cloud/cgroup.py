@@ -57,9 +57,12 @@ def kill() -> None:
     wait_until(kill_all, "processes of this cloud survive SIGKILL", timeout=30)
 
 
-def thaw() -> None:
-    """Thaw paused servers: with cgroup v1, no signal reaches a frozen process."""
-    for group in _groups():
+def thaw(name: str = settings.CGROUP) -> None:
+    """Thaw paused servers: with cgroup v1, no signal reaches a frozen process.
+
+    :param name: of the group, as for :func:`processes`
+    """
+    for group in _groups(name):
         for file in group.rglob("freezer.state"):
             with contextlib.suppress(OSError):
                 file.write_text("THAWED")
@@ -96,7 +99,10 @@ def _groups(name: str = settings.CGROUP) -> list[pathlib.Path]:
 
 
 def processes(name: str = settings.CGROUP) -> set[int]:
-    """Return the IDs of all processes in the control group, or in one of its own."""
+    """Return the IDs of all processes in the control group.
+
+    :param name: of a control group within it, to return only its processes
+    """
     found: set[int] = set()
     for group in _groups(name):
         for file in group.rglob("cgroup.procs"):

@@ -24,14 +24,10 @@ from cloud.settings import RUN
 
 TEMPLATES = settings.SOURCE / "cloud/templates"
 
-# Templates of files that each host has, except the first one
+# Templates of files that each host of cloud.hosts has
 _OF_HOSTS = ("hosts/containerd.toml", "hosts/nova.conf", "hosts/ovn-agent.ini")
 # And those that each host has, if there are several
 _OF_ALL_HOSTS = ("hosts/ssh.conf", "hosts/sshd.conf")
-
-# User and group ids for the servers of each of these hosts: all of them begin behind
-# those of the first host, and end before the largest one, which has a meaning.
-_IDS = 2**28
 
 
 def write() -> None:
@@ -67,6 +63,7 @@ def write() -> None:
         "ssh_config": first.etc / "ssh.conf" if hosts.others() else "",
         "ssh_port": settings.SSH_PORT,
         "threads": 4,
+        "tunnel_bridge": settings.TUNNEL_BRIDGE,
         "venv": settings.VENV,
     }
     values["keystone_authtoken"] = string.Template(_AUTHTOKEN).substitute(values)
@@ -85,7 +82,8 @@ def write() -> None:
 
 
 def _values_of(host: hosts.Host) -> dict[str, object]:
-    """Return what the templates of a host have in addition to all others."""
+    """Return the values that only the templates of a host use."""
+    subid_start, subid_count = host.subids
     return {
         "host_control": host.control,
         "host_data": host.data,
@@ -93,8 +91,8 @@ def _values_of(host: hosts.Host) -> dict[str, object]:
         "host_etc": host.etc,
         "host_name": host.name,
         "host_run": host.run,
-        "host_subid_count": _IDS - 65536,
-        "host_subid_start": 2**31 + (host.number - 2) * _IDS,
+        "host_subid_count": subid_count,
+        "host_subid_start": subid_start,
         "host_switch": host.switch,
     }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import shutil
 from collections.abc import Iterable
@@ -124,6 +125,21 @@ def _remove_namespaces(names: Iterable[str]) -> None:
         pathlib.Path("/run/nova-docker/owners", name).unlink(missing_ok=True)
         # Another volume may get the number of a device that is detached.
         shutil.rmtree(f"/run/nova-docker/devices/{name}", ignore_errors=True)
+        unmount_volumes(name)
+
+
+def unmount_volumes(name: str) -> None:
+    """Unmount the volumes of a server that does not run any more.
+
+    :param name: of its container
+    """
+    directory = f"/run/nova-docker/filesystems/{name}"
+    points = [p for p in _mount_points() if p.startswith(f"{directory}/")]
+    for point in points:
+        commands.run("umount", point, check=False)
+    for path in *points, directory:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
 
 def _unmount() -> None:

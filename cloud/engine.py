@@ -74,10 +74,15 @@ def command(
     bridge: str = settings.ENGINE_BRIDGE,
     cgroup: str = settings.CGROUP,
 ) -> str:
-    """Return the command line of an engine of the cloud's own.
+    """Return the command line of an engine that the quickstart starts.
 
     The engine leaves the host's netfilter rules alone, because Neutron connects the
-    servers. It has a bridge for ``[docker] network_mode = bridge``.
+    servers.
+
+    :param data: directory above that of its images and containers
+    :param run: directory above that of its socket
+    :param bridge: for ``[docker] network_mode = bridge``, or "none"
+    :param cgroup: the control group of its servers
     """
     options = {
         "host": f"unix://{run}/docker/docker.sock",

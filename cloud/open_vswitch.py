@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from dataclasses import dataclass
 
@@ -26,10 +27,10 @@ INTERFACES = (INTEGRATION_BRIDGE, PUBLIC_BRIDGE, TUNNEL_BRIDGE, "ovs-netdev")
 class Switch:
     """The virtual switch of a host.
 
-    :ivar host: its name
+    :ivar host: the host's name
     :ivar run: directory above that of its sockets and of its database
-    :ivar bridges: those that it has in any case
-    :ivar inside: the words before a command that is to run beside it
+    :ivar bridges: those that it always has, besides that of :meth:`add_tunnels`
+    :ivar inside: the words before a command that must run in its network namespace
     """
 
     host: str
@@ -157,9 +158,10 @@ def configure_first() -> None:
 def has_kernel_datapath() -> bool:
     """Tell whether the kernel's datapath exists and is free.
 
-    A machine has one, and another Open vSwitch may be using it.
+    Each network namespace has one, and another Open vSwitch may be using it. As this
+    looks at the first host's namespace, the other hosts have the userspace datapath.
     """
-    if any(_comm(pid) == "ovs-vswitchd" for pid in pathlib.Path("/proc").iterdir()):
+    if any(map(_is_switch_beside, pathlib.Path("/proc").glob("[0-9]*"))):
         return False
     commands.run("modprobe", "openvswitch", check=False)
     return pathlib.Path("/sys/module/openvswitch").exists()
@@ -197,8 +199,12 @@ def _bridge(name: str, datapath: str) -> tuple[str, ...]:
     )
 
 
-def _comm(process: pathlib.Path) -> str:
+def _is_switch_beside(process: pathlib.Path) -> bool:
+    """Tell whether a process is an ovs-vswitchd in this network namespace."""
     try:
-        return (process / "comm").read_text().strip()
+        if (process / "comm").read_text().strip() != "ovs-vswitchd":
+            return False
+        here = pathlib.Path("/proc/self/ns/net")
+        return os.path.samestat((process / "ns/net").stat(), here.stat())
     except OSError:
-        return ""
+        return False

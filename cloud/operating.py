@@ -13,6 +13,7 @@ from typing import Any
 from cloud import settings
 from cloud import supervisor
 from cloud.errors import QuickstartError
+from cloud.hosts import host as hosts
 from cloud.service import Service
 from cloud.services import services
 from cloud.state import state_lock
@@ -60,12 +61,17 @@ def logs(name: str, follow: bool) -> None:
 def restart(name: str) -> None:
     """Restart a service, and wait until it is ready again.
 
-    :raises QuickstartError: if the cloud is down, or the service does not become ready
+    :raises QuickstartError: if the cloud is down, the service's host has no power, or
+        the service does not become ready
     """
     service = by_name(name)
     with state_lock():
         if not supervisor.running():
             raise QuickstartError("the cloud is down; run ./quickstart up")
+        if host := _without_power(name):
+            raise QuickstartError(
+                f"{host} has no power; give it back with ./quickstart host start {host}"
+            )
         began = time.monotonic()
         supervisor.stop(name)
         supervisor.start(service)
@@ -111,11 +117,19 @@ def _states() -> list[dict[str, Any]]:
     return found
 
 
+def _without_power(service: str) -> str | None:
+    """Return the name of a service's host if its power was cut, and None if not."""
+    host = hosts.of_service(service)
+    return host.name if host and not host.is_on else None
+
+
 def _line(each: dict[str, Any], width: int) -> str:
     """
     :param width: of the column of names
     """
     word = "ready" if each["ready"] else "not ready"
+    if _without_power(each["name"]):
+        word = "no power"
     since = "-"
     if each["started"]:
         since = time.strftime("%F %T", time.localtime(each["started"]))

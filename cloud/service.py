@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process of the cloud, and the kinds of processes that OpenStack has."""
+"""What a service is, and the two kinds of them that OpenStack has.
+
+:mod:`cloud.services` lists the services of the cloud.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the cloud; :mod:`cloud.steps` has the steps that start them."""
+"""The services of the cloud, each of which is a :class:`cloud.service.Service`.
+
+:mod:`cloud.steps` has the steps that start them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from cloud import ovn
 from cloud import parts
 from cloud import probes
 from cloud import settings
-from cloud import switch
+from cloud import switch_services
 from cloud import volumes
 from cloud.hosts import processes
 from cloud.install import python_packages
@@ -51,7 +54,7 @@ def services() -> list[Service]:
 
 def infrastructure() -> list[Service]:
     """Return the services that OpenStack needs: broker, database, engine, switch."""
-    ovs = switch.environment(open_vswitch.FIRST)
+    ovs = switch_services.environment(open_vswitch.FIRST)
     own_engine = [
         Service(
             "containerd",
@@ -107,7 +110,7 @@ def infrastructure() -> list[Service]:
             priority=20,
         ),
         *([] if engine.is_foreign() else own_engine),
-        *switch.services(open_vswitch.FIRST, open_vswitch.configure_first),
+        *switch_services.services(open_vswitch.FIRST, open_vswitch.configure_first),
         Service(
             "ovn-databases",
             "/usr/sbin/ovsdb-server"

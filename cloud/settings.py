@@ -60,9 +60,11 @@ PUBLIC_BRIDGE = "br-ex"
 PUBLIC_CIDR = "172.24.4.0/24"
 PUBLIC_GATEWAY = "172.24.4.1"
 TUNNEL_BRIDGE = "br-tunnel"
-# Of the hosts, which `up --hosts N` adds: to the control services, and between hosts.
+# First three numbers of the addresses in the networks of the hosts that `up --hosts N`
+# adds: to the control services, and for tunnels.
 CONTROL_PREFIX = "172.24.6"
 TUNNEL_PREFIX = "172.24.7"
+# Those that the hosts connect to
 CONTROL_SERVICES = (
     *("keystone", "placement", "glance", "neutron", "cinder", "nova-api"),
     *("nova-metadata", "rabbitmq"),

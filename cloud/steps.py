@@ -161,7 +161,7 @@ def more_hosts() -> list[Step]:
     # What the first nova-compute needs
     needed = ("project", "nova", "placement", "users", "neutron", "kernel", "lxcfs")
     return [
-        Step("host-networks", "Networks of hosts", connect_hosts, ("switch",)),
+        Step("host-networks", "Networks of the hosts", connect_hosts, ("switch",)),
         *(
             Step(
                 f"host-{host.number}",

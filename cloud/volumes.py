@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import threading
+
 from cloud import commands
 from cloud.cinder_loop import devices
 from cloud.settings import STATE
 from cloud.settings import VOLUMES
+
+# The steps that start the nova-compute of each host run at the same time.
+_restoring = threading.Lock()
 
 
 def restore_devices() -> None:
     """Give each attached volume a loop device again.
 
     Cinder does the same when cinder-volume starts, but nova-compute starts the servers
-    of a restarted host before that.
+    of a restarted host before that. All hosts have the devices of the machine.
     """
-    devices.restore(_losetup, VOLUMES / "files", VOLUMES / "devices")
+    with _restoring:
+        devices.restore(_losetup, VOLUMES / "files", VOLUMES / "devices")
 
 
 def detach_devices() -> None:

@@ -176,6 +176,9 @@ function cleanup_nova_docker {
     for found in $(sudo find /run/nova-docker/userns -type f 2>/dev/null); do
         sudo umount "$found"
     done
+    if [[ -e /run/nova-docker/filesystems ]]; then
+        sudo umount --recursive /run/nova-docker/filesystems
+    fi
     sudo rm -rf --one-file-system /run/nova-docker /run/nova-docker-held
 }
 

@@ -36,6 +36,7 @@ from nova_docker.container import pinning
 from nova_docker.container import quota
 from nova_docker.container import settings
 from nova_docker.container import spec
+from nova_docker.container import volume_mode
 from nova_docker.errors import EngineTimeout
 from nova_docker.guest import Guest
 from nova_docker.host.host import Host
@@ -58,6 +59,18 @@ _MAX_CHECKED = 1024
 def level_of(instance: objects.Instance) -> str:
     """Return the level of isolation that a new server gets."""
     return isolation.level_of(instance.flavor, CONF.docker.isolation)
+
+
+def volume_mode_of(instance: objects.Instance, image_meta: objects.ImageMeta) -> str:
+    """Return how a new server gets its volumes.
+
+    :raises InvalidInput: if its flavor or image requests what there is not
+    """
+    return volume_mode.of_server(
+        instance.flavor,
+        properties.own(instance, image_meta, volume_mode.PROPERTY),
+        CONF.docker.volume_mode,
+    )
 
 
 class Boot:
@@ -95,7 +108,9 @@ class Boot:
         pinning.refuse(instance.flavor, image_meta, instance.numa_topology)
         self._host.isolation.refuse(instance.flavor)
         default_format = CONF.default_ephemeral_format
-        disks.refuse(block_device_info, level_of(instance), default_format)
+        mode = volume_mode_of(instance, image_meta)
+        volume_mode.refuse(mode, mounts=CONF.docker.mount_volumes)
+        disks.refuse(block_device_info, level_of(instance), default_format, mode)
         ephemerals.refuse(disks.ephemerals(block_device_info, default_format))
         self._host.refuse_swap(instance.flavor)
         quota.refuse(instance.flavor, level_of(instance), self._host.disk_device)
@@ -236,12 +251,14 @@ class Boot:
         injected_files: Sequence[tuple[str, bytes]] = (),
         *,
         rescue: bool = False,
+        mode: str | None = None,
     ) -> None:
         """Create a server's container, stopped, with its files and SSH key.
 
         :param level: of :mod:`nova_docker.container.isolation`
         :param mounts: as :mod:`nova_docker.storage.mounts` returns them
         :param rescue: whether it is a rescue container
+        :param mode: how it has volumes, None for :func:`volume_mode_of` a new server
         :raises InstanceExists: if it exists already
         :raises ImageUnacceptable: if the image cannot be used, or has no place for an
             injected file
@@ -250,7 +267,7 @@ class Boot:
         """
         image, init = self.fetch(context, instance, image_meta, level, rescue=rescue)
         mounts, volume_paths = self._create(
-            instance, image_meta, network_info, level, mounts, image, init
+            instance, image_meta, network_info, level, mounts, image, init, mode
         )
         image_volumes.create_directories(self._client, instance, volume_paths, mounts)
         injection.inject_files(self._client, instance, injected_files)
@@ -279,10 +296,12 @@ class Boot:
         mounts: Sequence[Mount],
         image: Mapping[str, Any],
         init: str,
+        mode: str | None = None,
     ) -> tuple[list[Mount], list[str]]:
         """Create a server's container, stopped and empty.
 
         :param image: and ``init``, as :meth:`fetch` returns them
+        :param mode: as for :meth:`create`
         :returns: its mounts; and the volumes of its image, which are part of its root
             file system
         """
@@ -301,6 +320,7 @@ class Boot:
                 address=addresses[0]["address"] if addresses else None,
                 level=level,
                 init=init,
+                mode=mode or volume_mode_of(instance, image_meta),
                 limits={
                     **self._host.limits(instance.flavor, level, instance.numa_topology),
                     **limits.storage(disk_gb),

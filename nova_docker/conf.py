@@ -107,6 +107,41 @@ if the host cannot give it; see "Isolation" in the security guide for what a
 host needs.
 """,
     ),
+    cfg.StrOpt(
+        "volume_mode",
+        default="device",
+        choices=[
+            ("device", "A volume is a block device in the server's ``/dev``."),
+            (
+                "filesystem",
+                "The host mounts the file system of a volume, which the server has in "
+                "``/mnt``; it needs ``mount_volumes``.",
+            ),
+        ],
+        help="""
+What volumes and ephemeral disks are in the servers whose flavor has no extra spec
+``docker:volume_mode`` and whose image has no property ``docker_volume_mode``.
+
+It applies when a server is created or rebuilt.
+""",
+    ),
+    cfg.BoolOpt(
+        "mount_volumes",
+        default=False,
+        help="""
+Whether this host mounts the file systems of volumes, for servers with
+``docker:volume_mode=filesystem``.
+
+It is off by default, because the kernel of the host then parses file systems that
+a tenant may have written byte by byte, from another server or in an image of
+Glance. The drivers of file systems are not made for that: an error in one of them
+may crash the host or give a tenant control of it. Enable it only where you trust
+the tenants who can write volumes. See "Mounted volumes" in the security guide.
+
+A host with it has the trait ``CUSTOM_DOCKER_MOUNT_VOLUMES``. When it is turned off,
+servers that have such volumes keep running, and do not start any more.
+""",
+    ),
     cfg.BoolOpt(
         "volume_use_multipath",
         default=False,

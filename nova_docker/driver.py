@@ -31,10 +31,12 @@ from nova_docker import rescue
 from nova_docker import shares
 from nova_docker.boot import Boot
 from nova_docker.boot import level_of
+from nova_docker.boot import volume_mode_of
 from nova_docker.checkpoint import Checkpoints
 from nova_docker.console import SerialConsoles
 from nova_docker.container import isolation
 from nova_docker.container import naming
+from nova_docker.container import volume_mode
 from nova_docker.errors import rolled_back
 from nova_docker.guest import Guest
 from nova_docker.guest import list_servers
@@ -245,7 +247,8 @@ class DockerDriver(driver.ComputeDriver):
         accel_info: Any = None,
     ) -> None:
         self._boot.check(instance, image_meta, block_device_info)
-        with self._volumes.connected(instance, block_device_info):
+        mode = volume_mode_of(instance, image_meta)
+        with self._volumes.connected(instance, block_device_info, mode):
             self._boot.run(
                 context,
                 instance,
@@ -472,6 +475,7 @@ class DockerDriver(driver.ComputeDriver):
                 level,
                 mounts,
                 rescue=True,
+                mode=volume_mode.of_container(broken["Config"]["Labels"]),
             )
             self.power_on(
                 context,
@@ -506,13 +510,15 @@ class DockerDriver(driver.ComputeDriver):
         moves = dest != CONF.my_ip
         with rolled_back():
             self._reboots.settle(instance)
+            found = self._guest(instance).namespaces()
             resize.refuse(
                 instance,
                 flavor,
                 moves=moves,
                 disk_quota=self._host.disk_quota,
                 disk_device=self._host.disk_device,
-                level=self._guest(instance).namespaces().level,
+                level=found.level,
+                mode=found.volume_mode,
                 ephemeral_gb=disks.ephemeral_gb(block_device_info),
             )
             self._host.refuse_swap(flavor)

@@ -28,6 +28,7 @@ from nova_docker.container import init
 from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.container import state
+from nova_docker.container import volume_mode
 from nova_docker.errors import translated
 from nova_docker.host import cgroup
 
@@ -83,16 +84,18 @@ def rebooted(client: DockerClient) -> list[str]:
 
 
 class Namespaces(NamedTuple):
-    """The namespaces of a server.
+    """The namespaces of a server, and what it has in them.
 
     :ivar level: of :mod:`nova_docker.container.isolation`
     :ivar in_use: whether its processes run, or are frozen
     :ivar running: whether its processes run
+    :ivar volume_mode: of :mod:`nova_docker.container.volume_mode`
     """
 
     level: str
     in_use: bool
     running: bool
+    volume_mode: str = volume_mode.DEVICE
 
 
 class Guest:
@@ -163,6 +166,7 @@ class Guest:
             isolation.of_container(labels),
             in_use=found["State"]["Running"] if inspected else True,
             running=state.power_state_of(status) == power_state.RUNNING,
+            volume_mode=volume_mode.of_container(labels),
         )
 
     def first_process(self, timeout: float | None = None) -> tuple[int, str] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the hosts are called, and where their files are."""
+"""The hosts' names, files, addresses and ranges of user and group ids."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from cloud.settings import ETC
 from cloud.settings import RUN
 from cloud.state import state
 
-#: There are no more addresses that the hosts' ids of servers could be told apart by.
+#: The largest number of hosts, including the first one: the ranges of ids of their
+#: servers must end below 2**32 - 1, which is not an id.
 MOST = 8
+
+# The range of the first host, the default of [docker]subid_start, ends below this.
+_FIRST_ID = 2**31
+_IDS = 2**28
 
 _COUNT, _OFF = "hosts", "hosts_off"
 
@@ -86,6 +91,11 @@ class Host:
         return f"{settings.TUNNEL_PREFIX}.{self.number}"
 
     @property
+    def subids(self) -> tuple[int, int]:
+        """The first user and group id of its servers on this machine, and how many."""
+        return _FIRST_ID + (self.number - 2) * _IDS, _IDS
+
+    @property
     def inside(self) -> tuple[str, ...]:
         """The words before a command that is to run in its namespaces."""
         if self.is_first:
@@ -127,7 +137,17 @@ def count() -> int:
 
 
 def set_count(number: int) -> None:
+    """Remember how many hosts the cloud has."""
     state.set(_COUNT, number)
+
+
+def of_service(name: str) -> Host | None:
+    """Return the host in whose namespaces a service runs; None for the first host.
+
+    :param name: as :meth:`Host.service` returns it
+    """
+    service = name.partition("@")[0]
+    return next((host for host in others() if host.service(service) == name), None)
 
 
 def by_name(name: str) -> Host:
@@ -143,7 +163,5 @@ def by_name(name: str) -> Host:
             f"{name} is this machine itself; stop it with ./quickstart down"
         )
     known = ", ".join(host.name for host in others())
-    raise QuickstartError(
-        f"there is no host {name!r}; "
-        + (f"the hosts are {known}" if known else "add one with up --hosts 2")
-    )
+    what_now = f"there are {known}" if known else "add one: ./quickstart up --hosts 2"
+    raise QuickstartError(f"there is no host {name!r}; {what_now}")

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host comes, goes, loses its power and gets it back."""
+"""How a host is added and removed, loses its power and gets it back."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import signal
 
 from cloud import commands
 from cloud import engine
 from cloud import ovn
+from cloud import settings
 from cloud import supervisor
 from cloud.cinder_loop import devices
 from cloud.errors import QuickstartError
@@ -19,6 +19,10 @@ from cloud.hosts import networks
 from cloud.hosts import processes
 from cloud.hosts.host import Host
 
+# Characters of the state directory's name. The longest socket below it is the engine's
+# run/hosts/N/docker/exec/libnetwork/<12 digits>.sock, and the kernel accepts 107 bytes.
+_LONGEST = 54
+
 
 def check(wanted: int) -> None:
     """Refuse a number of hosts that this machine cannot have.
@@ -27,25 +31,36 @@ def check(wanted: int) -> None:
     """
     if not 1 <= wanted <= hosts.MOST:
         raise QuickstartError(f"a cloud has 1 to {hosts.MOST} hosts, not {wanted}")
-    if engine.is_foreign() and wanted > 1:
-        raise QuickstartError(
-            f"the cloud uses the Docker engine at {engine.socket()}; more hosts need "
-            "one that the quickstart starts"
-        )
+    if wanted > 1:
+        if len(str(settings.STATE)) > _LONGEST:
+            raise QuickstartError(
+                f"the name of {settings.STATE} is too long for a cloud with several "
+                f"hosts; use at most {_LONGEST} characters in NOVA_DOCKER_CLOUD_DIR"
+            )
+        engine.choose()
+        if engine.is_foreign():
+            raise QuickstartError(
+                f"the cloud uses the Docker engine at {engine.socket()}, which the "
+                "quickstart did not start, and can have one host only; to have more, "
+                "run ./quickstart down --purge, stop that engine and start again"
+            )
 
 
 def start(host: Host) -> None:
-    """Start what a host needs, and wait until it accepts servers."""
+    """Start what a host needs, and wait until it accepts servers.
+
+    The first host must be on the networks of the hosts.
+    """
     by_name = {each.name: each for each in processes.services_of(host)}
 
-    def started(*names: str) -> None:
+    def start_services(*names: str) -> None:
         for name in names:
             supervisor.start(by_name[host.service(name)])
 
     namespaces.make(host)
-    started("ovsdb-server", "ovs-vswitchd")
+    start_services("ovsdb-server", "ovs-vswitchd")
     networks.add_tunnels(host)
-    started("sshd", "ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
+    start_services("sshd", "ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
     commands.run_python("cloud.resources.host", "wait", host.name)
 
 
@@ -67,8 +82,8 @@ def stop(host: Host) -> None:
 
 
 def kill(host: Host) -> None:
-    """Cut the power of a host: nothing in it gets to do anything any more."""
-    # No process may see that others end, and the supervisor must not start one again.
+    """Cut the power of a host: its processes end at once, and clean up nothing."""
+    # No process may see others end, and supervisord must not start one again.
     namespaces.signal_all(host, signal.SIGSTOP)
     names = [service.name for service in processes.services_of(host)]
     supervisor.request_stop(*names)
@@ -82,6 +97,8 @@ def kill(host: Host) -> None:
 def power(host: Host) -> None:
     """Give a host its power back."""
     host.turn(on=True)
+    # `up` leaves them out if no host has power.
+    networks.make()
     start(host)
 
 
@@ -97,11 +114,12 @@ def forget(host: Host) -> None:
     _detach(host)
     for directory in host.data, host.run, host.etc:
         shutil.rmtree(directory, ignore_errors=True)
+    # The next host of this number has power.
+    host.turn(on=True)
 
 
 def _detach(host: Host) -> None:
     """Detach the loop devices of a host's own disks."""
     for device, file in devices.all_devices():
         if file.is_relative_to(host.data.resolve()):
-            with contextlib.suppress(QuickstartError):
-                commands.run("losetup", "--detach", device)
+            commands.run("losetup", "--detach", device, check=False)

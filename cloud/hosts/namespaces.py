@@ -6,8 +6,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import pwd
 import shlex
+import shutil
 import signal
 
 from cloud import cgroup
@@ -17,20 +17,27 @@ from cloud.hosts import networks
 from cloud.hosts.host import Host
 from cloud.probes import wait_until
 
-_ROOT, _NOVA = ("root", 0o711), (settings.USER, 0o700)
+_ROOT = ("root", "root", 0o700)
+_ROOT_THROUGH = ("root", "root", 0o711)
+_NOVA = (settings.USER, settings.USER, 0o700)
 
-# Below the host's directory for data, and for what it has while it runs, each with its
-# owner and its mode. The first host has the same.
-_DATA = {"docker": ("root", 0o710), "containerd": _ROOT, "nova": _NOVA}
+# User, group and mode of the directories below Host.data and Host.run. The module
+# cloud.directories has those of the first host.
+_DATA = {
+    "docker": ("root", "root", 0o710),
+    "containerd": _ROOT_THROUGH,
+    "nova": _NOVA,
+}
 _RUN = {
-    "docker": _ROOT,
-    "containerd": _ROOT,
-    "ovn": ("root", 0o700),
-    "netns": ("root", 0o755),
-    "nova-docker": _ROOT,
+    "docker": _ROOT_THROUGH,
+    "containerd": _ROOT_THROUGH,
+    "ovs": ("root", settings.USER, 0o2750),
+    "ovn": _ROOT,
+    "netns": ("root", "root", 0o755),
+    "nova-docker": _ROOT_THROUGH,
     "metadata": _NOVA,
     "locks": _NOVA,
-    "cgroup": ("root", 0o700),
+    "cgroup": _ROOT,
 }
 
 # Directories of the machine in whose place a host has its own: network namespaces of
@@ -66,10 +73,10 @@ def processes(host: Host) -> set[int]:
         ("mnt", host.mounts),
     ):
         with contextlib.suppress(OSError):
-            wanted = path.stat().st_ino
+            wanted = path.stat()
             for process in pathlib.Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
-                    if (process / "ns" / kind).stat().st_ino == wanted:
+                    if os.path.samestat((process / "ns" / kind).stat(), wanted):
                         found.add(int(process.name))
     return found
 
@@ -86,7 +93,7 @@ def remove(host: Host) -> None:
 
     def killed() -> bool:
         signal_all(host, signal.SIGKILL)
-        cgroup.thaw()
+        cgroup.thaw(host.cgroup)
         return not processes(host)
 
     wait_until(killed, f"processes of {host.name} survive SIGKILL", timeout=30)
@@ -102,20 +109,11 @@ def _make_directories(host: Host) -> None:
         top.mkdir(exist_ok=True)
         top.chmod(0o711)
     for top, wanted in (host.data, _DATA), (host.run, _RUN):
-        for name, (user, mode) in wanted.items():
-            _own(top / name, user, mode)
-    # As that of the first host.
-    switch = host.run / "ovs"
-    _own(switch, "root", 0o2750)
-    os.chown(switch, 0, pwd.getpwnam(settings.USER).pw_gid)
-    switch.chmod(0o2750)
-
-
-def _own(path: pathlib.Path, user: str, mode: int) -> None:
-    path.mkdir(mode=0o700, exist_ok=True)
-    found = pwd.getpwnam(user)
-    os.chown(path, found.pw_uid, found.pw_gid)
-    path.chmod(mode)
+        for name, (user, group, mode) in wanted.items():
+            path = top / name
+            path.mkdir(mode=0o700, exist_ok=True)
+            shutil.chown(path, user, group)
+            path.chmod(mode)
 
 
 def _mounts(host: Host) -> str:
@@ -133,13 +131,13 @@ def _mounts(host: Host) -> str:
     for name in _OWN:
         own = shlex.quote(f"{host.run}/{name}")
         lines += [f"mkdir -p /run/{name}", f"mount --bind {own} /run/{name}"]
-        # What the driver mounts there is for the engine as well.
+        # The engine's mount namespaces must see what the driver mounts there.
         lines.append(f"mount --make-shared /run/{name}")
     return "\n".join(lines)
 
 
 def _keep_private(directory: pathlib.Path) -> None:
-    """Let a directory contain mount namespaces, which no other one may see."""
+    """Make a directory a private mount, as mount namespaces must be kept on one."""
     directory.mkdir(mode=0o700, exist_ok=True)
     if not _is_mounted(directory):
         commands.run("mount", "--bind", directory, directory)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the hosts: one to the control services, and one for tunnels.
+"""The networks of the hosts: one to the control services, and one for OVN's tunnels.
 
 The control services listen on 127.0.0.1 only, which is also their address in Keystone's
-catalog. A host has another 127.0.0.1: what its processes send there goes to the same
-port of the first host, whose netfilter rules let in the hosts only.
+catalog. A host has a 127.0.0.1 of its own: netfilter sends the connections that its
+processes open there to the same port of the first host, which accepts them only from
+the hosts. Both networks are on one bridge.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from cloud.settings import HOSTS_BRIDGE
 from cloud.state import state
 
 _MADE = f"made_{HOSTS_BRIDGE}"
-# In the namespaces of the others
+# Interfaces in the namespace of a host, and one of the first host. The kernel limits
+# their names to 15 characters.
 _CONTROL, _TUNNEL = "control", "tunnel"
 _FIRST_TUNNEL = "nd-tunnel1"
 
@@ -32,7 +34,7 @@ def make() -> None:
     address = f"{settings.CONTROL_PREFIX}.1/24"
     commands.run("ip", "address", "replace", address, "dev", HOSTS_BRIDGE)
     commands.run("ip", "link", "set", HOSTS_BRIDGE, "up")
-    # Its rules send packets from there to 127.0.0.1.
+    # Otherwise the kernel drops the packets that the rules send to 127.0.0.1.
     commands.run("sysctl", "--write", f"net.ipv4.conf.{HOSTS_BRIDGE}.route_localnet=1")
     commands.run("nft", "--file", ETC / _RULES)
     if not open_vswitch.interface(_FIRST_TUNNEL).exists():
@@ -47,15 +49,17 @@ def remove() -> None:
         for name in (_FIRST_TUNNEL, HOSTS_BRIDGE):
             if open_vswitch.interface(name).exists():
                 commands.run("ip", "link", "delete", name, check=False)
-        commands.run("nft", "delete", "table", "inet", settings.HOSTS_FIREWALL)
+        # A cloud that is down already has no table.
+        table = ("table", "inet", settings.HOSTS_FIREWALL)
+        commands.run("nft", "delete", *table, check=False)
 
 
 def connect(host: Host) -> None:
     """Connect the network namespace of a host."""
-    for kind, number in ((_CONTROL, "c"), (_TUNNEL, "t")):
-        end = f"nd-{number}{host.number}"
+    for name, letter in ((_CONTROL, "c"), (_TUNNEL, "t")):
+        end = f"nd-{letter}{host.number}"
         if not open_vswitch.interface(end).exists():
-            _make_pair(end, kind, host.netns)
+            _make_pair(end, name, host.netns)
     inside = ("ip", "--netns", host.netns)
     commands.run(*inside, "link", "set", "lo", "up")
     address = f"{host.control}/24"
@@ -74,13 +78,18 @@ def add_tunnels(host: Host) -> None:
 
 
 def switch_of(host: Host) -> open_vswitch.Switch:
+    """Return the virtual switch of a host."""
     return open_vswitch.Switch(
         host.name, host.run, (settings.INTEGRATION_BRIDGE,), host.inside
     )
 
 
 def _make_pair(end: str, other: str, netns: str | None = None) -> None:
-    """Make a veth pair, one end of which is on the bridge."""
+    """Make a veth pair.
+
+    :param end: on the bridge
+    :param other: in ``netns``, if that is not None
+    """
     where = ("netns", netns) if netns else ()
     commands.run(
         *("ip", "link", "add", end, "type", "veth", "peer", "name", other, *where)

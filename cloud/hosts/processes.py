@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of the hosts, which are those of the first one that servers need."""
+"""The services of the hosts: those that the first host has for its servers.
+
+:mod:`cloud.services` lists all services of the first host.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from cloud import engine
 from cloud import parts
 from cloud import probes
 from cloud import settings
-from cloud import switch
+from cloud import switch_services
 from cloud import volumes
 from cloud.hosts import host as hosts
 from cloud.hosts import networks
@@ -23,7 +26,6 @@ from cloud.settings import ETC
 
 #: In the order in which they start
 ENGINE = ("containerd", "dockerd")
-SWITCH = ("ovsdb-server", "ovs-vswitchd", "ovn-controller")
 OPENSTACK = ("neutron-ovn-agent", "nova-compute")
 
 
@@ -45,13 +47,9 @@ def _services(host: Host) -> list[Service]:
     """Return the services of a host that the first one has under the same names."""
     return [
         *_engine(host),
-        *switch.services(networks.switch_of(host), lambda: _configure(host)),
+        *_switch(host),
         *_openstack(host),
     ]
-
-
-def _configure(host: Host) -> None:
-    networks.switch_of(host).configure(host.tunnel)
 
 
 def _engine(host: Host) -> list[Service]:
@@ -74,6 +72,11 @@ def _engine(host: Host) -> list[Service]:
             priority=20,
         ),
     ]
+
+
+def _switch(host: Host) -> list[Service]:
+    switch = networks.switch_of(host)
+    return switch_services.services(switch, lambda: switch.configure(host.tunnel))
 
 
 def _openstack(host: Host) -> list[Service]:

@@ -14,10 +14,8 @@ from cloud.hosts import host as hosts
 from cloud.hosts.host import Host
 from cloud.service import Service
 from cloud.settings import BIN
-from cloud.settings import ETC
 from cloud.state import state
 
-_KNOWN = ETC / "hosts/known_hosts"
 # sshd changes its root directory to it.
 _EMPTY = pathlib.Path("/run/sshd")
 
@@ -32,7 +30,9 @@ def write() -> None:
         lines = [_entry(host, other) for other in everyone if other != host]
         (host.etc / "authorized_keys").write_text("".join(lines))
     if everyone:
-        _KNOWN.write_text("".join(map(_known, everyone)))
+        (everyone[0].etc.parent / "known_hosts").write_text(
+            "".join(map(_known, everyone))
+        )
         _let_in()
 
 

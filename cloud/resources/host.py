@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m cloud.resources.host VERB NAME``: what OpenStack knows of a host."""
+"""``python -m cloud.resources.host VERB NAME``: a host of this machine in Nova."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ def retire(name: str) -> None:
     :raises QuickstartError: if it has servers
     """
     compute = connect().compute
-    for service in compute.services(binary="nova-compute", host=name):
+    found = compute.services(binary="nova-compute", host=name)
+    enabled = [service for service in found if service.status == "enabled"]
+    for service in enabled:
         compute.disable_service(service)
-    found = [server.name for server in compute.servers(all_projects=True, host=name)]
-    if found:
-        for service in compute.services(binary="nova-compute", host=name):
+    servers = [
+        server.name
+        for server in compute.servers(all_projects=True)
+        if server.compute_host == name
+    ]
+    if servers:
+        for service in enabled:
             compute.enable_service(service)
         raise QuickstartError(
-            f"{name} has servers ({', '.join(found)}); delete them or move them to "
-            "another host first"
+            f"{name} has servers ({', '.join(servers)}); delete them, or evacuate them "
+            f"after ./quickstart host kill {name}, and try again"
         )
 
 
 def forget(name: str) -> None:
-    """Remove the records of a host."""
+    """Remove the records that Nova has of a host."""
     compute = connect().compute
     for service in compute.services(binary="nova-compute", host=name):
         compute.delete_service(service)

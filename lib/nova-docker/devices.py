@@ -64,16 +64,16 @@ def add(spec, nodes, stage):
                 "access": "rw" if mode & 0o200 else "r",
             }
         )
-    limit(spec, nodes.values())
+    limit(spec, [node.st_rdev for node in nodes.values()])
 
 
-def limit(spec, nodes):
+def limit(spec, numbers):
     """Give each device the limits that the root disk has: they are for each disk."""
-    limits = spec["linux"]["resources"].get("blockIO") or {}
+    limits = (spec["linux"].get("resources") or {}).get("blockIO") or {}
     for throttle in THROTTLES:
         if of_root := limits.get(throttle):
             rate = of_root[0]["rate"]
-            for major, minor in sorted({disk_of(node.st_rdev) for node in nodes}):
+            for major, minor in sorted({disk_of(number) for number in numbers}):
                 of_root.append({"major": major, "minor": minor, "rate": rate})
 
 

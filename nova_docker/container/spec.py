@@ -12,6 +12,7 @@ from nova import objects
 from nova_docker.container import init as inits
 from nova_docker.container import isolation
 from nova_docker.container import naming
+from nova_docker.container import volume_mode
 from nova_docker.image import properties
 
 # Environment variables that the OCI runtime reads.
@@ -50,6 +51,7 @@ def specification(
     address: str | None,
     level: str,
     init: str = inits.NONE,
+    mode: str = volume_mode.DEVICE,
     limits: Mapping[str, Any],
     read_only: bool = False,
     lxcfs: str = "",
@@ -66,6 +68,7 @@ def specification(
     :param address: the server's first fixed IP, to which its host name resolves
     :param level: as :func:`nova_docker.container.isolation.level_of` returns it
     :param init: as :func:`nova_docker.container.init.of_image` returns it
+    :param mode: as :func:`nova_docker.container.volume_mode.of_server` returns it
     :param limits: as :mod:`nova_docker.container.limits` returns them
     :param read_only: whether the root file system is
     :param lxcfs: where lxcfs is mounted, empty without it
@@ -95,6 +98,7 @@ def specification(
             **naming.labels(instance),
             isolation.LABEL: level,
             inits.LABEL: init,
+            volume_mode.LABEL: mode,
         },
         # Without a terminal, a shell would reach the end of its input and exit.
         "Tty": True,

@@ -27,6 +27,7 @@ from nova_docker.container import isolation
 from nova_docker.container import limits
 from nova_docker.container import pinning
 from nova_docker.container import settings
+from nova_docker.container import volume_mode
 from nova_docker.host import cgroup
 from nova_docker.host import cpu
 from nova_docker.host import disk
@@ -320,7 +321,11 @@ class Host:
 
         Nova itself reports the traits of ComputeDriver.capabilities.
         """
-        return cpu.traits(self._cpus) | self.isolation.traits()
+        return {
+            **cpu.traits(self._cpus),
+            **self.isolation.traits(),
+            **volume_mode.traits(mounts=CONF.docker.mount_volumes),
+        }
 
     def uptime(self) -> str:
         """Return the uptime in the format of uptime(1), which API users parse."""

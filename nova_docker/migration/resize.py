@@ -17,6 +17,7 @@ from nova_docker.container import isolation
 from nova_docker.container import pinning
 from nova_docker.container import quota
 from nova_docker.container import settings
+from nova_docker.container import volume_mode
 
 CONF = nova_conf.CONF
 
@@ -29,6 +30,7 @@ def refuse(
     disk_quota: bool,
     disk_device: str | None,
     level: str,
+    mode: str = volume_mode.DEVICE,
     ephemeral_gb: int = 0,
 ) -> None:
     """Refuse a resize that the driver cannot do.
@@ -38,6 +40,7 @@ def refuse(
     :param disk_quota: whether the engine limits the root disk
     :param disk_device: the block device below the engine's data, None if there is none
     :param level: the server's, of :mod:`nova_docker.container.isolation`
+    :param mode: the server's, of :mod:`nova_docker.container.volume_mode`
     :param ephemeral_gb: size of its ephemeral disks, in GiB
     :raises ResizeError: if a disk or the isolation would have to change
     :raises InvalidInput: if :func:`unsupported.refuse` or :func:`quota.refuse` does, or
@@ -50,6 +53,7 @@ def refuse(
     quota.refuse_change(instance.flavor, flavor)
     settings.refuse(flavor, level)
     settings.refuse_change(instance.flavor, flavor)
+    volume_mode.refuse_change(flavor, mode)
     old, new = instance.flavor.root_gb, flavor.root_gb
     if new < old:
         raise exception.ResizeError(

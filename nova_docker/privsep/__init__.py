@@ -12,15 +12,18 @@ here.
 
 from nova_docker.privsep import child
 from nova_docker.privsep import devices
+from nova_docker.privsep import filesystems
 from nova_docker.privsep import layers
 from nova_docker.privsep import loops
 from nova_docker.privsep import lxcfs
 from nova_docker.privsep import mount_api
 from nova_docker.privsep import netns_names
 from nova_docker.privsep import network
+from nova_docker.privsep import programs
 from nova_docker.privsep import shares
 from nova_docker.privsep import userns
 from nova_docker.privsep.contexts import devices_admin
+from nova_docker.privsep.contexts import filesystems_admin
 from nova_docker.privsep.contexts import layers_admin
 from nova_docker.privsep.contexts import netns_admin
 from nova_docker.privsep.contexts import shares_admin
@@ -30,6 +33,8 @@ __all__ = [
     "child",
     "devices",
     "devices_admin",
+    "filesystems",
+    "filesystems_admin",
     "layers",
     "layers_admin",
     "loops",
@@ -38,6 +43,7 @@ __all__ = [
     "netns_admin",
     "netns_names",
     "network",
+    "programs",
     "shares",
     "shares_admin",
     "userns",

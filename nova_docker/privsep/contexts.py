@@ -118,6 +118,14 @@ layers_admin = Context(
     ],
 )
 
+filesystems_admin = Context(
+    "nova_docker",
+    cfg_section="nova_docker_filesystems_privileged",
+    pypath="nova_docker.privsep.filesystems_admin",
+    # As for shares
+    capabilities=[capabilities.CAP_SYS_ADMIN],
+)
+
 
 def configure() -> None:
     """Start the daemons of all contexts in the same way, unless configured otherwise.
@@ -126,11 +134,13 @@ def configure() -> None:
     for the first one only.
     """
     command = CONF[netns_admin.cfg_section].helper_command
-    for context in (
+    others = (
         userns_admin,
         devices_admin,
         shares_admin,
+        filesystems_admin,
         layers_admin,
         os_brick_privileged.default,
-    ):
+    )
+    for context in others:
         CONF.set_default("helper_command", command, group=context.cfg_section)

@@ -19,6 +19,7 @@ import functools
 import os
 import pathlib
 import stat
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 
@@ -128,7 +129,7 @@ def insert(
         )
         access = "r" if found.st_mode & 0o777 == _READ_ONLY else "rw"
         number = _number(found.st_rdev)
-        _limit(process, number, limits)
+        limit(process, number, limits)
         with closing(os.open("ns/mnt", os.O_RDONLY, dir_fd=process)) as namespace:
             child.run(
                 functools.partial(_mount, namespace, t, device, found.st_rdev, root)
@@ -167,11 +168,20 @@ def users(number: str, container: str) -> list[str]:
     :param container: the engine's id of its container
     :returns: for each, its ID in the server and its name, which the server chooses
     """
+    return using(container, functools.partial(_has_open, number=number))
+
+
+def using(container: str, uses: Callable[[pathlib.Path], bool]) -> list[str]:
+    """Return some processes of a server that use something, as :func:`users` does.
+
+    :param uses: tells whether a process does, by its directory in /proc; may raise
+        OSError
+    """
     found = []
     for process in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
             group = (process / "cgroup").read_text(errors="replace")
-            if container in group and _has_open(process, number):
+            if container in group and uses(process):
                 status = (process / "status").read_text(errors="replace")
                 fields = dict(line.split(":\t", 1) for line in status.splitlines())
                 found.append(f"{fields['NSpid'].split()[-1]} ({fields['Name']})")
@@ -286,7 +296,7 @@ def _change_group(process: int, verb: str, number: str, access: str = "rwm") -> 
     _write(process, "devices", f"devices.{verb}", f"b {number} {access}")
 
 
-def _limit(process: int, number: str, limits: Mapping[str, int]) -> None:
+def limit(process: int, number: str, limits: Mapping[str, int]) -> None:
     """Limit what the processes of a server read from a device.
 
     It keeps the limits when it loses the device, which may be on the same disk as
@@ -305,8 +315,14 @@ def _disk_of(number: str) -> str:
 
 
 def _write(process: int, controller: str, name: str, text: str) -> None:
-    """Write to a file of a process's control group."""
-    group = _group(process, controller).lstrip("/")
+    """Write to a file of a process's control group.
+
+    :raises ProcessLookupError: if the process has ended
+    """
+    group = _group(process, controller).strip("/")
+    if not group:
+        # That of the whole host, to which the kernel moves what has ended
+        raise ProcessLookupError(errno.ESRCH, "the process has ended")
     (_CGROUPS / controller / group / name).write_text(text)
 
 
@@ -322,11 +338,11 @@ def _mount(namespace: int, tree: int, device: str, number: int, root: int) -> No
         if not os.statvfs("/").f_flag & os.ST_NODEV:
             # It could detach a loop device from its file, too.
             raise OSError(errno.EPERM, "an earlier release has started the server")
-        _act_as(root)
+        act_as(root)
         with contextlib.suppress(FileExistsError):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
             os.close(os.open(device, flags, 0o600, dir_fd=dev))
-        _act_as(0)
+        act_as(0)
         with closing(_open(dev, device)) as place:
             found = os.fstat(place)
             # No server can make a device node.
@@ -362,7 +378,7 @@ def _unmount(namespace: int, device: str, root: int) -> None:
         os.fchdir(dev)
         name = os.fsencode(device)
         child.check(child.libc.umount2(name, _UMOUNT_NOFOLLOW), f"umount {device}")
-        _act_as(root)
+        act_as(root)
         # Whatever the server has put there instead
         with contextlib.suppress(OSError):
             os.unlink(device, dir_fd=dev)
@@ -384,7 +400,7 @@ def _open(dev: int, device: str) -> int:
     return os.open(device, os.O_PATH | os.O_NOFOLLOW, dir_fd=dev)
 
 
-def _act_as(uid: int) -> None:
+def act_as(uid: int) -> None:
     """Create and remove files as another user.
 
     In a server's own file systems, the host's root is nobody and can create nothing.

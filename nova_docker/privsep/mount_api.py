@@ -12,14 +12,17 @@ import struct
 
 from nova_docker.privsep import child
 
-_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_OPEN_TREE, _MOVE_MOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 437, 442
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE = 1
 _F_EMPTY_PATH, _T_EMPTY_PATH = 0x04, 0x40
 
-_AT_RECURSIVE, _PRIVATE = 0x8000, 1 << 18
+_AT_RECURSIVE = 0x8000
+_RESOLVE_NO_SYMLINKS, _RESOLVE_IN_ROOT = 0x04, 0x10
 
 RDONLY, NOSUID, NODEV, NOEXEC, IDMAP = 0x1, 0x2, 0x4, 0x8, 0x100000
+#: A propagation: what is mounted on a copy of a mount stays there.
+PRIVATE = 1 << 18
 
 
 def clone(path: str) -> int:
@@ -36,12 +39,15 @@ def clone(path: str) -> int:
     )
 
 
-def change(tree: int, *, set: int = 0, clear: int = 0, userns: int = 0) -> None:
+def change(
+    tree: int, *, set: int = 0, clear: int = 0, propagation: int = 0, userns: int = 0
+) -> None:
     """Change the attributes of a mount that :func:`clone` has returned.
 
+    :param propagation: 0 to keep it
     :param userns: descriptor of a user namespace, for :data:`IDMAP`
     """
-    attributes = struct.pack("=QQQQ", set, clear, 0, userns)
+    attributes = struct.pack("=QQQQ", set, clear, propagation, userns)
     child.check(
         child.libc.syscall(
             *(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH),
@@ -77,7 +83,7 @@ def confine_to(directory: str) -> None:
 
     It must have a mount namespace of its own, of which it may not be the first process.
     """
-    attributes = struct.pack("=QQQQ", 0, 0, _PRIVATE, 0)
+    attributes = struct.pack("=QQQQ", 0, 0, PRIVATE, 0)
     _set_all(attributes)
     own = clone(directory)
     # Device nodes can be made, and not opened.
@@ -97,4 +103,24 @@ def _set_all(attributes: bytes) -> None:
             *(attributes, len(attributes)),
         ),
         "mount_setattr",
+    )
+
+
+def open_beneath(top: int, path: str) -> int:
+    """Return a descriptor of a directory, only to find what is in it.
+
+    No symbolic link is followed, and no path leads out of the top.
+
+    :param top: descriptor of a directory
+    :param path: below it
+    """
+    how = struct.pack(
+        "=QQQ",
+        os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC,
+        0,
+        _RESOLVE_NO_SYMLINKS | _RESOLVE_IN_ROOT,
+    )
+    return child.check(
+        child.libc.syscall(_OPENAT2, top, os.fsencode(path), how, len(how)),
+        f"open {path}",
     )

@@ -13,19 +13,13 @@ and the others must not.
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import pathlib
-import signal
-import subprocess
-from collections.abc import Iterator
 
+from nova_docker.privsep import programs
 from nova_docker.privsep.contexts import shares_admin
 
 # The OCI runtime reads it.
 DIRECTORY = pathlib.Path("/run/nova-docker/shares")
-
-_MAX_OUTPUT = 1000  # bytes
 
 
 @shares_admin.entrypoint
@@ -55,7 +49,9 @@ def mount(
             # Whatever the umask is
             directory.chmod(0o711 if directory == DIRECTORY.parent else 0o700)
     try:
-        _run("mount", "-t", kind, "-o", options, "--", source, place, seconds=seconds)
+        programs.run(
+            "mount", "-t", kind, "-o", options, "--", source, place, seconds=seconds
+        )
     except OSError:
         # It may have been mounted at the last moment.
         with contextlib.suppress(OSError):
@@ -84,13 +80,15 @@ def ask(server: str, share: str, tag: str, seconds: float) -> None:
     :param seconds: that it may take
     :raises OSError: if it does not answer
     """
-    _run("stat", "--file-system", DIRECTORY / server / share / tag, seconds=seconds)
+    programs.run(
+        "stat", "--file-system", DIRECTORY / server / share / tag, seconds=seconds
+    )
 
 
 def _unmount(place: pathlib.Path, seconds: float) -> None:
     # Lazily, and without the helper of the file system: neither waits for the storage.
     options = ("--internal-only", "--lazy", "--no-canonicalize")
-    _run("umount", *options, place, seconds=seconds)
+    programs.run("umount", *options, place, seconds=seconds)
 
 
 def _remove_directories(place: pathlib.Path) -> None:
@@ -100,42 +98,3 @@ def _remove_directories(place: pathlib.Path) -> None:
     for directory in place.parents[:2]:
         with contextlib.suppress(OSError):
             directory.rmdir()
-
-
-def _run(program: str, *arguments: str | pathlib.Path, seconds: float) -> None:
-    """Run a program, and kill it with its children when the time is over.
-
-    :raises OSError: if it fails, with the end of its output
-    """
-    with _output() as output:
-        process = subprocess.Popen(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env=os.environ | {"LC_ALL": "C"},
-        )
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            # The kernel may keep it until the storage answers: it is not waited for.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-            raise OSError(
-                errno.ETIMEDOUT, f"{program} has not ended after {seconds:g} s"
-            ) from None
-        if code:
-            said = os.pread(output, _MAX_OUTPUT, 0).decode(errors="replace").strip()
-            raise OSError(errno.EIO, said or f"{program} has failed with code {code}")
-
-
-@contextlib.contextmanager
-def _output() -> Iterator[int]:
-    """Open a file in memory, which, unlike a pipe, can be read while others have it."""
-    fd = os.memfd_create("output")
-    try:
-        yield fd
-    finally:
-        os.close(fd)

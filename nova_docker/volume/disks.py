@@ -13,6 +13,8 @@ from nova.virt import block_device
 from oslo_utils import units
 
 from nova_docker.container import isolation
+from nova_docker.container import volume_mode
+from nova_docker.volume.superblocks import DRIVERS
 
 #: Of servers without another one. The root disk is no device, but volumes are named
 #: after it: /dev/vdb, /dev/vdc, …
@@ -130,13 +132,17 @@ def ephemeral_gb(block_device_info: Mapping[str, Any] | None) -> int:
 
 
 def refuse(
-    block_device_info: Mapping[str, Any] | None, level: str, default: str | None = None
+    block_device_info: Mapping[str, Any] | None,
+    level: str,
+    default: str | None = None,
+    mode: str = volume_mode.DEVICE,
 ) -> None:
     """Refuse a server that would not get the disks that it requests.
 
     :param block_device_info: as ComputeDriver.spawn receives it
     :param level: of :mod:`nova_docker.container.isolation`
     :param default: as for :func:`ephemerals`
+    :param mode: of :mod:`nova_docker.container.volume_mode`
     :raises InvalidInput: naming what it cannot have
     """
     info = block_device_info or {}
@@ -147,16 +153,21 @@ def refuse(
             "the layers of its image, which the Docker engine keeps on the host. "
             "Create the server from an image and attach the volume to it"
         )
-    if volumes or info.get("ephemerals"):
+    if mode == volume_mode.DEVICE and (volumes or info.get("ephemerals")):
         refuse_level(level)
     for volume in volumes:
         _refuse_name(volume.get("mount_device"))
     for disk in ephemerals(info, default):
         _refuse_ephemeral(disk)
+        if mode == volume_mode.FILE_SYSTEM and disk.file_system not in DRIVERS:
+            raise exception.InvalidInput(
+                reason="an ephemeral disk with the format "
+                f"{disk.file_system} cannot be mounted; use one of {', '.join(DRIVERS)}"
+            )
 
 
 def refuse_level(level: str) -> None:
-    """Refuse volumes and ephemeral disks for a server that could not use them.
+    """Refuse block devices for a server that could not use them.
 
     :raises InvalidInput: if so
     """
@@ -164,7 +175,7 @@ def refuse_level(level: str) -> None:
         raise exception.InvalidInput(
             reason="a server with docker:isolation=gvisor cannot have volumes or "
             "ephemeral disks, because gVisor's kernel has no block devices; use a "
-            "flavor with another isolation"
+            "flavor with another isolation, or with docker:volume_mode=filesystem"
         )
 
 

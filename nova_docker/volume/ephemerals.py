@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ephemeral disks: files of the host, which servers have as loop devices.
+"""Ephemeral disks: files of the host, of which servers have loop devices.
 
 They are below ``state_path``, which hosts do not share, unlike ``instances_path``. A
 disk's file is named after its device, and with a dot in front until it is complete. The
@@ -28,10 +28,12 @@ from oslo_utils import uuidutils
 from docker_engine.printable import printable
 from nova_docker.container import naming
 from nova_docker.privsep import devices
+from nova_docker.privsep import filesystems
 from nova_docker.privsep import loops
 from nova_docker.storage.space import DiskSpace
 from nova_docker.volume.disks import FILE_SYSTEMS
 from nova_docker.volume.disks import Ephemeral
+from nova_docker.volume.mode import Mode
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -72,9 +74,10 @@ def make(uuid: str, wanted: Sequence[Ephemeral]) -> None:
         ) from error
 
 
-def connect(uuid: str, wanted: Sequence[Ephemeral] = ()) -> None:
+def connect(uuid: str, mode: Mode, wanted: Sequence[Ephemeral] = ()) -> None:
     """Give a server that does not run the disks that it has.
 
+    :param mode: how the server has them
     :param wanted: those that it must have
     :raises DiskNotFound: if it lacks one
     :raises OSError: if the kernel refuses
@@ -84,8 +87,10 @@ def connect(uuid: str, wanted: Sequence[Ephemeral] = ()) -> None:
         if disk.device not in found:
             raise exception.DiskNotFound(location=_path(uuid) / disk.device)
     for name in found:
-        device = loops.attach(str(_path(uuid) / name))
-        devices.record(naming.name_of(uuid), name, device)
+        path = loops.attach(str(_path(uuid) / name))
+        server = naming.name_of(uuid)
+        mode.renew(server, name)
+        mode.give(server, name, path, read_only=False)
 
 
 def remove(uuid: str) -> None:
@@ -95,8 +100,11 @@ def remove(uuid: str) -> None:
 
     :raises OSError: if the kernel refuses
     """
+    server = naming.name_of(uuid)
     for name in names(uuid):
-        devices.forget(naming.name_of(uuid), name)
+        devices.forget(server, name)
+        if name in filesystems.recorded(server):
+            filesystems.unmount(server, name)
         loops.detach(str(_path(uuid) / name))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(_path(uuid))

@@ -12,6 +12,7 @@ import psutil
 from pyroute2 import netns
 
 from cloud import cgroup
+from cloud import down
 from cloud import engine
 from cloud import services
 from cloud import settings
@@ -100,5 +101,6 @@ def reboot_host() -> None:
             network.unplug(name)
             userns.release(name)
             shutil.rmtree(f"/run/nova-docker/devices/{name}", ignore_errors=True)
+            down.unmount_volumes(name)
     volumes.detach_devices()
     start("nova-compute")

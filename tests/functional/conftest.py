@@ -23,6 +23,7 @@ from nova_docker import config_drive
 from nova_docker.driver import DockerDriver
 from nova_docker.image.store import tag_of
 from nova_docker.privsep import devices
+from nova_docker.privsep import filesystems
 from nova_docker.privsep import network
 from tests import archives
 from tests import samples
@@ -167,6 +168,7 @@ def boot(
     for server in servers:
         driver.destroy(None, server.instance, server.network_info)
         assert not devices.has_any(server.name)
+        assert not filesystems.recorded(server.name)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from vif_plug_ovs import privsep as vif_plug_privsep
 from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
 from nova_docker.privsep import devices_admin
+from nova_docker.privsep import filesystems_admin
 from nova_docker.privsep import layers_admin
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import shares_admin
@@ -162,6 +163,7 @@ def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> N
     # The tests run as root and need no privsep daemon; tests/cloud has one.
     for context in (
         devices_admin,
+        filesystems_admin,
         layers_admin,
         netns_admin,
         shares_admin,

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +59,25 @@ class Volume:
         """Return its first bytes, from the disk."""
         return self.file.read_bytes()[:size]
 
+    def make_file_system(self, kind: str = "ext4", *options: str) -> None:
+        """Format it, as a user may do with a volume that is a device."""
+        subprocess.run([f"mkfs.{kind}", "-q", *options, self.path], check=True)
+
+    def write(self, start: int, content: bytes) -> None:
+        """Write to it, whatever has it."""
+        with open(self.path, "r+b", buffering=0) as device:
+            device.seek(start)
+            device.write(content)
+            os.fsync(device)
+
+    def is_free(self) -> bool:
+        """Return whether no file system of the host has it."""
+        try:
+            os.close(os.open(self.path, os.O_RDONLY | os.O_EXCL))
+        except OSError:
+            return False
+        return True
+
     def grow(self, mib: int) -> None:
         with self.file.open("r+b") as file:
             file.truncate(mib * MIB)
@@ -104,6 +124,13 @@ def restart(driver: Any, server: Any, bdi: dict[str, Any], how: str) -> None:
     else:
         driver.power_off(server.instance, 0)
         driver.power_on(None, server.instance, nics, bdi)
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[pathlib.Path]:
+    """Make a directory for volumes that are formatted, which takes long on a disk."""
+    with tempfile.TemporaryDirectory(prefix="nd-", dir="/dev/shm") as directory:
+        yield pathlib.Path(directory)
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ class Inventory:
         name = naming.name_of(uuid)
         if name in netns.listnetns():
             yield f"namespace {name}"
-        for directory in ("userns", "owners", "devices"):
+        for directory in ("userns", "owners", "devices", "filesystems"):
             if os.path.lexists(path := f"/run/nova-docker/{directory}/{name}"):
                 yield f"file {path}"
         with IPRoute() as host:

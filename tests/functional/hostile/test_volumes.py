@@ -150,9 +150,9 @@ def test_a_device_that_has_been_moved_cannot_be_opened(
     root, move_onto = userns.base_of(server.name) or 0, mount_api.move_onto
 
     def late(tree, target):
-        devices._act_as(root)
+        devices.act_as(root)
         os.rename("/dev/vdb", "/dev/mine")
-        devices._act_as(0)
+        devices.act_as(0)
         move_onto(tree, target)
 
     # The child that mounts the device is in the server's mount namespace.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import re
@@ -15,10 +16,12 @@ from cloud import __main__ as quickstart
 from cloud import operating
 from cloud import parts
 from cloud import settings
+from cloud import state
+from cloud.hosts import host as hosts
 
 ROOT = pathlib.Path(__file__).parents[3]
 
-NO_PARTS = dict.fromkeys(parts.ALL, False)
+NO_OPTIONS = {"number": None, **dict.fromkeys(parts.ALL, False)}
 VERBS = (
     "up",
     "status",
@@ -34,9 +37,10 @@ VERBS = (
 
 
 @pytest.fixture(autouse=True)
-def no_action(monkeypatch):
-    """Let no test get as far as running a verb."""
+def no_action(monkeypatch, tmp_path):
+    """Let no test get as far as running a verb, or see the cloud of this machine."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(state.state, "_path", tmp_path / "memory.json")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,9 @@ def no_action(monkeypatch):
         (["tempest", "("], "'(' is not a regular expression"),
         (["logs"], "the following arguments are required: NAME"),
         (["start"], "invalid choice: 'start'"),
+        (["up", "--hosts", "two"], "argument --hosts: invalid int value: 'two'"),
+        (["host", "stop", "docker-host-2"], "invalid choice: 'stop'"),
+        (["host", "kill"], "the following arguments are required: NAME"),
     ],
 )
 def test_unexpected_words_are_refused(capsys, words, error):
@@ -70,22 +77,22 @@ def test_unexpected_words_are_refused(capsys, words, error):
         ([], {"action": quickstart.up}),
         (
             ["up"],
-            {"action": quickstart.up, "number": None, **NO_PARTS},
+            {"action": quickstart.up, **NO_OPTIONS},
         ),
         *(
             (
                 ["up", f"--{part}"],
-                {"action": quickstart.up, "number": None, **NO_PARTS, part: True},
+                {"action": quickstart.up, **NO_OPTIONS, part: True},
             )
             for part in parts.ALL
         ),
         (
             ["up", "--hosts", "3"],
-            {"action": quickstart.up, "number": 3, **NO_PARTS},
+            {"action": quickstart.up, **NO_OPTIONS, "number": 3},
         ),
         (
-            ["host", "kill", "second"],
-            {"action": quickstart.host, "verb": "kill", "name": "second"},
+            ["host", "kill", "docker-host-2"],
+            {"action": quickstart.host, "verb": "kill", "name": "docker-host-2"},
         ),
         (["status"], {"action": operating.status, "as_json": False}),
         (["status", "--json"], {"action": operating.status, "as_json": True}),
@@ -147,19 +154,48 @@ def test_an_unknown_service_is_refused_with_those_that_exist(monkeypatch, verb):
         quickstart.main([verb, "glanse"])
 
 
+@pytest.fixture
+def root(monkeypatch, tmp_path):
+    """Lets verbs run, in a state directory of their own."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(quickstart, "state_lock", contextlib.nullcontext)
+    monkeypatch.setattr(settings, "LOG", tmp_path)
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("number", ["0", "9"])
+def test_an_impossible_number_of_hosts_is_refused(number):
+    with pytest.raises(SystemExit, match=f"1 to 8 hosts, not {number}$"):
+        quickstart.main(["up", "--hosts", number])
+    assert hosts.count() == 1
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize("verb", ["kill", "start"])
+def test_only_hosts_beside_the_first_one_have_power_to_cut(verb):
+    with pytest.raises(SystemExit, match="docker-host is this machine itself"):
+        quickstart.main(["host", verb, "docker-host"])
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         (["./quickstart", "st"], ["status"]),
         (["./quickstart", "logs", "glance-"], ["glance-docker-sync"]),
         (["./quickstart", "env", "d"], ["demo"]),
-        (["./quickstart", "up", ""], ["--hosts", *(f"--{part}" for part in parts.ALL)]),
+        (
+            ["./quickstart", "up", ""],
+            ["--hosts", *(f"--{part}" for part in parts.ALL)],
+        ),
+        (["./quickstart", "host", "k"], ["kill"]),
+        (["./quickstart", "host", "kill", "d"], ["docker-host-2", "docker-host-3"]),
         (["./quickstart", "up", "--g"], ["--gvisor"]),
         (["./quickstart", "up", "--hor"], ["--horizon"]),
     ],
 )
 def test_bash_completes_verbs_and_their_arguments(monkeypatch, capsys, line, expected):
     monkeypatch.setattr("os.geteuid", lambda: 0)
+    hosts.set_count(3)
     quickstart.main(["completion"])
     program = (
         f"{capsys.readouterr().out}\nCOMP_WORDS=({' '.join(map(repr, line))})\n"

@@ -9,9 +9,12 @@ import pytest
 
 from cloud import parts
 from cloud import settings
+from cloud import state
 from cloud import step_runner
 from cloud import steps
 from cloud.errors import QuickstartError
+from cloud.hosts import host as hosts
+from cloud.hosts.host import Host
 from cloud.step_runner import Step
 
 
@@ -21,8 +24,10 @@ def nothing():
 
 @pytest.fixture(autouse=True)
 def logs(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "LOG", tmp_path)
-    return tmp_path
+    monkeypatch.setattr(settings, "LOG", tmp_path / "log")
+    (tmp_path / "log").mkdir()
+    monkeypatch.setattr(state.state, "_path", tmp_path / "memory.json")
+    return tmp_path / "log"
 
 
 @pytest.mark.parametrize("fake_compute", [False, True])
@@ -46,6 +51,24 @@ def test_horizon_is_a_step_only_if_it_is_wanted(monkeypatch, wanted):
     step_runner.sort(found)
     # The first server waits for nothing of it.
     assert not any("horizon" in step.after for step in found)
+
+
+@pytest.mark.parametrize(
+    ("count", "off", "expected"),
+    [
+        (1, [], set()),
+        (3, [], {"host-networks", "host-2", "host-3"}),
+        (3, [2], {"host-networks", "host-3"}),
+        (2, [2], set()),
+    ],
+)
+def test_each_host_with_power_is_a_step(count, off, expected):
+    hosts.set_count(count)
+    for number in off:
+        Host(number).turn(on=False)
+    found = steps.steps(fake_compute=False)
+    step_runner.sort(found)
+    assert {step.name for step in found if step.name.startswith("host-")} == expected
 
 
 @pytest.mark.parametrize("fake_compute", [False, True])

@@ -20,6 +20,7 @@ def engine() -> Iterator[MockDockerClient]:
     client = MockDockerClient()
     client.load_image([archives.busybox_archive(tags=["busybox:latest"])])
     image = client.inspect_image("busybox:latest")
+    devices = fake_volumes.Devices()
     with contextlib.ExitStack() as patches:
         directory = patches.enter_context(tempfile.TemporaryDirectory())
         sockets = patches.enter_context(tempfile.TemporaryDirectory())
@@ -50,7 +51,8 @@ def engine() -> Iterator[MockDockerClient]:
             "nova_docker.host.host.Host.why_no_hot_devices": lambda host: None,
             # Nova's flavors have swap.
             "nova_docker.host.host.Host.refuse_swap": lambda *args: None,
-            "nova_docker.volume.volumes.devices": fake_volumes.Devices(),
+            "nova_docker.volume.mode.devices": devices,
+            "nova_docker.volume.volumes.devices": devices,
             "os_brick.initiator.connector.InitiatorConnector.factory": (
                 fake_volumes.Connector().factory
             ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fakes of os-brick's connectors and of the host's block devices."""
+"""Fakes of os-brick's connectors, and of the host's block devices and mounts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import errno
 import os
 from collections.abc import Mapping
 from typing import Any
+
+from nova_docker.privsep.filesystems import Mounted
+from nova_docker.volume import superblocks
 
 # Exists on every host; nothing reads or writes it.
 DEVICE = "/dev/null"
@@ -127,3 +130,96 @@ class Devices:
 def number_of(path: str) -> str:
     found = os.stat(path).st_rdev
     return f"{os.major(found)}:{os.minor(found)}"
+
+
+class FileSystems:
+    """What :mod:`nova_docker.privsep.filesystems` does, without a kernel.
+
+    :ivar found: what is on each volume
+    :ivar mounts: options and device number by server and device
+    :ivar inside: what each running server sees, as (server, device)
+    :ivar busy: whether something uses what is mounted in a server, or on the host
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {
+            "kind": None,
+            "blank": True,
+            "nothing": True,
+            "mark": None,
+            "first": bytes(superblocks.SIZE),
+            "size": 64 << 20,
+        }
+        self.mounts: dict[str, dict[str, tuple[str, str]]] = {}
+        self.inside: list[tuple[str, str]] = []
+        self.calls: list[str] = []
+        self.limits: dict[str, int] = {}
+        self.busy: set[str] = set()
+        self.error: OSError | None = None
+
+    def look(self, path: str) -> dict[str, Any]:
+        return dict(self.found)
+
+    def make(self, path: str, uuid: bytes) -> None:
+        self.calls.append("make")
+        self.found |= {"kind": "ext4", "blank": False, "nothing": False}
+
+    def unmark(self, path: str) -> None:
+        self.calls.append("unmark")
+
+    def mount(
+        self, server: str, device: str, path: str, driver: str, options: str
+    ) -> None:
+        if self.error:
+            raise self.error
+        number = number_of(path)
+        self.mounts.setdefault(server, {})[device] = (number, f"{driver} {options}")
+
+    def unmount(self, server: str, device: str) -> None:
+        if "host" in self.busy:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        self.mounts.get(server, {}).pop(device, None)
+
+    def grow(self, server: str, device: str, path: str, driver: str) -> None:
+        self.calls.append("grow")
+        if self.error:
+            raise self.error
+
+    def insert(
+        self,
+        server: str,
+        device: str,
+        pid: int,
+        container: str,
+        limits: Mapping[str, int],
+    ) -> None:
+        if self.error:
+            raise self.error
+        self.limits = dict(limits)
+        self.inside.append((server, device))
+
+    def remove(self, number: str, pid: int, container: str) -> None:
+        if "server" in self.busy:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        self.inside = [
+            (server, device)
+            for server, device in self.inside
+            if self.recorded(server).get(device) != number
+        ]
+
+    def users(self, number: str, container: str) -> list[str]:
+        return ["8 (tail)"]
+
+    def mounted(self, server: str | None = None) -> list[Mounted]:
+        return [
+            Mounted(owner, device, number, options.split()[0], "ro" in options)
+            for owner, devices in self.mounts.items()
+            for device, (number, options) in devices.items()
+            if server in (None, owner)
+        ]
+
+    def recorded(self, server: str) -> dict[str, str]:
+        return {found.device: found.number for found in self.mounted(server)}
+
+    def owners(self, number: str) -> list[str]:
+        return [found.server for found in self.mounted() if found.number == number]

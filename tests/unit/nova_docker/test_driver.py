@@ -109,6 +109,20 @@ def test_a_spawn_is_logged(driver, instance, logged):
     assert logged() == ["Instance spawned successfully."]
 
 
+def test_a_server_of_a_dead_host_is_booted_anew(driver, instance):
+    assert driver.capabilities["supports_evacuate"]
+    context, image = samples.request_context(), samples.image_meta()
+    # Nova then spawns the server, and destroys nothing before that.
+    with pytest.raises(NotImplementedError):
+        driver.rebuild(
+            *(context, instance, image, [], None, {}, [], None, None),
+            evacuate=True,
+        )
+    assert not driver.instance_on_disk(instance)
+    spawn(driver, instance)
+    assert driver.instance_exists(instance)
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

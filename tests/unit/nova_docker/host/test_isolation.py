@@ -176,6 +176,7 @@ def test_the_other_daemons_start_as_the_first_unless_configured():
         contexts.userns_admin.cfg_section,
         contexts.devices_admin.cfg_section,
         contexts.shares_admin.cfg_section,
+        contexts.filesystems_admin.cfg_section,
         "privsep_osbrick",
     )
     CONF.set_override("helper_command", "sudo x", contexts.netns_admin.cfg_section)

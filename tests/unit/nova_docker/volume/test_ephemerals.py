@@ -14,12 +14,14 @@ from oslo_concurrency import processutils
 
 from nova_docker.container import naming
 from nova_docker.volume import ephemerals
+from nova_docker.volume import mode
 from nova_docker.volume.disks import Ephemeral
 from tests import samples
 from tests.unit.nova_docker import fake_volumes
 
 CONF = nova_conf.CONF
 
+MODE = mode.BlockDevices(lambda: None)
 DISK = Ephemeral("vdb", 1 << 20, "ext4", "ephemeral0")
 OTHER = Ephemeral("vdc", 2 << 20, "vfat", "ephemeral1")
 
@@ -59,7 +61,8 @@ def loops(monkeypatch):
 @pytest.fixture(autouse=True)
 def devices(monkeypatch):
     fake = fake_volumes.Devices()
-    monkeypatch.setattr(ephemerals, "devices", fake)
+    for module in ephemerals, mode:
+        monkeypatch.setattr(module, "devices", fake)
     return fake
 
 
@@ -105,7 +108,7 @@ def test_a_disk_takes_its_space_at_once_if_nova_is_told_so(state, uuid):
 
 def test_what_an_earlier_boot_has_left_is_not_used(state, uuid, loops, devices):
     ephemerals.make(uuid, [DISK, OTHER])
-    ephemerals.connect(uuid)
+    ephemerals.connect(uuid, MODE)
     (state / uuid / "vdb").write_bytes(b"secret")
     ephemerals.make(uuid, [DISK])
     assert contents(state) == [uuid, f"{uuid}/vdb"]
@@ -144,7 +147,7 @@ def test_a_format_without_a_program_is_refused(monkeypatch):
 def test_a_server_has_its_disks_at_each_start(state, uuid, loops, devices):
     ephemerals.make(uuid, [DISK, OTHER])
     for _ in range(2):
-        ephemerals.connect(uuid, [DISK, OTHER])
+        ephemerals.connect(uuid, MODE, [DISK, OTHER])
         found = devices.recorded(naming.name_of(uuid))
         assert found.keys() == {"vdb", "vdc"}
         assert loops.files == {str(state / uuid / name) for name in found}
@@ -153,11 +156,11 @@ def test_a_server_has_its_disks_at_each_start(state, uuid, loops, devices):
 def test_a_server_whose_disk_is_missing_does_not_start(state, uuid):
     ephemerals.make(uuid, [DISK])
     with pytest.raises(exception.DiskNotFound, match=f"{uuid}/vdc"):
-        ephemerals.connect(uuid, [DISK, OTHER])
+        ephemerals.connect(uuid, MODE, [DISK, OTHER])
 
 
 def test_a_server_without_disks_has_none(state, uuid):
-    ephemerals.connect(uuid)
+    ephemerals.connect(uuid, MODE)
     ephemerals.remove(uuid)
     assert not ephemerals.has_any(uuid)
     assert not state.exists()
@@ -166,7 +169,7 @@ def test_a_server_without_disks_has_none(state, uuid):
 def test_a_disk_stays_as_long_as_its_device(state, uuid, loops):
     """Without the file, nothing could find the device."""
     ephemerals.make(uuid, [DISK])
-    ephemerals.connect(uuid)
+    ephemerals.connect(uuid, MODE)
     loops.error = OSError("busy")
     with pytest.raises(OSError, match="busy"):
         ephemerals.remove(uuid)
@@ -196,7 +199,7 @@ def test_a_sweep_removes_the_disks_of_deleted_servers_only(state, recorded):
     present, known, elsewhere, gone = [samples.uuid() for _ in range(4)]
     for uuid in present, known, elsewhere, gone:
         ephemerals.make(uuid, [DISK])
-        ephemerals.connect(uuid)
+        ephemerals.connect(uuid, MODE)
     (state / "lost+found").mkdir()
     recorded |= {known: CONF.host, elsewhere: "another"}
     ephemerals.sweep([present])

@@ -18,6 +18,8 @@ from nova_docker.container import isolation
 from nova_docker.container import naming
 from nova_docker.volume import connections
 from nova_docker.volume import ephemerals
+from nova_docker.volume import filesystems as filesystems_module
+from nova_docker.volume import mode as mode_module
 from nova_docker.volume import volumes as module
 from nova_docker.volume.volumes import Volumes
 from tests import archives
@@ -76,7 +78,8 @@ def stopped(make_server):
 @pytest.fixture
 def devices(monkeypatch):
     fake = fake_volumes.Devices()
-    monkeypatch.setattr(module, "devices", fake)
+    for where in module, mode_module, filesystems_module:
+        monkeypatch.setattr(where, "devices", fake)
     return fake
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of a host's virtual switch, with OVN's."""
+"""The services of a host's virtual switch, which :mod:`cloud.open_vswitch` configures.
+
+The first host and those of :mod:`cloud.hosts` have the same.
+"""
 
 from __future__ import annotations
 
