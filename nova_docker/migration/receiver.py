@@ -221,7 +221,7 @@ class Receiver:
     def _serve(self, channel: Channel) -> None:
         try:
             source = str(channel.hear().get("host"))
-            with self._queued(source):
+            with self._queued(channel, source):
                 announced = _announced(channel.hear())
                 with self._turn(source):
                     self._receive(channel, source, announced)
@@ -235,12 +235,21 @@ class Receiver:
             channel.close()
 
     @contextlib.contextmanager
-    def _queued(self, source: str) -> Iterator[None]:
+    def _queued(self, channel: Channel, source: str) -> Iterator[None]:
+        """Count a connection of a host.
+
+        :raises Refused: if it has too many
+        """
         with self._lock:
-            if self._open_of[source] >= _OPEN_OF_HOST:
-                raise Refused(f"{CONF.host} is receiving {_OPEN_OF_HOST} servers of it")
             self._open_of[source] += 1
+            too_many = self._open_of[source] > _OPEN_OF_HOST
         try:
+            if too_many:
+                # The other host may not get the answer if its message stays unread.
+                channel.hear(1)
+                raise Refused(
+                    f"{CONF.host} is receiving {_OPEN_OF_HOST} servers of {source}"
+                )
             yield
         finally:
             with self._lock:
