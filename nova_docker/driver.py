@@ -527,7 +527,7 @@ class DockerDriver(driver.ComputeDriver):
             )
             if moves:
                 stop = functools.partial(self._power.stop, instance, timeout)
-                self._cold.leave(context, instance, dest, withdrawn, stop)
+                self._cold.leave(context, instance, dest, timeout, withdrawn, stop)
             else:
                 with withdrawn:
                     self._power.limit(instance, network_info, flavor, timeout)

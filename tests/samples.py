@@ -61,6 +61,11 @@ def instance(**values: Any) -> objects.Instance:
     )
 
 
+def migration() -> objects.Migration:
+    """Return a resize on the same host."""
+    return objects.Migration(source_compute="this-host", dest_compute="this-host")
+
+
 def image_meta(**values: Any) -> objects.ImageMeta:
     return objects.ImageMeta.from_dict(
         {

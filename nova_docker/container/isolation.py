@@ -22,6 +22,7 @@ SHARED = "shared"
 #: Each server has a kernel of its own in user space, which is gVisor's.
 GVISOR = "gvisor"
 LEVELS = (USER, SHARED, GVISOR)
+_STRENGTH = (SHARED, USER, GVISOR)
 
 LABEL = LABEL_PREFIX + "isolation"
 TRAIT = "CUSTOM_DOCKER_ISOLATION_{}"
@@ -125,6 +126,14 @@ def refuse(flavor: Any, default: str, missing: Mapping[str, str]) -> None:
             reason=f"this host cannot isolate servers as the flavor's {_SPEC}={level} "
             f"requests: {missing[level]}"
         )
+
+
+def is_weaker(level: str, flavor: Any, default: str) -> bool:
+    """Return whether a level isolates a server less than its flavor requests.
+
+    :param default: as for :func:`level_of`
+    """
+    return _STRENGTH.index(level) < _STRENGTH.index(level_of(flavor, default))
 
 
 def refuse_change(old: Any, new: Any, default: str, current: str) -> None:

@@ -91,14 +91,20 @@ class Isolation:
         """
         isolation.refuse(flavor, CONF.docker.isolation, self._missing)
 
-    def why_not(self, level: str) -> str | None:
-        """Return why a server that exists elsewhere could not run here, or None.
+    def why_not(self, level: str, flavor: Any) -> str | None:
+        """Return why a server that exists elsewhere cannot come here, or None.
 
-        :param level: the server's, of :mod:`nova_docker.container.isolation`
+        :param level: the server's, as the other host says
+        :param flavor: the server's, as Nova says
         """
-        if level not in isolation.LEVELS:
-            return "there is no such level"
-        return self._missing.get(level)
+        if isolation.is_weaker(level, flavor, CONF.docker.isolation):
+            return (
+                f"the server has docker:isolation={level}, which is less than its "
+                "flavor or this host's [docker]isolation requests; rebuild it first"
+            )
+        if reason := self._missing.get(level):
+            return f"the host cannot run docker:isolation={level}: {reason}"
+        return None
 
     def traits(self) -> dict[str, bool]:
         """Return a trait for each level, with whether the host has it."""

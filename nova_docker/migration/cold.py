@@ -8,8 +8,8 @@ then, the server runs on where it was. There it stays, stopped, until the user c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from concurrent import futures
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,14 +27,19 @@ from nova_docker.errors import translated
 from nova_docker.host.host import Host
 from nova_docker.migration import transport
 from nova_docker.migration.receiver import VERSION
+from nova_docker.migration.receiver import Arrived
 from nova_docker.migration.receiver import Receiver
 from nova_docker.migration.receiver import encoded
+from nova_docker.migration.stream import DATA_SECONDS
 from nova_docker.migration.stream import Channel
 from nova_docker.migration.stream import Refused
 from nova_docker.privsep import layers
 from nova_docker.volume import ephemerals
 
 LOG = logging.getLogger(__name__)
+
+# Servers that come to the other host before this one may be large.
+READY_SECONDS = 600
 
 
 class ColdMigration:
@@ -62,6 +67,7 @@ class ColdMigration:
         context: Any,
         instance: objects.Instance,
         dest: str,
+        timeout: int,
         withdrawn: AbstractContextManager[None],
         stop: Callable[[], None],
     ) -> None:
@@ -70,14 +76,17 @@ class ColdMigration:
         Serves ComputeDriver.migrate_disk_and_power_off.
 
         :param dest: the other host's ``[DEFAULT]my_ip``
-        :param stop: stops the server
+        :param timeout: seconds that ``stop`` may take
         :param withdrawn: disconnects its volumes; starts it again if the block fails
+        :param stop: stops the server
         :raises MigrationPreCheckError: if the server cannot move; it has not been
             stopped
         :raises MigrationError: if it could not be sent; it runs as before
         """
         found = self._inspect(instance)
         self._refuse(context, instance, found)
+        layer = found["GraphDriver"]["Data"]["UpperDir"]
+        size, files = layers.size(layer)
         with transport.connected(dest) as channel:
             channel.tell(
                 version=VERSION,
@@ -85,29 +94,38 @@ class ColdMigration:
                 image=found["Image"],
                 level=isolation.of_container(found["Config"]["Labels"]),
                 config_drive=encoded(config_drive.read(instance.uuid)),
+                size=size,
+                files=files,
+                stop_seconds=timeout,
             )
             try:
-                channel.hear()
+                channel.hear(READY_SECONDS)
             except Refused as error:
                 raise exception.MigrationPreCheckError(reason=str(error)) from error
             with withdrawn:
                 stop()
                 try:
-                    size = self._send(channel, found["GraphDriver"]["Data"]["UpperDir"])
-                    channel.hear()
+                    sent = self._send(channel, layer)
                 except Refused as error:
                     raise exception.MigrationError(reason=str(error)) from error
-                LOG.info("Sent %d bytes to %s", size, dest, instance=instance)
+                LOG.info("Sent %d bytes to %s", sent, dest, instance=instance)
 
     @staticmethod
     def _send(channel: Channel, layer: str) -> int:
-        with (
-            transport.meeting() as (address, accept),
-            futures.ThreadPoolExecutor(1) as pool,
-        ):
-            packing = pool.submit(layers.pack, layer, address)
-            with accept() as source:
-                return channel.send_data(source, packing.result)
+        """Send a layer, and wait until the other host has all of it.
+
+        :raises Refused: if it cannot take it
+        """
+        pack = functools.partial(layers.pack, layer)
+        with transport.meeting(pack) as (source, finish):
+            try:
+                sent = channel.send_data(source, finish)
+            except (BrokenPipeError, ConnectionResetError):
+                # The other host says why, before it closes the connection.
+                channel.hear()
+                raise
+        channel.hear(DATA_SECONDS)
+        return sent
 
     def arrive(
         self,
@@ -121,22 +139,11 @@ class ColdMigration:
         :raises MigrationError: if nothing has arrived, or it needs another image; there
             is no container here then
         """
-        arrived = self._receiver.take(instance.uuid)
-
-        def fill() -> None:
-            found = self._inspect(instance)
-            if found["Image"] != arrived.image:
-                raise exception.MigrationError(
-                    reason="the image that this host has is not the one that the "
-                    "server was created from"
-                )
-            layers.adopt(
-                self._host.data_root,
-                naming.name_of(instance.uuid),
-                found["GraphDriver"]["Data"]["UpperDir"],
-            )
-
-        try:
+        with self._receiver.taken(instance.uuid) as arrived:
+            # A resize has given it another flavor meanwhile.
+            reason = self._host.isolation.why_not(arrived.level, instance.flavor)
+            if reason:
+                raise exception.MigrationError(reason=reason)
             self._boot.move_in(
                 context,
                 instance,
@@ -144,10 +151,22 @@ class ColdMigration:
                 network_info,
                 arrived.level,
                 arrived.config_drive,
-                fill,
+                lambda: self._fill(instance, arrived),
             )
-        finally:
-            self._receiver.discard(instance.uuid)
+
+    def _fill(self, instance: objects.Instance, arrived: Arrived) -> None:
+        """Give the container that has been created the files of the server."""
+        found = self._inspect(instance)
+        if found["Image"] != arrived.image:
+            raise exception.MigrationError(
+                reason="the image that this host has is not the one that the server "
+                "was created from"
+            )
+        layers.adopt(
+            self._host.data_root,
+            naming.name_of(instance.uuid),
+            found["GraphDriver"]["Data"]["UpperDir"],
+        )
 
     def _inspect(self, instance: objects.Instance) -> dict[str, Any]:
         with translated(instance.uuid):

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
+from concurrent import futures
 
 from nova import conf as nova_conf
 from nova import exception
@@ -28,6 +29,7 @@ CONF = nova_conf.CONF
 
 _MAX_OUTPUT = 1000  # bytes
 _ACCEPT_SECONDS = 60
+_END_SECONDS = 20
 # A host that is gone without a word is noticed after a minute.
 _OPTIONS = ("BatchMode=yes", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 
@@ -56,14 +58,24 @@ def connected(address: str) -> Iterator[Channel]:
             yield channel
         except (Broken, OSError) as error:
             channel.close()
-            process.wait()
+            _end(process)
             said = os.pread(output.fileno(), _MAX_OUTPUT, 0).decode(errors="replace")
+            reasons = "; ".join(filter(None, (said.strip(), str(error))))
             raise exception.MigrationError(
-                reason=printable(f"ssh to {address}: {said.strip() or error}")
+                reason=printable(f"ssh to {address}: {reasons}")
             ) from error
         finally:
             channel.close()
-            process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait until ssh has ended, which the other host may delay for ever."""
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _command(address: str) -> list[str]:
@@ -78,23 +90,47 @@ def socket_path() -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def meeting() -> Iterator[tuple[str, Callable[[], socket.socket]]]:
-    """Listen for the privileged daemon.
+def meeting(
+    work: Callable[[str], None],
+) -> Iterator[tuple[socket.socket, Callable[[], None]]]:
+    """Exchange data with a function that runs in the privileged daemon.
 
-    :yields: the address that it must connect to, and a function that waits until it has
+    It has ended after the block.
+
+    :param work: gets the address of a unix socket, and must connect to it
+    :yields: the connection, and a function that waits until the work has ended and
+        raises what it has raised
+    :raises Exception: what the work has raised, instead of the error of a connection
+        that it has closed because of it
     """
     with (
         tempfile.TemporaryDirectory(prefix="nova-docker-") as directory,
         socket.socket(socket.AF_UNIX) as listener,
+        futures.ThreadPoolExecutor(1) as pool,
     ):
         address = f"{directory}/socket"
         listener.bind(address)
         listener.listen(1)
-        listener.settimeout(_ACCEPT_SECONDS)
+        working = pool.submit(work, address)
+        try:
+            with _accepted(listener, working) as stream:
+                yield stream, working.result
+        except (BrokenPipeError, ConnectionResetError):
+            working.result()
+            raise
 
-        def accept() -> socket.socket:
-            accepted, _ = listener.accept()
-            accepted.setblocking(True)
-            return accepted
 
-        yield address, accept
+def _accepted(listener: socket.socket, working: futures.Future[None]) -> socket.socket:
+    """Wait for a connection, while the one that makes it works.
+
+    :raises TimeoutError: if there is none
+    :raises Exception: what the other one has raised
+    """
+    listener.settimeout(1)
+    for _ in range(_ACCEPT_SECONDS):
+        with contextlib.suppress(TimeoutError):
+            return listener.accept()[0]
+        if working.done():
+            working.result()
+            break
+    raise TimeoutError("the privileged daemon does not answer")

@@ -106,11 +106,12 @@ layers_admin = Context(
     "nova_docker",
     cfg_section="nova_docker_layers_privileged",
     pypath="nova_docker.privsep.layers_admin",
-    # It runs tar, which has all capabilities of root, as programs of root always have:
-    # the files of a layer belong to the server's users.
+    # It runs tar, which has more capabilities than this, as programs of root always
+    # have: the files of a layer belong to the server's users.
     capabilities=[
-        # To make the rest of the host read-only for it
+        # To make the rest of the host read-only for it, and to take others from it
         capabilities.CAP_SYS_ADMIN,
+        capabilities.CAP_SETPCAP,
         capabilities.CAP_CHOWN,
         capabilities.CAP_DAC_OVERRIDE,
         capabilities.CAP_FOWNER,

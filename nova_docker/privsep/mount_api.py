@@ -86,6 +86,8 @@ def confine_to(directory: str) -> None:
     attributes = struct.pack("=QQQQ", 0, 0, PRIVATE, 0)
     _set_all(attributes)
     own = clone(directory)
+    # Device nodes can be made, and not opened.
+    change(own, set=NOSUID | NODEV | NOEXEC)
     attributes = struct.pack("=QQQQ", RDONLY | NODEV, 0, 0, 0)
     _set_all(attributes)
     move(own, directory)

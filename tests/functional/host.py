@@ -27,6 +27,7 @@ from nova_docker.container import naming
 from nova_docker.driver import DockerDriver
 from nova_docker.privsep import devices_admin
 from nova_docker.privsep import filesystems_admin
+from nova_docker.privsep import layers_admin
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import shares_admin
 from nova_docker.privsep import userns_admin
@@ -45,6 +46,9 @@ class Glance:
         self.archives: dict[str, bytes] = {}
         self.downloads: list[str] = []
         self.uploads: dict[str, dict[str, Any]] = {}
+
+    def get(self, context: Any, image_id: str) -> dict[str, Any]:
+        return {"id": image_id}
 
     def download(
         self, context: Any, image_id: str, data: Any, trusted_certs: Any = None
@@ -160,6 +164,7 @@ def configure(engine: Engine, switch: ovs.OpenVSwitch, state: pathlib.Path) -> N
     for context in (
         devices_admin,
         filesystems_admin,
+        layers_admin,
         netns_admin,
         shares_admin,
         userns_admin,

@@ -200,9 +200,14 @@ def test_editable_nova_finds_the_editable_driver(environment, source, nova_sourc
 
 
 @pytest.mark.parametrize("options", [(), ("-e",)])
-def test_the_runtime_is_installed_unchanged(environment, source, options):
+def test_programs_of_the_host_are_installed_unchanged(environment, source, options):
     environment.install(*options, source)
-    for name in ("nova-docker-runtime", "nova-docker-gvisor", "nova-docker-oci-create"):
+    for name in (
+        "nova-docker-runtime",
+        "nova-docker-gvisor",
+        "nova-docker-oci-create",
+        "nova-docker-receive",
+    ):
         script = environment.path / "bin" / name
         assert script.read_bytes() == (ROOT / "bin" / name).read_bytes()
         assert os.access(script, os.X_OK)

@@ -182,7 +182,8 @@ class Compute:
             self.network_info,
         )
         self.driver.finish_migration(
-            self.context, None, self.instance, "", self.network_info, None, True, {}
+            *(self.context, samples.migration(), self.instance, ""),
+            *(self.network_info, None, True, {}),
         )
 
     def reboot(self) -> None:

@@ -265,7 +265,7 @@ class Manager:
             try:
                 self.driver.finish_migration(
                     self.context,
-                    None,
+                    samples.migration(),
                     server.instance,
                     "",
                     server.network_info,

@@ -235,7 +235,7 @@ def test_a_resize_keeps_the_disk_beside_a_volume(driver, boot, tmp_path, soon):
             None, server.instance, CONF.my_ip, larger, nics, info
         )
         driver.finish_migration(
-            *(None, None, server.instance, "", nics, None, True, None),
+            *(None, samples.migration(), server.instance, "", nics, None, True, None),
             block_device_info=info,
         )
         assert (read(server), read(server, 0, "/dev/vdc")) == ("hello", "other")

@@ -273,7 +273,8 @@ def test_a_resize_takes_volumes_away_until_it_is_finished(driver, boot, volume, 
     )
     assert devices.owners(volume.number) == []
     driver.finish_migration(
-        *(None, None, server.instance, "", server.network_info, None, True, None),
+        *(None, samples.migration(), server.instance, "", server.network_info),
+        *(None, True, None),
         block_device_info=bdi,
     )
     assert read(server) == "hello"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import tempfile
 from collections.abc import Iterator
 from unittest import mock
@@ -22,12 +23,16 @@ def engine() -> Iterator[MockDockerClient]:
     devices = fake_volumes.Devices()
     with contextlib.ExitStack() as patches:
         directory = patches.enter_context(tempfile.TemporaryDirectory())
+        sockets = patches.enter_context(tempfile.TemporaryDirectory())
         for name, replacement in {
             "docker_engine.options.client": lambda group: client,
             # Nova's fake images are those of virtual machines.
             "nova_docker.image.store.ImageStore.check": lambda *args: None,
             "nova_docker.image.store.ImageStore.ensure": lambda *args: image,
             "nova_docker.frozen._DIRECTORY": directory,
+            "nova_docker.migration.transport.socket_path": (
+                lambda: pathlib.Path(sockets, "socket")
+            ),
             "nova_docker.host.isolation._why_not_user": lambda *args: None,
             "nova_docker.privsep.shares.mount": mock.Mock(),
             "nova_docker.privsep.shares.unmount": mock.Mock(),

@@ -571,3 +571,50 @@ def test_deletions_that_wait_for_the_engine_do_not_delay_boots(
             thread.join(20)
     assert ended
     assert status(client, booted) == "running"
+
+
+def move_in(boot, instance, fill=lambda: None, drive=None):
+    boot.move_in(
+        samples.request_context(),
+        instance,
+        samples.image_meta(),
+        samples.nics(samples.vif(samples.subnet("192.0.2.0/24", "192.0.2.10"))),
+        isolation.USER,
+        drive,
+        fill,
+    )
+
+
+def test_a_server_that_moves_in_gets_nothing_but_its_files(
+    client, nics, boot, monkeypatch
+):
+    for name in "inject_files", "inject_key":
+        monkeypatch.setattr(
+            f"nova_docker.injection.{name}", fail(AssertionError("injected"))
+        )
+    instance = samples.instance(key_data="ssh-ed25519 AAAA")
+    states = []
+    drive = {"openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}'}
+    move_in(boot, instance, lambda: states.append(status(client, instance)), drive)
+    assert states == ["created"]
+    assert status(client, instance) == "created"
+    assert nics.plugged == nics.disconnected == {instance.uuid}
+    assert config_drive.read(instance.uuid) == drive
+
+
+def test_nothing_is_left_of_a_server_that_does_not_move_in(client, nics, boot):
+    instance = samples.instance()
+    drive = {"openstack/latest/meta_data.json": b'{"uuid": "1", "hostname": "web-1"}'}
+    with pytest.raises(exception.MigrationError):
+        move_in(boot, instance, fail(exception.MigrationError(reason="no")), drive)
+    assert not client.list_containers()
+    assert not nics.plugged
+    assert not config_drives()
+
+
+def test_a_config_drive_that_makes_no_sense_leaves_nothing(client, nics, boot):
+    with pytest.raises(KeyError):
+        move_in(boot, samples.instance(), drive={"a": b""})
+    assert not client.list_containers()
+    assert not nics.plugged
+    assert not config_drives()

@@ -21,7 +21,7 @@ from nova_docker.guest import Namespaces
 from tests import samples
 from tests.unit.nova_docker import fake_mode
 
-MAX_STATEMENTS = 15
+MAX_STATEMENTS = 17
 
 # Nova 33 does not have these.
 NEW_VERBS = {"is_share_mounted"}

@@ -9,6 +9,7 @@ import sys
 
 import nova_docker
 from nova_docker.privsep import devices_admin
+from nova_docker.privsep import layers_admin
 from nova_docker.privsep import netns_admin
 from nova_docker.privsep import shares_admin
 from nova_docker.privsep import userns_admin
@@ -22,6 +23,7 @@ def test_the_names_of_the_contexts_stay():
     assert userns_admin.pypath == "nova_docker.privsep.userns_admin"
     assert devices_admin.pypath == "nova_docker.privsep.devices_admin"
     assert shares_admin.pypath == "nova_docker.privsep.shares_admin"
+    assert layers_admin.pypath == "nova_docker.privsep.layers_admin"
 
 
 def test_the_daemon_reads_no_module_after_it_has_dropped_its_capabilities():

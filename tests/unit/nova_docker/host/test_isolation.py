@@ -186,3 +186,22 @@ def test_the_other_daemons_start_as_the_first_unless_configured():
     finally:
         CONF.clear_override("helper_command", contexts.netns_admin.cfg_section)
         contexts.configure()
+
+
+@pytest.mark.parametrize(
+    ("level", "wanted", "reason"),
+    [
+        ("user", None, None),
+        ("user", "shared", None),
+        ("shared", None, "less than its"),
+        ("shared", "gvisor", "less than its"),
+        ("user", "gvisor", "less than its"),
+        ("gvisor", "gvisor", "cannot run docker:isolation=gvisor: no gVisor"),
+    ],
+)
+def test_a_server_of_another_host_is_isolated_as_its_flavor_says(level, wanted, reason):
+    host = isolation.Isolation()
+    host._missing["gvisor"] = "no gVisor"
+    specs = {"docker:isolation": wanted} if wanted else {}
+    found = host.why_not(level, samples.flavor(extra_specs=specs))
+    assert (reason is None and found is None) or reason in found

@@ -20,14 +20,21 @@ def refuse():
     """Checks a resize, by default on this host and without a disk quota."""
 
     def check(
-        old, new, *, dest=None, disk_quota=False, level="user", device=None, disks_gb=0
+        old,
+        new,
+        *,
+        moves=False,
+        disk_quota=False,
+        level="user",
+        device=None,
+        disks_gb=0,
     ):
         instance = samples.instance(flavor=samples.flavor(**old))
         flavor = samples.flavor(**new)
         resize.refuse(
             instance,
             flavor,
-            dest or CONF.my_ip,
+            moves=moves,
             disk_quota=disk_quota,
             disk_device=device,
             level=level,
@@ -71,11 +78,6 @@ def test_limits_on_cpus_change_and_those_on_the_disk_stay(refuse):
         refuse(limited, {}, device="/dev/vda")
 
 
-def test_another_host_is_refused(refuse):
-    with pytest.raises(exception.MigrationPreCheckError, match=r"192\.0\.2\.99"):
-        refuse({}, {}, dest="192.0.2.99")
-
-
 def test_a_smaller_root_disk_is_refused(refuse):
     with pytest.raises(exception.ResizeError, match="cannot shrink from 2 to 1 GB"):
         refuse({"root_gb": 2}, {"root_gb": 1})
@@ -85,6 +87,12 @@ def test_a_root_disk_that_the_engine_limits_cannot_grow(refuse):
     with pytest.raises(exception.ResizeError, match="cannot grow from 1 to 2 GB"):
         refuse({"root_gb": 1}, {"root_gb": 2}, disk_quota=True)
     refuse({"root_gb": 1}, {"root_gb": 1}, disk_quota=True)
+
+
+def test_a_server_that_moves_gets_a_larger_root_disk(refuse):
+    refuse({"root_gb": 1}, {"root_gb": 2}, disk_quota=True, moves=True)
+    with pytest.raises(exception.ResizeError, match="cannot shrink from 2 to 1 GB"):
+        refuse({"root_gb": 2}, {"root_gb": 1}, disk_quota=True, moves=True)
 
 
 def test_ephemeral_disks_keep_their_size(refuse):
