@@ -150,6 +150,15 @@ def instances() -> list[str]:
     return [uuid for (uuid,) in rows]
 
 
+def forget_services(host: str) -> None:
+    """Remove the records of a host's deleted services.
+
+    Nova deletes none for good, and looks at the state of the oldest one: a new host of
+    the same name would count as down.
+    """
+    sql(f"DELETE FROM nova_cell1.services WHERE deleted != 0 AND host = '{host}'")
+
+
 def migrations() -> list[str]:
     """Return the UUIDs of all resizes and moves, also of servers that are deleted."""
     rows = sql("SELECT uuid FROM nova_cell1.migrations")

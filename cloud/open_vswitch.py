@@ -87,16 +87,18 @@ class Switch:
             for bridge in self.bridges
         )
 
-    def add_tunnels(self, port: str, address: str) -> None:
+    def add_tunnels(self, port: str, address: str, mac: str) -> None:
         """Let OVN's tunnels to other hosts start at an address.
 
         The datapath in user space finds tunnels only on a bridge of its own.
 
         :param port: the interface that leads to the other hosts
+        :param mac: the MAC address that belongs to the address
         """
         kind = self._output("get", "Bridge", INTEGRATION_BRIDGE, "datapath_type")
         self._vsctl(
             *_bridge(TUNNEL_BRIDGE, kind.strip().strip('"')),
+            f'other-config:hwaddr="{mac}"',
             *("--", "--may-exist", "add-port", TUNNEL_BRIDGE, port),
         )
         self._run("ip", "address", "replace", f"{address}/24", "dev", TUNNEL_BRIDGE)

@@ -7,6 +7,7 @@ import shutil
 import signal
 
 from cloud import commands
+from cloud import databases
 from cloud import engine
 from cloud import ovn
 from cloud import settings
@@ -110,6 +111,7 @@ def forget(host: Host) -> None:
     commands.run_python("cloud.resources.host", "retire", host.name)
     stop(host)
     commands.run_python("cloud.resources.host", "forget", host.name)
+    databases.forget_services(host.name)
     ovn.remove_chassis(host.name)
     _detach(host)
     for directory in host.data, host.run, host.etc:

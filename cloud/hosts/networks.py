@@ -40,7 +40,8 @@ def make() -> None:
     if not open_vswitch.interface(_FIRST_TUNNEL).exists():
         _make_pair(_FIRST_TUNNEL, f"{_FIRST_TUNNEL}p")
     commands.run("ip", "link", "set", f"{_FIRST_TUNNEL}p", "up")
-    open_vswitch.FIRST.add_tunnels(f"{_FIRST_TUNNEL}p", f"{settings.TUNNEL_PREFIX}.1")
+    first = f"{settings.TUNNEL_PREFIX}.1"
+    open_vswitch.FIRST.add_tunnels(f"{_FIRST_TUNNEL}p", first, _mac(first))
 
 
 def remove() -> None:
@@ -62,6 +63,8 @@ def connect(host: Host) -> None:
             _make_pair(end, name, host.netns)
     inside = ("ip", "--netns", host.netns)
     commands.run(*inside, "link", "set", "lo", "up")
+    # One that comes back has the addresses that the others remember.
+    commands.run(*inside, "link", "set", _CONTROL, "address", _mac(host.control))
     address = f"{host.control}/24"
     commands.run(*inside, "address", "replace", address, "dev", _CONTROL)
     for name in _CONTROL, _TUNNEL:
@@ -74,7 +77,7 @@ def connect(host: Host) -> None:
 
 def add_tunnels(host: Host) -> None:
     """Connect the virtual switch of a host to the network of tunnels."""
-    switch_of(host).add_tunnels(_TUNNEL, host.tunnel)
+    switch_of(host).add_tunnels(_TUNNEL, host.tunnel, _mac(host.tunnel))
 
 
 def switch_of(host: Host) -> open_vswitch.Switch:
@@ -82,6 +85,11 @@ def switch_of(host: Host) -> open_vswitch.Switch:
     return open_vswitch.Switch(
         host.name, host.run, (settings.INTEGRATION_BRIDGE,), host.inside
     )
+
+
+def _mac(address: str) -> str:
+    """Return the MAC address that belongs to an IP address of a host."""
+    return "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def _make_pair(end: str, other: str, netns: str | None = None) -> None:

@@ -29,8 +29,12 @@ MODULES = (
     "service",
     "volume_attachment",
 )
-# A container has no graphical console.
-LEFT_OUT = {"TestServer.test_server_remote_console"}
+LEFT_OUT = {
+    # A container has no graphical console.
+    "TestServer.test_server_remote_console",
+    # It boots from a volume.
+    "TestServerAdmin.test_server",
+}
 
 
 @pytest.fixture
@@ -75,4 +79,4 @@ def test_the_sdks_own_tests_of_compute_pass(environment):
     assert bad == LEFT_OUT, done.stdout
     [(ran, rest)] = re.findall(r"(?ms)^Ran (\d+) tests in \S+$\s+(.*)\Z", done.stdout)
     assert int(ran) >= 15
-    assert rest.strip() == "FAILED (errors=1)"
+    assert rest.strip() == f"FAILED (errors={len(LEFT_OUT)})"
