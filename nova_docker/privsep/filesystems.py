@@ -43,9 +43,12 @@ _MOUNTS = pathlib.Path("/proc/self/mountinfo")
 
 _MIB = 1 << 20
 _FIRST = 4096  # bytes
+# How much is read of a volume that may be blank: so many times so many bytes, and the
+# places near its beginning
+_SAMPLES, _SAMPLE, _NEAR = 256, 4096, 1 << 30
 _SECONDS = 600  # for a program, of which some write much
 _FREE_SECONDS = 2
-_UMOUNT_NOFOLLOW = 8
+_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _ATTEMPTS = 10
 # A path of a server is not there any more.
 _MOVED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -81,9 +84,9 @@ def look(path: str) -> dict[str, Any]:
 
     :param path: of its block device
     :returns: ``kind``: what blkid calls the content; ``nothing``: whether it has found
-        nothing; ``blank``: whether the first and the last MiB are zero, too; ``mark``:
-        the UUID of a file system that was being made, or None; ``first``: the first
-        bytes; ``size``: in bytes
+        nothing; ``blank``: whether samples of it are zero, too; ``mark``: the UUID of a
+        file system that was being made, or None; ``first``: the first bytes; ``size``:
+        in bytes
     :raises OSError: if it cannot be read
     """
     found = _probe(path)
@@ -96,18 +99,36 @@ def look(path: str) -> dict[str, Any]:
     with open(path, "rb", buffering=0) as volume:
         size = volume.seek(0, os.SEEK_END)
         first, last = _read(volume, 0), _read(volume, _tail(size))
-    nothing = found.code == _BLKID_NOTHING
+        nothing = found.code == _BLKID_NOTHING
+        blank = nothing and size > 4 * _MIB and not (any(first) or any(last))
+        blank = blank and _looks_empty(volume, size)
     mark = None
     if last.startswith(_MARK) and not any(last[len(_MARK) + _UUID_SIZE :]):
         mark = last[len(_MARK) :][:_UUID_SIZE]
     return {
         "kind": kind,
-        "blank": nothing and not any(first) and not any(last) and size > 4 * _MIB,
+        "blank": blank,
         "nothing": nothing,
         "mark": mark,
         "first": first[:_FIRST],
         "size": size,
     }
+
+
+def _looks_empty(volume: Any, size: int) -> bool:
+    """Return whether samples of a volume are zero.
+
+    Somebody may have cleared the beginning of a volume only. Copies of a superblock of
+    ext4 are at multiples of 8 MiB and of 128 MiB.
+    """
+    near = range(0, min(size, _NEAR), 8 * _MIB)
+    groups = range(0, min(size, _SAMPLES * 128 * _MIB), 128 * _MIB)
+    anywhere = range(0, size, max(size // _SAMPLES, _SAMPLE))
+    for position in sorted({*near, *groups, *anywhere}):
+        volume.seek(position)
+        if any(volume.read(_SAMPLE)):
+            return False
+    return True
 
 
 @filesystems_admin.entrypoint
@@ -160,7 +181,10 @@ def mount(server: str, device: str, path: str, driver: str, options: str) -> Non
             directory.mkdir(mode=0o700, exist_ok=True)
     try:
         _run_mount("-t", driver, "-o", options, "--", path, place)
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ETIMEDOUT:
+            # It may have been mounted at the last moment.
+            child.libc.umount2(os.fsencode(place), _DETACH | _UMOUNT_NOFOLLOW)
         _remove_directories(place)
         raise
 

@@ -387,7 +387,16 @@ def test_a_resize_takes_volumes_away_until_it_is_finished(driver, boot, volume, 
     driver.migrate_disk_and_power_off(*resize, flavor, server.network_info, bdi)
     assert volume.is_free()
     driver.finish_migration(
-        *(None, None, server.instance, "", server.network_info, None, True, None),
+        *(
+            None,
+            samples.migration(),
+            server.instance,
+            "",
+            server.network_info,
+            None,
+            True,
+            None,
+        ),
         block_device_info=bdi,
     )
     assert read(server) == "hello"
@@ -662,6 +671,17 @@ def test_the_host_has_one_private_place_for_mounts(driver, boot, volume):
     lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
     [found] = [line for line in lines if f"/{server.name}/vdb" in line]
     assert {"nosuid", "nodev"} <= set(found.split()[5].split(","))
+
+
+def test_a_volume_of_which_somebody_has_cleared_the_beginning_is_not_blank(
+    nothing_is_left, volume
+):
+    assert filesystems.look(volume.path)["blank"]
+    volume.make_file_system()
+    with open(volume.path, "r+b") as device:
+        device.write(bytes(1 << 20))
+    found = filesystems.look(volume.path)
+    assert found["nothing"] and not found["blank"]
 
 
 def test_a_signature_is_looked_for_once_more_before_the_format(nothing_is_left, volume):
