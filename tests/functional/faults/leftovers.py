@@ -72,7 +72,9 @@ class Inventory:
             "file of nova-compute": {
                 str(path)
                 for path in self._state.rglob("*")
-                if not path.is_dir() or path.parent.name in _OF_SERVERS
+                # nova-compute receives servers at a socket.
+                if not (path.is_dir() or path.is_socket())
+                or path.parent.name in _OF_SERVERS
             },
         }
 

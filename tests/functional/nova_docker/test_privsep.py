@@ -155,13 +155,16 @@ def test_the_daemons_have_the_capabilities_that_they_need(name):
 
 @pytest.fixture
 def process():
-    """A process with a /dev and a device cgroup of its own, as of a container.
+    """A process with a /dev and control groups of its own, as of a container.
 
     Yields its ID and that of the container.
     """
     container = samples.uuid().replace("-", "") * 2
-    group = pathlib.Path("/sys/fs/cgroup/devices", container)
-    group.mkdir()
+    groups = [
+        pathlib.Path("/sys/fs/cgroup", kind, container) for kind in ("devices", "blkio")
+    ]
+    for group in groups:
+        group.mkdir()
     # As the OCI runtime leaves the root file system
     script = (
         "mount -t tmpfs -o mode=755 none /dev && mount -o remount,bind,nodev / && "
@@ -172,11 +175,13 @@ def process():
         stdout=subprocess.PIPE,
     )
     started.stdout.readline()
-    (group / "cgroup.procs").write_text(str(started.pid))
+    for group in groups:
+        (group / "cgroup.procs").write_text(str(started.pid))
     yield started.pid, container
     started.kill()
     started.communicate()
-    group.rmdir()
+    for group in groups:
+        group.rmdir()
 
 
 def test_the_daemon_for_devices_has_the_capabilities_that_it_needs(process, tmp_path):
