@@ -63,6 +63,8 @@ def start(host: Host) -> None:
     networks.add_tunnels(host)
     start_services("sshd", "ovn-controller", *processes.ENGINE, *processes.OPENSTACK)
     commands.run_python("cloud.resources.host", "wait", host.name)
+    # Nova's scheduler would do it a moment later.
+    databases.map_hosts()
 
 
 def stop(host: Host) -> None:

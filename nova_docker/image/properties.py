@@ -42,7 +42,8 @@ def own(
     Nova passes only the properties that it knows itself to a driver, and stores the
     others of a server's image with the server; those of a rescue image it drops.
     """
-    if image_meta.id != instance.image_ref:
+    # The image of a server that would boot from a volume has no ID.
+    if not image_meta.obj_attr_is_set("id") or image_meta.id != instance.image_ref:
         return None
     value: str | None = instance.system_metadata.get(f"image_{name}")
     return value
