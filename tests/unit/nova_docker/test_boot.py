@@ -11,6 +11,7 @@ import typing
 import pytest
 from nova import conf as nova_conf
 from nova import exception
+from nova import objects
 from nova.compute import task_states
 
 from docker_engine import errors
@@ -359,6 +360,14 @@ def test_undo_removes_the_container_although_the_switch_fails(client, nics, boot
         boot.undo(instance, samples.nics())
     assert client.list_containers() == []
     assert nics.with_ids == set()
+
+
+def test_a_server_that_would_boot_from_a_volume_is_refused_without_an_image(boot):
+    devices = {"block_device_mapping": [{"boot_index": 0, "mount_device": "/dev/vda"}]}
+    # As Nova makes it of a volume's metadata
+    image_meta = objects.ImageMeta.from_dict({"properties": {}})
+    with pytest.raises(exception.InvalidInput, match="cannot boot from a volume"):
+        boot.check(samples.instance(), image_meta, devices)
 
 
 @pytest.mark.parametrize(
