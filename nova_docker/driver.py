@@ -549,7 +549,8 @@ class DockerDriver(driver.ComputeDriver):
     ) -> None:
         if migration.source_compute != migration.dest_compute:
             self._boot.check(instance, image_meta, block_device_info)
-            with self._volumes.connected(instance, block_device_info):
+            mode = volume_mode_of(instance, image_meta)
+            with self._volumes.connected(instance, block_device_info, mode):
                 self._cold.arrive(context, instance, image_meta, network_info)
         if power_on:
             self.power_on(

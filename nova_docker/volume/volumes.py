@@ -215,7 +215,7 @@ class Volumes:
         self,
         instance: objects.Instance,
         block_device_info: Any,
-        mode: str = volume_mode.DEVICE,
+        mode: str,
     ) -> Iterator[None]:
         """Give a server its volumes and new ephemeral disks; create it in the block.
 

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import logging
 
 import pytest
 from nova import exception
+from nova import objects
 from nova.virt import driver as nova_driver
 from nova.virt import fake
 
 from docker_engine import errors
 from nova_docker import driver as driver_module
 from nova_docker.container import isolation
+from nova_docker.container import volume_mode
 from nova_docker.driver import DockerDriver
 from nova_docker.guest import Guest
 from nova_docker.guest import Namespaces
@@ -218,3 +221,24 @@ def test_a_hard_reboot_sets_the_limits_of_the_servers_own_level(driver, server, 
     driver.reboot(None, server, samples.nics(), "HARD")
     [limits] = limit.call_args.args
     assert limits["PidsLimit"] == 256
+
+
+def test_a_server_that_arrives_has_its_volumes_as_its_flavor_says(driver, monkeypatch):
+    found = []
+
+    def connected(instance, block_device_info, mode):
+        found.append(mode)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(driver._volumes, "connected", connected)
+    monkeypatch.setattr(driver._cold, "arrive", lambda *args: None)
+    monkeypatch.setattr(driver._boot, "check", lambda *args: None)
+    specs = {"docker:volume_mode": volume_mode.FILE_SYSTEM}
+    instance = samples.instance(flavor=samples.flavor(extra_specs=specs))
+    migration = objects.Migration(source_compute="other", dest_compute="this")
+    driver.finish_migration(
+        *(None, migration, instance, "", samples.nics(), samples.image_meta()),
+        *(False, {}),
+        power_on=False,
+    )
+    assert found == [volume_mode.FILE_SYSTEM]

@@ -16,6 +16,7 @@ from docker_engine.mock.client import MockDockerClient
 from nova_docker import conf
 from nova_docker.container import isolation
 from nova_docker.container import naming
+from nova_docker.container import volume_mode
 from nova_docker.volume import connections
 from nova_docker.volume import ephemerals
 from nova_docker.volume import filesystems as filesystems_module
@@ -243,7 +244,7 @@ def test_the_host_stays_connected_until_the_last_server_has_lost_a_volume(
 
 def test_a_boot_that_fails_leaves_no_volume(volumes, devices, connector):
     instance = samples.instance()
-    boot = volumes.connected(instance, mapping(volume()))
+    boot = volumes.connected(instance, mapping(volume()), volume_mode.DEVICE)
     with pytest.raises(RuntimeError, match="vdb"), boot:
         raise RuntimeError(devices.recorded(name_of(instance)))
     assert not devices.has_any(name_of(instance))
@@ -253,7 +254,7 @@ def test_a_boot_that_fails_leaves_no_volume(volumes, devices, connector):
 def test_a_second_boot_leaves_the_volumes_of_the_first(volumes, stopped, devices):
     bdi = mapping(volume())
     volumes.restore(stopped, bdi)
-    boot = volumes.connected(stopped, bdi)
+    boot = volumes.connected(stopped, bdi, volume_mode.DEVICE)
     with pytest.raises(exception.InstanceExists), boot:
         raise exception.InstanceExists(name="x")
     assert devices.recorded(name_of(stopped)) == {"vdb": NUMBER}
@@ -294,7 +295,7 @@ def test_a_volume_that_is_detached_for_a_rebuild_is_there_afterwards(
     info = volume()
     volumes.attach(info, stopped, "/dev/vdb")
     volumes.detach(info, stopped, "/dev/vdb")
-    with volumes.connected(stopped, mapping(info)):
+    with volumes.connected(stopped, mapping(info), volume_mode.DEVICE):
         pass
     volumes.restore(stopped, mapping(info))
     assert devices.recorded(name_of(stopped)) == {"vdb": NUMBER}
@@ -443,7 +444,7 @@ def booted(volumes, make_server, bdi=EPHEMERAL):
     """Return a server, stopped, which has disks since its boot."""
     instance = make_server(running=False)
     volumes._client.remove_container(name_of(instance))
-    with volumes.connected(instance, bdi):
+    with volumes.connected(instance, bdi, volume_mode.DEVICE):
         labels = {**naming.labels(instance), isolation.LABEL: isolation.USER}
         volumes._client.create_container(
             name_of(instance), {"Image": "busybox:latest", "Labels": labels}
@@ -460,7 +461,7 @@ def test_a_new_server_has_its_ephemeral_disk(volumes, make_server, files, device
 
 def test_a_boot_that_fails_leaves_no_ephemeral_disk(volumes, files, devices):
     instance = samples.instance()
-    boot = volumes.connected(instance, EPHEMERAL)
+    boot = volumes.connected(instance, EPHEMERAL, volume_mode.DEVICE)
     with pytest.raises(RuntimeError, match="True"), boot:
         raise RuntimeError(files(instance).exists())
     assert not files(instance).parent.exists()
@@ -472,7 +473,7 @@ def test_a_second_boot_leaves_the_ephemeral_disk_of_the_first(
 ):
     instance = booted(volumes, make_server)
     files(instance).write_bytes(b"kept")
-    boot = volumes.connected(instance, EPHEMERAL)
+    boot = volumes.connected(instance, EPHEMERAL, volume_mode.DEVICE)
     with pytest.raises(exception.InstanceExists), boot:
         pass
     assert files(instance).read_bytes() == b"kept"
