@@ -107,9 +107,7 @@ def _stop_servers() -> None:
         containers = {u: c for u, c in containers.items() if u in known}
     engine.stop(list(containers.values()))
     for host in hosts.others():
-        if engine.answers(host.engine):
-            found = engine.servers(host.engine)
-            engine.stop(list(found.values()), host.engine)
+        engine.stop_all(host.engine)
     _remove_namespaces(f"nova-{uuid}" for uuid in {*containers, *known})
 
 

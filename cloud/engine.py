@@ -259,6 +259,15 @@ def stop(containers: list[str], path: pathlib.Path | None = None) -> None:
         list(pool.map(stop_one, containers))
 
 
+def stop_all(path: pathlib.Path) -> None:
+    """Stop all servers of an engine, if it answers.
+
+    :param path: as for :func:`request`
+    """
+    if answers(path):
+        stop(list(servers(path).values()), path)
+
+
 def remove(container: str) -> None:
     query = {"force": "true", "v": "true"}
     url = f"/containers/{container}"

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
+from cloud import parts
 from cloud import probes
 from cloud import settings
+from cloud import volumes
 from cloud.install import python_packages
 from cloud.settings import BIN
 from cloud.settings import DATA
@@ -131,4 +133,20 @@ def worker(
         version=version + python_packages.openstack_revision(),
         priority=priority,
         stop_group=True,
+    )
+
+
+def nova_compute(*files: str) -> Service:
+    """Return the nova-compute of a host.
+
+    :param files: its configuration files
+    """
+    return worker(
+        "nova-compute",
+        files,
+        # It asks the engine only once for its runtimes.
+        version=python_packages.project_revision()
+        + ("gvisor" if parts.has("gvisor") else ""),
+        priority=60,
+        prepare=volumes.restore_devices,
     )

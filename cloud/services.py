@@ -19,11 +19,11 @@ from cloud import parts
 from cloud import probes
 from cloud import settings
 from cloud import switch_services
-from cloud import volumes
 from cloud.hosts import processes
 from cloud.install import python_packages
 from cloud.service import Service
 from cloud.service import api
+from cloud.service import nova_compute
 from cloud.service import worker
 from cloud.settings import DATA
 from cloud.settings import ETC
@@ -185,15 +185,7 @@ def openstack() -> list[Service]:
         api("nova-metadata", "nova.wsgi.metadata", nova_env, nova),
         worker("nova-conductor", nova),
         worker("nova-scheduler", nova),
-        worker(
-            "nova-compute",
-            ("nova/nova.conf",),
-            # It asks the engine only once for its runtimes.
-            version=python_packages.project_revision()
-            + ("gvisor" if parts.has("gvisor") else ""),
-            priority=60,
-            prepare=volumes.restore_devices,
-        ),
+        nova_compute("nova/nova.conf"),
         worker(
             "glance-docker-sync",
             ("glance/glance-docker-sync.conf",),

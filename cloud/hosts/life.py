@@ -77,9 +77,7 @@ def stop(host: Host) -> None:
     }
     names = [service.name for service in own if service.name in running]
     supervisor.stop(*(name for name in names if name == host.service("nova-compute")))
-    if engine.answers(host.engine):
-        containers = engine.servers(host.engine)
-        engine.stop(list(containers.values()), host.engine)
+    engine.stop_all(host.engine)
     supervisor.stop(*names)
     namespaces.remove(host)
 

@@ -31,7 +31,8 @@ def make() -> None:
     if not open_vswitch.interface(HOSTS_BRIDGE).exists():
         state.set(_MADE, True)
         commands.run("ip", "link", "add", HOSTS_BRIDGE, "type", "bridge")
-    address = f"{settings.CONTROL_PREFIX}.1/24"
+    first = Host(1)
+    address = f"{first.control}/24"
     commands.run("ip", "address", "replace", address, "dev", HOSTS_BRIDGE)
     commands.run("ip", "link", "set", HOSTS_BRIDGE, "up")
     # Otherwise the kernel drops the packets that the rules send to 127.0.0.1.
@@ -40,8 +41,8 @@ def make() -> None:
     if not open_vswitch.interface(_FIRST_TUNNEL).exists():
         _make_pair(_FIRST_TUNNEL, f"{_FIRST_TUNNEL}p")
     commands.run("ip", "link", "set", f"{_FIRST_TUNNEL}p", "up")
-    first = f"{settings.TUNNEL_PREFIX}.1"
-    open_vswitch.FIRST.add_tunnels(f"{_FIRST_TUNNEL}p", first, _mac(first))
+    mac = _mac(first.tunnel)
+    open_vswitch.FIRST.add_tunnels(f"{_FIRST_TUNNEL}p", first.tunnel, mac)
 
 
 def remove() -> None:

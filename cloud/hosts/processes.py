@@ -10,17 +10,15 @@ import dataclasses
 import shlex
 
 from cloud import engine
-from cloud import parts
 from cloud import probes
 from cloud import settings
 from cloud import switch_services
-from cloud import volumes
 from cloud.hosts import host as hosts
 from cloud.hosts import networks
 from cloud.hosts import ssh
 from cloud.hosts.host import Host
-from cloud.install import python_packages
 from cloud.service import Service
+from cloud.service import nova_compute
 from cloud.service import worker
 from cloud.settings import ETC
 
@@ -81,17 +79,9 @@ def _switch(host: Host) -> list[Service]:
 
 def _openstack(host: Host) -> list[Service]:
     agent = ("neutron/ovn-agent.ini", f"hosts/{host.number}/ovn-agent.ini")
-    nova = ("nova/nova.conf", f"hosts/{host.number}/nova.conf")
     return [
         worker("neutron-ovn-agent", agent),
-        worker(
-            "nova-compute",
-            nova,
-            version=python_packages.project_revision()
-            + ("gvisor" if parts.has("gvisor") else ""),
-            priority=60,
-            prepare=volumes.restore_devices,
-        ),
+        nova_compute("nova/nova.conf", f"hosts/{host.number}/nova.conf"),
     ]
 
 

@@ -83,20 +83,19 @@ def confine_to(directory: str) -> None:
 
     It must have a mount namespace of its own, of which it may not be the first process.
     """
-    attributes = struct.pack("=QQQQ", 0, 0, PRIVATE, 0)
-    _set_all(attributes)
+    _change_all(propagation=PRIVATE)
     own = clone(directory)
     # Device nodes can be made, and not opened.
     change(own, set=NOSUID | NODEV | NOEXEC)
-    attributes = struct.pack("=QQQQ", RDONLY | NODEV, 0, 0, 0)
-    _set_all(attributes)
+    _change_all(set=RDONLY | NODEV)
     move(own, directory)
     os.close(own)
     os.chdir(directory)
 
 
-def _set_all(attributes: bytes) -> None:
-    """Change the attributes of all mounts below /."""
+def _change_all(*, set: int = 0, propagation: int = 0) -> None:
+    """Change the attributes of all mounts below /, as :func:`change` does of one."""
+    attributes = struct.pack("=QQQQ", set, 0, propagation, 0)
     child.check(
         child.libc.syscall(
             *(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE),

@@ -76,13 +76,19 @@ def compared(ours: list[float], baselines: list[float]) -> dict[str, float]:
     }
 
 
-def spawn_and_delete(
-    engine: engines.Engine, glance: host.Glance, rounds: int
-) -> dict[str, Any]:
+def started(glance: host.Glance) -> tuple[DockerDriver, Any]:
+    """Return a driver that has started, and an image in Glance."""
     image_meta = samples.image_meta()
     glance.archives[image_meta.id] = archives.busybox_archive()
     driver = DockerDriver(fake.FakeVirtAPI())
     driver.init_host("bench")
+    return driver, image_meta
+
+
+def spawn_and_delete(
+    engine: engines.Engine, glance: host.Glance, rounds: int
+) -> dict[str, Any]:
+    driver, image_meta = started(glance)
     raw = {"Image": IMAGE, "Tty": True, "OpenStdin": True, "HostConfig": {}}
     levels = [
         level
@@ -133,10 +139,7 @@ def spawn_and_delete(
 def attach_and_detach(
     glance: host.Glance, directory: pathlib.Path, rounds: int
 ) -> dict[str, Any]:
-    image_meta = samples.image_meta()
-    glance.archives[image_meta.id] = archives.busybox_archive()
-    driver = DockerDriver(fake.FakeVirtAPI())
-    driver.init_host("bench")
+    driver, image_meta = started(glance)
     server = server_verbs(driver, image_meta, isolation.USER)
     server.spawn()
     attached, detached, steps = volumes.times(
